@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_flowvae.networks import MLP, MLPDecoder, MLPEncoder
+
+IMAGE_SHAPES = [(8, 8, 1), (7, 5, 1), (3, 10, 3), (1, 1, 1)]
+
+
+def _stir(layer):
+    layer.build()
+    rng = np.random.default_rng(0)
+    layer.set_weights([rng.normal(size=w.shape) * 0.5 for w in layer.weights])
+    return layer
+
+
+def test_mlp_computes_what_its_docstring_says():
+    mlp = _stir(MLP(2, (3, 4), output_size=(2, 2), context_size=5, activation="tanh"))
+    w = {weight.path.partition("/")[2]: weight.numpy() for weight in mlp.weights}
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(6, 2)).astype(np.float32)
+    context = rng.normal(size=(6, 5)).astype(np.float32)
+    h = np.tanh(x @ w["hidden_0/kernel"] + w["hidden_0/bias"] + context @ w["context/kernel"])
+    h = np.tanh(h @ w["hidden_1/kernel"] + w["hidden_1/bias"])
+    out = (h @ w["output/kernel"] + w["output/bias"]).reshape(6, 2, 2)
+    np.testing.assert_allclose(mlp(x, context), out, rtol=1e-4, atol=1e-5)
+
+
+def test_mlp_without_an_output_puts_out_its_last_hidden_layer():
+    mlp = _stir(MLP(2, (3, 4), activation="relu"))
+    y = mlp(tf.random.normal([50, 2])).numpy()
+    assert y.shape == (50, 4)
+    assert y.min() == 0 < y.max()
+
+
+def test_mlp_output_starts_at_zero():
+    mlp = MLP(2, (3,), output_size=(4, 2), context_size=5)
+    np.testing.assert_array_equal(mlp(tf.ones([6, 2]), tf.ones([6, 5])), np.zeros((6, 4, 2)))
+
+
+@pytest.mark.parametrize("leading", [(0,), (4,), (2, 4)])
+def test_mlp_leading_dimensions_and_a_context_that_broadcasts(leading):
+    mlp = _stir(MLP(2, (8,), output_size=(3,), context_size=5))
+    x, context = tf.random.normal([*leading, 2]), tf.random.normal([leading[-1], 5])
+    full = tf.broadcast_to(context, [*leading, 5])
+    wanted = mlp(tf.reshape(x, [-1, 2]), tf.reshape(full, [-1, 5]))
+    out = mlp(x, context)
+    assert out.shape == (*leading, 3)
+    np.testing.assert_allclose(tf.reshape(out, [-1, 3]), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_mlp_refuses_no_layers_and_a_wrong_context():
+    for hidden in ((), (3, 0)):
+        with pytest.raises(ValueError, match=r"hidden must name at least one layer.*Received"):
+            MLP(2, hidden)
+    with pytest.raises(ValueError, match="built for no context. Received: context=<tf.Tensor"):
+        MLP(2, (3,))(tf.zeros([1, 2]), tf.zeros([1, 5]))
+    with pytest.raises(ValueError, match="built for a context. Received: context=None"):
+        MLP(2, (3,), context_size=5)(tf.zeros([1, 2]))
+
+
+@pytest.mark.parametrize("image_shape", IMAGE_SHAPES)
+@pytest.mark.parametrize("leading", [(0,), (4,), (2, 3)])
+def test_encoder_and_decoder_on_any_image_shape(image_shape, leading):
+    encoder = MLPEncoder(image_shape, hidden=(6, 5))
+    decoder = MLPDecoder(image_shape, event_size=3, hidden=(6, 5))
+    assert encoder(tf.random.uniform([*leading, *image_shape])).shape == (*leading, 5)
+    assert decoder(tf.random.normal([*leading, 3])).shape == (*leading, *image_shape)
+
+
+def test_decoder_puts_the_parameters_of_a_pixel_beside_each_other():
+    decoder = MLPDecoder((3, 5, 2), event_size=4, params=3, hidden=(6,))
+    assert decoder(tf.random.normal([7, 4])).shape == (7, 3, 5, 6)
+
+
+def test_encoder_reads_every_pixel_and_decoder_every_dimension():
+    encoder = _stir(MLPEncoder((3, 5, 2), hidden=(16,), activation="tanh"))
+    decoder = _stir(MLPDecoder((3, 5, 2), event_size=4, hidden=(16,), activation="tanh"))
+    for layer, shape in ((encoder, (3, 5, 2)), (decoder, (4,))):
+        x = tf.random.normal([1, *shape])
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        jacobian = tf.reshape(tape.jacobian(y, x), [-1, math.prod(shape)])
+        assert np.all(np.abs(jacobian).max(axis=0) > 0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs"),
+    [
+        (lambda: MLP(4, (8, 6), (2, 2), context_size=3, activation="silu"), [(5, 4), (5, 3)]),
+        (lambda: MLPEncoder((3, 5, 2), hidden=(8,), activation="tanh"), [(4, 3, 5, 2)]),
+        (lambda: MLPDecoder((3, 5, 2), 4, params=2, hidden=(8,), activation="relu"), [(5, 4)]),
+    ],
+    ids=["mlp", "encoder", "decoder"],
+)
+def test_config_round_trip_gives_the_same_network(layer, inputs):
+    layer = _stir(layer())
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert again.get_config() == layer.get_config()
+    again.build()
+    again.set_weights(layer.get_weights())
+    inputs = [tf.random.normal(shape) for shape in inputs]
+    np.testing.assert_array_equal(again(*inputs), layer(*inputs))
+
+
+@pytest.mark.parametrize("image_shape", [(8, 8), (8, 8, 1, 1), (0, 8, 1)])
+def test_refuses_what_is_no_image_shape(image_shape):
+    for build in (MLPEncoder, lambda shape: MLPDecoder(shape, event_size=2)):
+        with pytest.raises(ValueError, match=r"\(height, width, channels\).*Received: \("):
+            build(image_shape)
+
+
+def test_under_mixed_precision_weights_are_float32_and_live(mixed_bfloat16):
+    decoder = MLPDecoder((3, 5, 1), event_size=2, hidden=(8,))
+    z = tf.random.normal([4, 2])
+    first = decoder(z)
+    assert first.dtype == tf.bfloat16
+    assert {w.dtype for w in decoder.weights} == {"float32"}
+    bias = next(w for w in decoder.weights if w.path.endswith("pixels/bias"))
+    bias.assign(bias + 1.0)
+    moved = tf.cast(decoder(z), tf.float32) - tf.cast(first, tf.float32)
+    np.testing.assert_allclose(moved, np.ones((4, 3, 5, 1)), atol=0.05)

@@ -1,0 +1,148 @@
+"""Checks on parameters and inputs that every bijector of ours makes, with one wording.
+
+An axis is named by a letter: a parameter with axes "KD" has shape `[..., K, D]`, one with axes ""
+has shape `[...]`. Axes of the same letter have the same size in every parameter of a bijector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flowvae import _compat
+from tfp_flowvae._typing import TensorLike
+
+_ALLOWED_DTYPES = (tf.float32, tf.float64)
+
+
+def convert_parameters(
+    owner: str, axes: Mapping[str, str], values: Mapping[str, TensorLike]
+) -> dict[str, tf.Tensor | tf.Variable]:
+    """Converts parameters to tensors of one dtype (references are kept) and checks their shapes.
+
+    Args:
+      owner: The bijector's class name, for messages.
+      axes: For each parameter its event axes, one letter an axis, such as `{"u": "KD", "b": "K"}`.
+      values: For each parameter its value.
+
+    Returns:
+      The parameters by name, in the order of `axes`.
+
+    Raises:
+      TypeError: If the dtypes differ or are not float32 or float64.
+      ValueError: If a rank is too small, an axis has size 0 or different sizes in two parameters,
+        or the batch shapes do not broadcast, as far as the static shapes tell.
+    """
+    dtype = _common_dtype(owner, values)
+    parameters = {name: _compat.as_parameter(values[name], dtype, name) for name in axes}
+    shapes = {name: tf.TensorShape(value.shape) for name, value in parameters.items()}
+    problem = _shape_problem(axes, shapes)
+    if problem:
+        wanted = ", ".join(f"{name} {_pattern(letters)}" for name, letters in axes.items())
+        received = ", ".join(f"{name}.shape={_text(shape)}" for name, shape in shapes.items())
+        raise ValueError(
+            f"{owner} takes {wanted}, with leading dimensions that broadcast, but {problem}. "
+            f"Received: {received}."
+        )
+    return parameters
+
+
+def check_event(owner: str, x: tf.Tensor, event_size: int | None) -> tf.Tensor:
+    """Returns `x` of `[..., D]` with its last dimension pinned to the parameters' D.
+
+    Raises:
+      ValueError: If `x` is a scalar or its last dimension is known to differ from `event_size`.
+      tf.errors.InvalidArgumentError: If the last dimension is found to differ when the graph runs.
+    """
+    rank = x.shape.rank
+    if rank is None or event_size is None:
+        return x
+    if rank < 1 or x.shape[-1] not in (None, event_size):
+        raise ValueError(
+            f"{owner} with parameters of D={event_size} takes inputs of shape "
+            f"[..., {event_size}]. Received: shape {_text(x.shape)}."
+        )
+    if x.shape[-1] is None:
+        return tf.ensure_shape(x, [None] * (rank - 1) + [event_size])
+    return x
+
+
+def finite_assertions(owner: str, parameters: Mapping[str, TensorLike], is_init: bool) -> list:
+    """What `validate_args` checks of every parameter; see `Bijector._parameter_control_...`.
+
+    Constants are checked once, at construction, and references at each use.
+    """
+    assertions = []
+    for name, value in parameters.items():
+        if is_init == _compat.is_ref(value):
+            continue
+        tensor = tf.convert_to_tensor(value)
+        static = tf.get_static_value(tensor)
+        message = f"{owner} with validate_args=True takes finite parameters"
+        if static is None:
+            assertions.append(tf.debugging.assert_all_finite(tensor, f"{message} ({name})."))
+        elif not np.all(np.isfinite(static)):
+            worst = np.ravel(static)[~np.isfinite(np.ravel(static))][0]
+            raise ValueError(f"{message}. Received: {name} holding {worst}.")
+    return assertions
+
+
+def positive_assertions(owner: str, name: str, value: TensorLike, is_init: bool) -> list:
+    """What `validate_args` checks of a parameter that has to be positive."""
+    if is_init == _compat.is_ref(value):
+        return []
+    tensor = tf.convert_to_tensor(value)
+    static = tf.get_static_value(tensor)
+    message = f"{owner} takes a positive {name}"
+    if static is None:
+        return [tf.debugging.assert_positive(tensor, message=f"{message}.")]
+    if np.any(static <= 0):
+        raise ValueError(f"{message}. Received: {name} with minimum {np.min(static)}.")
+    return []
+
+
+def _common_dtype(owner: str, values: Mapping[str, TensorLike]) -> tf.DType:
+    found = {}
+    for name, value in values.items():
+        for leaf in [value] if hasattr(value, "dtype") else tf.nest.flatten(value):
+            if getattr(leaf, "dtype", None) is not None:
+                found[name] = tf.as_dtype(leaf.dtype)
+    dtypes = set(found.values())
+    if len(dtypes) > 1 or not dtypes.issubset(_ALLOWED_DTYPES):
+        received = ", ".join(f"{name}.dtype={dtype.name}" for name, dtype in found.items())
+        raise TypeError(
+            f"{owner} takes parameters that are all float32 or all float64. Received: {received}."
+        )
+    return dtypes.pop() if dtypes else tf.float32
+
+
+def _shape_problem(axes: Mapping[str, str], shapes: Mapping[str, tf.TensorShape]) -> str:
+    sizes: dict[str, int] = {}
+    batch = tf.TensorShape([])
+    for name, shape in shapes.items():
+        letters = axes[name]
+        if shape.rank is None:
+            return ""
+        if shape.rank < len(letters):
+            return f"{name} has too few dimensions"
+        split = shape.rank - len(letters)
+        for letter, size in zip(letters, shape.as_list()[split:], strict=True):
+            if size == 0:
+                return f"{letter} is 0 in {name}"
+            if size is not None and sizes.setdefault(letter, size) != size:
+                return f"{letter} is {sizes[letter]} and, in {name}, {size}"
+        try:
+            batch = tf.broadcast_static_shape(batch, shape[:split])
+        except ValueError:
+            return f"the leading dimensions of {name} do not broadcast with the others"
+    return ""
+
+
+def _pattern(letters: str) -> str:
+    return "[" + ", ".join(["...", *letters]) + "]"
+
+
+def _text(shape: tf.TensorShape) -> str:
+    return "unknown" if shape.rank is None else str(tuple(shape.as_list()))

@@ -1,0 +1,113 @@
+"""A bijector's value and its log-det-Jacobian from one evaluation.
+
+Sampling with a log-prob needs both f(x) and log |det df/dx|. `tfb.Bijector` has a method for each,
+and `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow` run their conditioner, the expensive part, once
+in either. The two functions here ask for both at once and run every conditioner once, through
+`tfb.Chain`, `tfb.Invert` and whatever those hold; other bijectors are asked by their two methods.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+
+from tfp_flowvae import _compat
+from tfp_flowvae._typing import TensorLike
+
+
+class JointEvaluation:
+    """Mixin for a vector bijector whose natural unit of work is value and log-det together.
+
+    A subclass, which also inherits a `tfb.Bijector` with `forward_min_event_ndims=1`, writes
+    `_forward_and_log_det(x)` and `_inverse_and_log_det(y)`, each returning `[..., D]` and `[...]`
+    (nats). The four methods that TFP asks for follow from those two. In a graph what is not used is
+    pruned; eagerly, the log-det of these bijectors costs little next to the value.
+    """
+
+    def forward_and_log_det(self, x: TensorLike) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns f(x), `[..., D]`, and log |det df/dx|, `[...]`, in nats."""
+        with self._name_and_control_scope("forward_and_log_det"):
+            return self._forward_and_log_det(self._as_argument(x, self.inverse_dtype()))
+
+    def inverse_and_log_det(self, y: TensorLike) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns x = f^-1(y), `[..., D]`, and log |det dx/dy|, `[...]`, in nats."""
+        with self._name_and_control_scope("inverse_and_log_det"):
+            return self._inverse_and_log_det(self._as_argument(y, self.forward_dtype()))
+
+    @staticmethod
+    def _as_argument(value: TensorLike, dtype: tf.DType | None) -> tf.Tensor:
+        return tf.convert_to_tensor(value, dtype=dtype)
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        return self._forward_and_log_det(x)[0]
+
+    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
+        return self._inverse_and_log_det(y)[0]
+
+    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
+        return self._forward_and_log_det(x)[1]
+
+    def _inverse_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
+        return self._inverse_and_log_det(y)[1]
+
+
+def forward_and_log_det(
+    bijector: tfb.Bijector, x: TensorLike, event_ndims: int = 1
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns f(x) and log |det df/dx| in nats, running each conditioner once.
+
+    Args:
+      bijector: Any single-part `tfb.Bijector`: ours, TFP's, a user's, or a `tfb.Chain` or
+        `tfb.Invert` of such.
+      x: `[..., D]`, or any shape whose last `event_ndims` dimensions are one event.
+      event_ndims: How many of the last dimensions make an event.
+
+    Returns:
+      The pair `(y, log_det)` of shapes `[..., D]` and `[...]`.
+    """
+    return _evaluate(bijector, tf.convert_to_tensor(x, dtype_hint=tf.float32), event_ndims, True)
+
+
+def inverse_and_log_det(
+    bijector: tfb.Bijector, y: TensorLike, event_ndims: int = 1
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns x = f^-1(y) and log |det dx/dy| in nats; the twin of `forward_and_log_det`."""
+    return _evaluate(bijector, tf.convert_to_tensor(y, dtype_hint=tf.float32), event_ndims, False)
+
+
+def _evaluate(
+    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, forward: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    if isinstance(bijector, _compat.INVERT_TYPES):
+        return _evaluate(bijector.bijector, x, event_ndims, not forward)
+    if isinstance(bijector, _compat.CHAIN_TYPES):
+        return _evaluate_chain(bijector, x, event_ndims, forward)
+    if event_ndims == 1:
+        if isinstance(bijector, JointEvaluation):
+            return bijector.forward_and_log_det(x) if forward else bijector.inverse_and_log_det(x)
+        if isinstance(bijector, tfb.RealNVP):
+            moving, inner, merge = _compat.coupling_parts(bijector, x)
+            moved, log_det = _evaluate(inner, moving, 1, forward)
+            return merge(moved), log_det
+        if isinstance(bijector, tfb.MaskedAutoregressiveFlow) and not forward:
+            return _evaluate(_compat.autoregressive_inner(bijector, x), x, 1, False)
+        if isinstance(bijector, tfb.MaskedAutoregressiveFlow):
+            y = bijector.forward(x)
+            return y, -_evaluate(_compat.autoregressive_inner(bijector, y), y, 1, False)[1]
+    if forward:
+        return bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
+    return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims)
+
+
+def _evaluate_chain(
+    chain: tfb.Chain, x: tf.Tensor, event_ndims: int, forward: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    total = None
+    for part in reversed(chain.bijectors) if forward else chain.bijectors:
+        x, log_det = _evaluate(part, x, event_ndims, forward)
+        total = log_det if total is None else total + log_det
+        step = part.forward_event_ndims if forward else part.inverse_event_ndims
+        event_ndims = step(event_ndims)
+    if total is None:  # an empty chain is the identity
+        total = tf.zeros(tf.shape(x)[: tf.rank(x) - event_ndims], x.dtype)
+    return x, total

@@ -1,0 +1,218 @@
+"""The command line: `train` and `sample`.
+
+Parsing imports nothing heavy, so that `--help` and a mistyped option are answered at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tfp_flowvae._version import __version__
+from tfp_flowvae.errors import UserError, nearest
+from tfp_flowvae.flows.registry import FLOWS
+from tfp_flowvae.training.config import TrainConfig, field_types
+
+EXIT_USER_ERROR = 2
+
+_GRAMMAR = """\
+A SPEC is a flow, or several joined by + of which the first acts on the base sample first, each
+with options after a colon: iaf   planar:10   iaf:2,hidden=320x320   householder:4+iaf:2   none
+"""
+
+
+def entry_point() -> NoReturn:
+    """The console script `tfp-flowvae`."""
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Runs the command line and returns its exit status.
+
+    Args:
+      argv: The arguments; those of the process by default.
+      prog: How the user called the training command, if not `tfp-flowvae train`.
+
+    Returns:
+      0, or 1 when training diverged, 2 for a user's mistake, 130 after Ctrl-C.
+    """
+    try:
+        arguments = _parser(prog).parse_args(argv)
+        # What TensorFlow says at start-up is not for the user; its warnings from Python are.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        return arguments.run(arguments)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USER_ERROR, f"Error: {message[0].upper()}{message[1:]}.\n")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        arguments, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            command = getattr(arguments, "parser", self)
+            known = [o for o in command._option_string_actions if o.startswith("--")]
+            name = unknown[0].partition("=")[0]
+            hint = nearest(name, known) or f" See {command.prog} --help."
+            raise UserError(f"Unknown option {unknown[0]!r}.{hint}")
+        return arguments
+
+
+def _parser(train_prog: str | None) -> _Parser:
+    parser = _Parser(
+        prog="tfp-flowvae",
+        description="Normalizing-flow variational autoencoders for TensorFlow.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tfp_flowvae {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_train(commands, train_prog)
+    _add_sample(commands)
+    return parser
+
+
+def _add_train(commands: Any, prog: str | None) -> None:
+    width = max(map(len, FLOWS))
+    flows = "\n".join(f"  {name:{width}}  {entry.summary}" for name, entry in FLOWS.items())
+    train = commands.add_parser(
+        "train",
+        help="train a flow VAE on images and export it",
+        description="Trains a flow VAE on images; writes a SavedModel, its numbers and pictures.",
+        epilog=f"flows:\n{flows}\n\n{_GRAMMAR}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **({"prog": prog} if prog else {}),
+    )
+    train.set_defaults(run=_train, parser=train)
+    groups: dict[str, Any] = {}
+    for field in dataclasses.fields(TrainConfig):
+        name = field.metadata["group"]
+        group = groups.setdefault(name, None) or train.add_argument_group(name)
+        groups[name] = group
+        _add_field(group, field)
+    output = train.add_argument_group("output")
+    output.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where to write the run (default: a new numbered folder under saved_models/)",
+    )
+    output.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace what --output holds, once this run is done",
+    )
+    output.add_argument(
+        "--config",
+        metavar="FILE",
+        help="repeat the run of a config.json; options given override it",
+    )
+    output.add_argument(
+        "--verbose",
+        type=int,
+        choices=(0, 1, 2),
+        default=1,
+        help="0: summary only; 1: a progress bar (default); 2: a line an epoch",
+    )
+
+
+def _add_field(group: Any, field: dataclasses.Field[Any]) -> None:
+    kind, rules = field_types()[field.name], field.metadata
+    flag = "--" + field.name.replace("_", "-")
+    default = (
+        " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    )
+    shown = "" if field.default is None else f" (default: {default})"
+    settings: dict[str, Any] = {
+        "help": rules["help"].replace("%", "%%") + shown,
+        "default": argparse.SUPPRESS,
+    }
+    if kind is bool:
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
+        return
+    if typing.get_origin(kind) is tuple:
+        settings["nargs"] = "+"
+    readers: dict[Any, Callable[[str], Any]] = {int: _whole_number, float: _number}
+    numeric = int if settings.get("nargs") else kind
+    settings["type"] = readers.get(numeric, str)
+    # Choices are the config's to check; here they only show.
+    settings["metavar"] = "{" + ",".join(rules["choices"]) + "}" if rules["choices"] else None
+    settings["metavar"] = settings["metavar"] or rules["metavar"] or field.name.upper()
+    group.add_argument(flag, **settings)
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a whole number is expected, not {text!r}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a number is expected, not {text!r}") from None
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    given = {
+        field.name: getattr(arguments, field.name)
+        for field in dataclasses.fields(TrainConfig)
+        if hasattr(arguments, field.name)
+    }
+    if "hidden" in given:
+        given["hidden"] = tuple(given["hidden"])
+    if arguments.config:
+        config = TrainConfig.from_file(arguments.config, **given)
+    else:
+        config = TrainConfig.from_mapping(given, source="the command line")
+    from tfp_flowvae.cli.run import train
+
+    return train(
+        config,
+        output=arguments.output,
+        overwrite=arguments.overwrite,
+        verbose=arguments.verbose,
+    )
+
+
+def _add_sample(commands: Any) -> None:
+    sample = commands.add_parser(
+        "sample",
+        help="draw images from an exported model",
+        description="Draws images from the prior of an exported model into one picture.",
+        allow_abbrev=False,
+    )
+    sample.set_defaults(run=_sample, parser=sample)
+    sample.add_argument("path", type=Path, metavar="PATH", help="folder of a run")
+    sample.add_argument(
+        "-n", type=_whole_number, default=64, metavar="N", help="how many (default: 64)"
+    )
+    sample.add_argument("--seed", type=_whole_number, default=0, help="of the draw (default: 0)")
+    sample.add_argument(
+        "--output",
+        type=Path,
+        default=Path("samples.png"),
+        metavar="FILE",
+        help="the picture, a .png (default: samples.png)",
+    )
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    from tfp_flowvae.evaluation.sampling import sample_to_picture
+
+    sample_to_picture(arguments.path, arguments.n, arguments.seed, arguments.output)
+    print(f"{arguments.n} samples from {arguments.path} written to {arguments.output}")
+    return 0

@@ -1,0 +1,187 @@
+"""Images from `.npz` and `.npy` files. Pickled content is never loaded."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+import zlib
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.lib import format as npy
+
+from tfp_flowvae.data.arrays import as_images, check_layout
+from tfp_flowvae.errors import UserError
+
+Layout: TypeAlias = tuple[tuple[int, ...], np.dtype]
+
+_KEYS = {
+    "train": ("x_train", "train", "train_images"),
+    "valid": ("x_valid", "valid", "x_val", "val", "val_images", "validation"),
+    "test": ("x_test", "test", "test_images"),
+}
+_SINGLE = ("images", "imgs", "x", "data", "arr_0")
+_LABELS = re.compile(r"y|y_.*|.*(label|target).*", re.IGNORECASE)
+_LEVELS = "levels"
+
+# What a file cut short, overwritten, encrypted or of another kind makes NumPy and zipfile raise.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def read_file(path: Path) -> tuple[dict[str, np.ndarray], int | None]:
+    """Reads the images of a `.npz` or `.npy` file.
+
+    Args:
+        path: The file. A `.npz` file holds `x_train` and perhaps `x_valid` and `x_test` (or
+            `train`, `valid`, `test`), or one array of images; label arrays are passed over. A
+            number `levels` in it declares how many grey levels its integer images have.
+
+    Returns:
+        The images per split ("train", perhaps "valid" and "test"), `[N, H, W, C]`, and the
+        declared number of levels or None.
+
+    Raises:
+        UserError: If the file cannot be read or does not hold images.
+    """
+    if path.suffix.lower() == ".npy":
+        with _opened(path, "a NumPy array"):
+            array = np.load(path, allow_pickle=False)
+        return {"train": as_images(array, repr(str(path)))}, None
+    parts, levels = {}, None
+    with _opened(path, "an .npz archive"):
+        archive = _open_archive(path)
+    with archive:
+        if _LEVELS in archive.files:
+            levels = _read_levels(path, archive)
+        for split, key in _image_keys(path, archive.files).items():
+            with _opened(path, "an .npz archive"):
+                array = archive[key]
+            parts[split] = as_images(array, _in(path, key), levels)
+    if levels is not None and any(images.dtype != np.uint8 for images in parts.values()):
+        raise UserError(
+            f"{str(path)!r} declares grey levels, which only integer images have: drop 'levels'. "
+            f"Received: levels={levels} with float images."
+        )
+    return parts, levels
+
+
+def check_file(path: Path) -> dict[str, int]:
+    """Reads the headers of a `.npz` or `.npy` file, and no image.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The number of images per split.
+
+    Raises:
+        UserError: If a header cannot be read or its shape or dtype is not that of images.
+    """
+    if path.suffix.lower() == ".npy":
+        with _opened(path, "a NumPy array"), path.open("rb") as file:
+            shape, dtype = _header(file)
+        check_layout(shape, dtype, repr(str(path)))
+        return {"train": shape[0]}
+    sizes = {}
+    with _opened(path, "an .npz archive"):
+        archive = _open_archive(path)
+    with archive:
+        for split, key in _image_keys(path, archive.files).items():
+            with _opened(path, "an .npz archive"), archive.zip.open(f"{key}.npy") as file:
+                shape, dtype = _header(file)
+            check_layout(shape, dtype, _in(path, key))
+            sizes[split] = shape[0]
+    return sizes
+
+
+class _opened(AbstractContextManager):  # noqa: N801 (used as a verb: `with _opened(...)`)
+    """Turns whatever a broken file raises into the one sentence that names it."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path, self._kind = path, kind
+
+    def __exit__(self, exc_type: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, _UNREADABLE):
+            reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            if "pickle" in reason:
+                reason = "it holds Python objects, which are never loaded"
+            raise UserError(
+                f"{str(self._path)!r} cannot be read as {self._kind}; save it again with np.savez "
+                f"or np.save, without Python objects. Received: {reason}."
+            ) from error
+
+
+def _open_archive(path: Path) -> Any:
+    archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError("a single array, which belongs into a .npy file")
+    return archive
+
+
+def _header(file: Any) -> Layout:
+    version = npy.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = npy.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = npy.read_array_header_2_0(file)
+    else:  # Written for field names beyond Latin-1 alone, which no image has.
+        raise ValueError(f"a header of version {version}")
+    return shape, dtype
+
+
+def _image_keys(path: Path, keys: list[str]) -> dict[str, str]:
+    """Which array holds which split; `{"train": key}` where one array holds everything."""
+    found: dict[str, str] = {}
+    for split, names in _KEYS.items():
+        present = [key for key in keys if key.lower() in names]
+        if len(present) > 1:
+            raise UserError(
+                f"{str(path)!r} must hold one array of {split} images; drop the others. "
+                f"Received: {', '.join(map(repr, present))}."
+            )
+        if present:
+            found[split] = present[0]
+    if "train" in found:
+        return found
+    others = [k for k in keys if k != _LEVELS and not _LABELS.fullmatch(k)]
+    single = [key for key in others if key.lower() in _SINGLE] or others
+    if found or len(single) != 1:
+        labels = bool(keys) and not others
+        raise UserError(
+            ("Labels were received where images were expected: " if labels else "")
+            + f"{str(path)!r} must hold arrays 'x_train' and, if wanted, 'x_valid' and 'x_test', "
+            f"or one array 'images'. Received: {', '.join(map(repr, keys)) or 'no arrays'}."
+        )
+    return {"train": single[0]}
+
+
+def _read_levels(path: Path, archive: Any) -> int:
+    with _opened(path, "an .npz archive"):
+        value = archive[_LEVELS]
+    if value.shape != () or value.dtype.kind not in "iu" or not 2 <= value <= 256:
+        raise UserError(
+            f"'levels' in {str(path)!r} must be one integer, the number of grey levels, from 2 "
+            f"to 256. Received: {np.array2string(value, threshold=5)}."
+        )
+    return int(value)
+
+
+def _in(path: Path, key: str) -> str:
+    return f"{str(path)!r} (array {key!r})"

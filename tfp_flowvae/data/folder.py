@@ -1,0 +1,129 @@
+"""Images from a folder of picture files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tfp_flowvae.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+_SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
+
+
+def list_folder(path: Path) -> dict[str, list[Path]]:
+    """The picture files of a folder and the folders in it, sorted by path.
+
+    Args:
+        path: The folder. Where it holds a folder `train`, then `train`, `valid` (or `val`,
+            `validation`) and `test` are its splits; else everything in it is one set. Hidden
+            files and files that are no pictures are passed over.
+
+    Returns:
+        The files per split; `{"train": files}` where the folder has no splits.
+
+    Raises:
+        UserError: If there are no pictures.
+    """
+    splits = {"train": path}
+    if (path / "train").is_dir():
+        splits = {
+            split: path / name
+            for split, names in _SPLITS.items()
+            for name in names
+            if (path / name).is_dir()
+        }
+    found = {split: _pictures(folder) for split, folder in splits.items()}
+    for split, files in found.items():
+        if not files:
+            raise UserError(
+                f"The folder {str(splits[split])!r} must hold pictures ({', '.join(SUFFIXES)}). "
+                "Received: none."
+            )
+    return found
+
+
+def read_folder(path: Path) -> dict[str, np.ndarray]:
+    """Reads a folder's pictures, all of one size.
+
+    Grey pictures give one channel; if any picture has colour, all get three. Palettes are
+    resolved, the first frame of an animation is taken, and a camera's note on which side is up is
+    heeded.
+
+    Args:
+        path: The folder; see `list_folder`.
+
+    Returns:
+        uint8 `[N, H, W, C]` per split.
+
+    Raises:
+        UserError: If a file cannot be read, is of another size than the first, has transparent
+            pixels or more than 8 bits a channel, or if there are no pictures.
+    """
+    pictures = {
+        split: [_read_picture(file) for file in files] for split, files in list_folder(path).items()
+    }
+    files = [file for split in list_folder(path).values() for file in split]
+    flat = [picture for split in pictures.values() for picture in split]
+    first = flat[0].shape[:2]
+    for file, picture in zip(files, flat, strict=True):
+        if picture.shape[:2] != first:
+            raise UserError(
+                f"The pictures in {str(path)!r} must all be of one size: {files[0].name} is "
+                f"{first[1]} x {first[0]} pixels; resize or remove the others. Received: "
+                f"{file.name} with {picture.shape[1]} x {picture.shape[0]}."
+            )
+    channels = max(picture.shape[2] for picture in flat)
+    return {split: _stack(items, (*first, channels)) for split, items in pictures.items()}
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+
+
+def _stack(pictures: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    images = np.empty((len(pictures), *shape), np.uint8)
+    for image, picture in zip(images, pictures, strict=True):
+        image[...] = picture  # A grey picture among coloured ones fills all three channels.
+    return images
+
+
+def _read_picture(file: Path) -> np.ndarray:
+    """One picture, uint8 `[H, W, C]` with one channel if it is grey and three if it is not."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            mode = picture.mode
+            if mode in ("1", "L"):
+                return np.asarray(picture.convert("L"))[..., np.newaxis]
+            colours = np.asarray(picture.convert("RGBA")) if _is_eight_bit(mode) else None
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        raise UserError(
+            f"The picture {str(file)!r} cannot be read; replace or remove it. Received: {reason}."
+        ) from error
+    if colours is None:
+        raise UserError(
+            f"The picture {str(file)!r} must have 8 bits a channel; convert it, or save the images "
+            f"as floats in an .npz file. Received: Pillow mode {mode}."
+        )
+    if colours[..., 3].min() < 255:
+        raise UserError(
+            f"The picture {str(file)!r} must be opaque; flatten it onto a background first. "
+            f"Received: {int((colours[..., 3] < 255).sum())} pixels with transparency."
+        )
+    grey = mode in ("P", "PA", "LA", "La") and (colours[..., :3] == colours[..., :1]).all()
+    return colours[..., :1] if grey else colours[..., :3]
+
+
+def _is_eight_bit(mode: str) -> bool:
+    return not mode.startswith(("I", "F"))

@@ -1,0 +1,98 @@
+"""Images in memory, kept as small as they came.
+
+Grey levels stay integers: a value `v` of an image with `levels` grey levels stands for the
+intensity `v / (levels - 1)` in [0, 1]. So 60,000 MNIST images take 47 MB and not 188, and the
+intensity of every level is exact. Images that came as floating-point numbers stay float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSplits:
+    """A data set's images, split in three.
+
+    Args:
+        name: What the images were loaded from.
+        train: `[N, H, W, C]`, uint8 levels in `0 .. levels - 1`, or float32 in [0, 1].
+        valid: `[M, H, W, C]`, of train's dtype and range.
+        test: `[T, H, W, C]`, of train's dtype and range.
+        levels: The number of grey levels of uint8 images (256 as a rule, 17 for digits); None
+            for float32 images.
+
+    Raises:
+        ValueError: If dtype and `levels` do not fit each other or the image shapes differ.
+    """
+
+    name: str
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    levels: int | None
+
+    def __post_init__(self) -> None:
+        for split in (self.train, self.valid, self.test):
+            require_image_array(split, self.levels)
+            if split.shape[1:] != self.image_shape:
+                raise ValueError(
+                    "The images of all splits must have one shape. "
+                    f"Received: {self.image_shape} and {split.shape[1:]}."
+                )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        height, width, channels = self.train.shape[1:]
+        return height, width, channels
+
+
+def require_image_array(images: np.ndarray, levels: int | None) -> None:
+    """Checks that an array is `[N, H, W, C]` and either uint8 with levels or float32 without.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"Images must have shape [N, H, W, C]. Received: shape {images.shape}.")
+    if images.dtype != (np.float32 if levels is None else np.uint8):
+        raise ValueError(
+            "Images must be uint8 with a number of grey levels, or float32 with levels=None. "
+            f"Received: {images.dtype} with levels={levels}."
+        )
+    if levels is not None and not 2 <= levels <= 256:
+        raise ValueError(f"The number of grey levels must be 2 to 256. Received: {levels}.")
+
+
+def to_unit(images: np.ndarray, levels: int | None) -> np.ndarray:
+    """Intensities in [0, 1].
+
+    Args:
+        images: uint8 levels or, where `levels` is None, float32 intensities; any shape.
+        levels: The number of grey levels, or None.
+
+    Returns:
+        float32 of the same shape: `images / (levels - 1)`, or `images` itself.
+    """
+    if levels is None:
+        return images
+    return images.astype(np.float32) / np.float32(levels - 1)
+
+
+def fixed_permutation(size: int, seed: int) -> np.ndarray:
+    """A permutation of `0 .. size - 1` that is the same on every machine and NumPy release.
+
+    NumPy promises a stable stream for its bit generators' raw output alone, so the permutation
+    sorts that (two equal 64-bit keys would merely keep their order).
+
+    Args:
+        size: How many indices.
+        seed: Which permutation.
+
+    Returns:
+        int64 `[size]`.
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")

@@ -1,0 +1,116 @@
+"""The pictures of a run: samples, reconstructions and the course of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+_PAPER = 255
+_GAP = 2  # pixels of paper between two images
+_SMALLEST_CELL = 56  # an image smaller than this is magnified by a whole factor
+
+
+def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Images side by side, as one `[height, width, 3]` uint8 picture.
+
+    Args:
+      images: `[N, H, W, C]` in [0, 1], with 1 or 3 channels.
+      columns: How many in a row; as square a grid as N allows by default.
+    """
+    count, height, width, channels = images.shape
+    if channels not in (1, 3):
+        raise ValueError(f"Images must have 1 or 3 channels. Received: shape {images.shape}.")
+    columns = columns or max(1, math.ceil(math.sqrt(count)))
+    rows = max(1, math.ceil(count / columns))
+    zoom = max(1, math.ceil(_SMALLEST_CELL / max(height, width)))
+    levels = np.round(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
+    levels = np.broadcast_to(levels, (count, height, width, 3))
+    levels = levels.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    height, width = height * zoom, width * zoom
+    shape = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3)
+    grid = np.full(shape, _PAPER, np.uint8)
+    for index, image in enumerate(levels):
+        top = _GAP + index // columns * (height + _GAP)
+        left = _GAP + index % columns * (width + _GAP)
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
+def save_samples(path: Path, images: np.ndarray) -> None:
+    """Writes `[N, H, W, C]` images as a grid, pixel for pixel."""
+    Image.fromarray(image_grid(images)).save(path)
+
+
+def save_reconstructions(path: Path, originals: np.ndarray, reconstructions: np.ndarray) -> None:
+    """Writes pairs of rows, each image over its reconstruction; both `[N, H, W, C]`."""
+    columns = min(10, len(originals))
+    figure, axes = _figure(9.0, 0.0, 1)
+    rows = [
+        image_grid(part[start : start + columns], columns)[:-_GAP]
+        for start in range(0, len(originals), columns)
+        for part in (originals, reconstructions)
+    ]
+    picture = np.concatenate(rows)
+    figure.set_size_inches(9.0, 0.5 + 8.0 * picture.shape[0] / picture.shape[1])
+    axes[0].imshow(picture, interpolation="nearest")
+    axes[0].set_xticks([])
+    height = picture.shape[0] / len(rows)
+    axes[0].set_yticks(
+        [(i + 0.5) * height for i in range(len(rows))],
+        ["image", "mean of p(x|z)"] * (len(rows) // 2),
+    )
+    axes[0].tick_params(length=0)
+    for spine in axes[0].spines.values():
+        spine.set_visible(False)
+    axes[0].set_title("Test images and their reconstructions from one z ~ q(z|x)", fontsize=11)
+    _save(figure, path)
+
+
+def save_training(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Draws loss and KL over the epochs, training and validation, from the history's rows."""
+    figure, (left, right) = _figure(10.0, 4.0, 2)
+    epochs = [row["epoch"] for row in rows]
+    panels = (
+        (left, "loss", "loss: -ELBO, or the objective that training used"),
+        (right, "kl", "KL(q(z|x) || p(z))"),
+    )
+    for axes, name, title in panels:
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            values = [row[key] for row in rows if key in row]
+            if values:
+                axes.plot(epochs[: len(values)], values, label=label, marker="." * (len(rows) < 4))
+                # The first epochs would flatten the rest of the curve.
+                axes.set_title(title, fontsize=11)
+        _frame(axes, [row[k] for row in rows for k in (name, f"val_{name}") if k in row], len(rows))
+    _save(figure, path)
+
+
+def _frame(axes: Axes, values: Sequence[float], epochs: int) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("nats per image")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    finite = np.asarray(values)[np.isfinite(values)]
+    if epochs >= 20 and finite.size:
+        low, high = finite.min(), np.quantile(finite, 0.95)
+        pad = 0.08 * (high - low) or 1.0
+        axes.set_ylim(low - pad, high + pad)
+
+
+def _figure(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure that belongs to no window and to no global state of pyplot."""
+    figure = Figure(figsize=(width, height or 1.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(np.atleast_1d(figure.subplots(1, panels)))
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # No software version or date in the file: the same run gives the same picture.
+    figure.savefig(path, dpi=120, metadata={"Software": None})

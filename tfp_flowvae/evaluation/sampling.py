@@ -1,0 +1,68 @@
+"""Pictures from an exported model, with TensorFlow and nothing of this package's models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from tfp_flowvae.errors import UserError
+
+MOST_SAMPLES = 10_000
+
+
+def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
+    """Draws n images from the prior of an export and writes them as one picture.
+
+    Args:
+      path: Folder of the SavedModel.
+      n: How many.
+      seed: Of the draw.
+      output: The picture; it appears whole or not at all.
+
+    Raises:
+      UserError: If the folder holds no such model, or the picture cannot be written.
+    """
+    if not 1 <= n <= MOST_SAMPLES:
+        raise UserError(f"-n must be 1 to {MOST_SAMPLES}. Received: {n}.")
+    if output.suffix.lower() != ".png":
+        raise UserError(f"--output must name a .png file. Received: {str(output)!r}.")
+    if not (path / "saved_model.pb").is_file():
+        raise UserError(
+            f"{str(path)!r} holds no exported model (no saved_model.pb); give the folder of a "
+            "finished run, such as saved_models/digits-iaf-001."
+        )
+    if not output.absolute().parent.is_dir():
+        raise UserError(
+            f"The folder of --output {str(output)!r} does not exist; make it first, or choose "
+            "another."
+        )
+    images = _draw(path, n, seed)
+    from tfp_flowvae.evaluation.plots import save_samples
+
+    aside = output.with_name(f".{output.name}.{os.getpid()}.png")
+    try:
+        save_samples(aside, images)
+        aside.replace(output)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(f"Cannot write {str(output)!r}: {error.strerror}.") from error
+
+
+def _draw(path: Path, n: int, seed: int) -> np.ndarray:
+    import tensorflow as tf
+
+    try:
+        model = tf.saved_model.load(str(path))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise UserError(
+            f"{str(path)!r} holds a model that TensorFlow cannot load; export it again. "
+            f"TensorFlow says: {str(error).splitlines()[0]}"
+        ) from error
+    if not hasattr(model, "sample"):
+        raise UserError(
+            f"{str(path)!r} is a SavedModel without the endpoint 'sample', so not an export of "
+            "tfp_flowvae."
+        )
+    return model.sample(n, seed)["images"].numpy()

@@ -1,0 +1,140 @@
+"""The base of every flow: a Keras layer that owns weights and answers with a bijector."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+
+from tfp_flowvae import _compat
+from tfp_flowvae.bijectors import forward_and_log_det
+from tfp_flowvae.networks.building import ensure_built
+
+
+class Flow(keras.layers.Layer):
+    """A Keras layer whose product is a `tfb.Bijector` on vectors of `event_size`.
+
+    Two kinds of flow share this interface. Without a context the bijector's parameters are the
+    layer's own weights, live. With one (encoder features, say) they are a function of it, one set
+    of parameters for each example: amortised. The context is closed over when the bijector is
+    made, so `tfb.Chain`, `tfb.Invert` and `tfd.TransformedDistribution` need not know of it.
+
+    Flows compute in float32 whatever the precision policy: log-dets do not survive less.
+
+    Args:
+      event_size: D.
+      context_size: Size of the context vector, or None for a flow with weights of its own.
+      **kwargs: See `keras.layers.Layer`.
+    """
+
+    def __init__(self, event_size: int, context_size: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        if event_size < 1 or (context_size is not None and context_size < 1):
+            raise ValueError(
+                "event_size and context_size must be at least 1 (context_size may be None). "
+                f"Received: {event_size=}, {context_size=}."
+            )
+        self.event_size = event_size
+        self.context_size = context_size
+
+    def bijector(self, context: tf.Tensor | None = None) -> tfb.Bijector:
+        """The bijector from a base sample z0 `[..., D]` to z `[..., D]`.
+
+        Args:
+          context: `[B, context_size]` for a flow with a context, else None.
+
+        Returns:
+          A bijector with batch shape `[B]`, or `[]` without a context.
+
+        Raises:
+          ValueError: If a context is missing, not wanted or of the wrong size.
+        """
+        size = None if context is None else context.shape[-1]
+        if size != self.context_size:
+            wanted = "none" if self.context_size is None else f"one of size {self.context_size}"
+            got = "none" if context is None else f"one of shape {tuple(context.shape)}"
+            raise ValueError(
+                f"{type(self).__name__} was built for a context: {wanted}. Received: {got}."
+            )
+        ensure_built(self, self.event_size)
+        return self._bijector(context)
+
+    def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+        raise NotImplementedError
+
+    def call(self, z: tf.Tensor, context: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps z0 `[..., D]` to z `[..., D]` and log |det dz/dz0| `[...]`, in nats."""
+        return forward_and_log_det(self.bijector(context), z)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "event_size": self.event_size,
+            "context_size": self.context_size,
+        }
+
+
+class ParametricFlow(Flow):
+    """A flow whose bijector takes K sets of parameters of fixed shapes.
+
+    A subclass names the shapes of the parameters and their starting values; without a context each
+    is a weight, with one each is a linear function of the context that starts near those values.
+
+    Args:
+      event_size: D.
+      context_size: Size of the context vector, or None.
+      length: K.
+      **kwargs: See `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, event_size: int, context_size: int | None = None, length: int = 1, **kwargs: Any
+    ) -> None:
+        super().__init__(event_size, context_size, **kwargs)
+        if length < 1:
+            raise ValueError(f"length must be at least 1. Received: {length=}.")
+        self.length = length
+
+    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Name to shape (of the parameter, K included) and initializer, in a fixed order."""
+        raise NotImplementedError
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the weights; every size is known from the constructor."""
+        self._weights_by_name = {}
+        self._shapes = {}
+        for name, (shape, initializer) in self._parameter_initializers().items():
+            self._shapes[name] = shape
+            self._weights_by_name[name] = self.add_weight(
+                name=name, shape=shape, initializer=initializer, autocast=False
+            )
+            if self.context_size is not None:
+                # One matrix for each parameter. Its scale makes the parameters that it adds small
+                # beside their starting values, whatever the number of features.
+                self._weights_by_name[f"{name}_kernel"] = self.add_weight(
+                    name=f"{name}_kernel",
+                    shape=(self.context_size, math.prod(shape)),
+                    initializer=keras.initializers.VarianceScaling(1e-4, mode="fan_in"),
+                    autocast=False,
+                )
+
+    def parameters(self, context: tf.Tensor | None = None) -> dict[str, tf.Tensor | tf.Variable]:
+        """The bijector's parameters: live variables `[K, ...]`, or tensors `[B, K, ...]`."""
+        weights = {name: _compat.live(weight) for name, weight in self._weights_by_name.items()}
+        if context is None:
+            return weights
+        context = tf.cast(context, tf.float32)
+        parameters = {}
+        for name, shape in self._shapes.items():
+            flat = tf.matmul(context, weights[f"{name}_kernel"])
+            shaped = tf.reshape(flat, tf.concat([tf.shape(context)[:-1], shape], axis=0))
+            parameters[name] = shaped + weights[name]
+        return parameters
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "length": self.length}

@@ -1,0 +1,47 @@
+"""The bridge from a Keras network to a TFP bijector's conditioner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from tfp_flowvae import _compat
+
+# Affine layers scale by exp(s) with |s| below this: wide enough not to bind in practice, narrow
+# enough that one bad step cannot overflow in either direction.
+LOG_SCALE_BOUND = 3.0
+
+
+class Conditioner(tf.Module):
+    """A Keras network, bound to its context, as the callable that a TFP bijector wants.
+
+    A bijector that closes over a Keras network hides its weights: TFP finds variables by walking
+    `tf.Module`s, and Keras layers are not. This module holds the network's `tf.Variable`s, so that
+    `trainable_variables` of the bijector, of any `tfb.Chain` or `tfb.Invert` around it and of a
+    `tfd.TransformedDistribution` are complete.
+
+    Args:
+      network: A built layer from `[..., D]` (and a context) to `[..., M, 2]`.
+      context: Passed to the network as it is, or None.
+      name: Of the module.
+    """
+
+    def __init__(
+        self,
+        network: keras.layers.Layer,
+        context: tf.Tensor | None = None,
+        name: str = "conditioner",
+    ) -> None:
+        super().__init__(name=name)
+        self._live_weights = [_compat.live(weight) for weight in network.trainable_weights]
+        # In a closure, or tf.Module would walk the layer's attributes as well.
+        self._run: Callable[[tf.Tensor], tf.Tensor] = lambda x: (
+            network(x) if context is None else network(x, context=context)
+        )
+
+    def __call__(self, x: tf.Tensor, *unused_depth: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns shift and log-scale, `[..., M]` each, as `shift_and_log_scale_fn` must."""
+        shift, raw = tf.unstack(self._run(x), axis=-1)
+        return shift, LOG_SCALE_BOUND * tf.tanh(raw / LOG_SCALE_BOUND)

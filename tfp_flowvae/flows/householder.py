@@ -1,0 +1,38 @@
+"""The Householder flow as a Keras layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_flowvae import bijectors as fvb
+from tfp_flowvae.flows.base import ParametricFlow
+
+
+@keras.saving.register_keras_serializable(package="tfp_flowvae")
+class HouseholderFlowLayer(ParametricFlow):
+    """K reflections: `tfp_flowvae.bijectors.HouseholderFlow` with weights.
+
+    Reflections come in pairs that start equal and so undo each other: an even K starts as the
+    identity, an odd K as one reflection.
+
+    Args:
+      event_size: D.
+      context_size: Size of the context vector, or None.
+      length: K.
+      **kwargs: See `keras.layers.Layer`.
+    """
+
+    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        return {"v": ((self.length, self.event_size), _in_pairs)}
+
+    def _bijector(self, context: tf.Tensor | None) -> fvb.HouseholderFlow:
+        return fvb.HouseholderFlow(**self.parameters(context))
+
+
+def _in_pairs(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
+    length, event_size = shape
+    pairs = keras.random.normal(((length + 1) // 2, event_size), dtype=dtype)
+    return tf.repeat(pairs, 2, axis=0)[:length]

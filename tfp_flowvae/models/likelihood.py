@@ -1,0 +1,66 @@
+"""Likelihoods p(x|z): how the decoder's numbers become a distribution over images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import keras
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from tfp_flowvae.models.configurable import Configurable
+
+
+class Likelihood(Configurable, ABC):
+    """The distribution of an image `[H, W, C]` given the decoder's output for it.
+
+    Attributes:
+      params: How many numbers the decoder gives for each pixel and channel.
+    """
+
+    params: ClassVar[int]
+
+    @abstractmethod
+    def distribution(self, output: tf.Tensor) -> tfd.Distribution:
+        """p(x|z) with batch shape `[...]` and event shape `[H, W, C]`."""
+
+    @abstractmethod
+    def mean(self, output: tf.Tensor) -> tf.Tensor:
+        """The mean image, `[..., H, W, C]`, in [0, 1]."""
+
+    def log_prob(self, output: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """log p(x|z) in nats, `[...]`, of x `[..., H, W, C]`; leading dimensions broadcast."""
+        return self.distribution(output).log_prob(x)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flowvae")
+@dataclass(frozen=True)
+class Bernoulli(Likelihood):
+    """Independent Bernoulli pixels; the decoder's output `[..., H, W, C]` is their logits.
+
+    For pixels strictly between 0 and 1 `log_prob` is the cross entropy x log p + (1 - x) log(1 - p),
+    no density: binarise the images for a true likelihood.
+    """
+
+    params: ClassVar[int] = 1
+
+    def distribution(self, output: tf.Tensor) -> tfd.Distribution:
+        """p(x|z) with batch shape `[...]` and event shape `[H, W, C]`."""
+        return tfd.Independent(
+            tfd.Bernoulli(logits=output, dtype=output.dtype), reinterpreted_batch_ndims=3
+        )
+
+    def mean(self, output: tf.Tensor) -> tf.Tensor:
+        """The probability of each pixel, `[..., H, W, C]`."""
+        return tf.sigmoid(output)
+
+    def log_prob(self, output: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """log p(x|z) in nats, `[...]`.
+
+        x l - softplus(l), summed over the pixels in float32: one pass over the logits l, where
+        `tfd.Bernoulli` takes several.
+        """
+        logits = tf.cast(output, tf.float32)
+        return tf.reduce_sum(x * logits - tf.math.softplus(logits), axis=[-3, -2, -1])

@@ -1,0 +1,15 @@
+"""Building sublayers at once, for layers that know every size from their constructor."""
+
+from __future__ import annotations
+
+import keras
+
+
+def ensure_built(layer: keras.layers.Layer, input_size: int | None = None) -> None:
+    """Builds `layer` for inputs `[B, input_size]` unless it is built already.
+
+    Keras builds each layer of a deserialised model from its own config, before its parent's turn
+    comes, and a layer that is built refuses to be built again.
+    """
+    if not layer.built:
+        layer.build((None, input_size))

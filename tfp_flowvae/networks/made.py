@@ -1,0 +1,147 @@
+"""MADE: the masked autoencoder that conditions autoregressive flows.
+
+Germain, Gregor, Murray & Larochelle (2015), https://arxiv.org/abs/1502.03509. Every unit carries a
+degree. Input d (in the chosen order) has degree d in 1..D; a hidden unit of degree m sees inputs
+and hidden units of degree <= m; output d sees hidden units of degree < d (equation 9 and 10). So
+output d depends on inputs 1..d-1 only, whatever the weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_flowvae.networks.building import ensure_built
+from tfp_flowvae.networks.masked_dense import MaskedDense
+
+
+@keras.saving.register_keras_serializable(package="tfp_flowvae")
+class MADE(keras.layers.Layer):
+    """An autoregressive network with optional context.
+
+    Args:
+      event_size: D.
+      params: How many numbers P to put out for each dimension.
+      hidden: Sizes of the hidden layers, at least one.
+      context_size: Size of the context vector, or None for none.
+      activation: The hidden layers' activation.
+      reverse: Whether dimension D comes first in the order.
+      **kwargs: See `keras.layers.Layer`.
+
+    Input shape: z `[..., D]` and, with a context, `[..., context_size]`, whose leading dimensions
+    broadcast against those of z (`[B, C]` against `[S, B, D]`, say).
+    Output shape: `[..., D, P]`; `output[..., d, :]` depends on the context and on those dimensions
+    of z that come before d.
+
+    The last layer starts at zero, so a flow that this network conditions starts as the identity.
+    The context enters the first hidden layer and, linearly, the output; both are unmasked, since
+    it comes before every dimension. With a context some hidden units have degree 0: they see the
+    context alone, and are what lets the first dimension depend on it other than linearly.
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        params: int = 2,
+        hidden: Sequence[int] = (320,),
+        context_size: int | None = None,
+        activation: str = "elu",
+        reverse: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if event_size < 1 or params < 1 or not hidden or min(hidden) < 1:
+            raise ValueError(
+                "event_size, params and every size in hidden must be at least 1, with at least one "
+                f"hidden layer. Received: {event_size=}, {params=}, hidden={tuple(hidden)}."
+            )
+        self.event_size, self.params, self.hidden = event_size, params, tuple(hidden)
+        self.context_size, self.reverse = context_size, reverse
+        self.activation = activation
+        masks = autoregressive_masks(
+            event_size, self.hidden, params, context_size is not None, reverse
+        )
+        # The first layer's activation waits until the context has been added.
+        names = [f"hidden_{i}" for i in range(len(hidden))]
+        self._hidden_layers = [
+            MaskedDense(mask, activation if i else None, dtype=self.dtype_policy, name=name)
+            for i, (mask, name) in enumerate(zip(masks[:-1], names, strict=True))
+        ]
+        self._output_layer = MaskedDense(
+            masks[-1], zero_init=True, dtype=self.dtype_policy, name="output"
+        )
+        self._context_layers = []
+        if context_size is not None:
+            self._context_layers = [
+                keras.layers.Dense(
+                    self.hidden[0], use_bias=False, dtype=self.dtype_policy, name="context_hidden"
+                ),
+                keras.layers.Dense(
+                    event_size * params,
+                    use_bias=False,
+                    kernel_initializer="zeros",
+                    dtype=self.dtype_policy,
+                    name="context_output",
+                ),
+            ]
+
+    def build(self, input_shape: Any = None) -> None:
+        """Builds every layer; the sizes are known from the constructor."""
+        sizes = (self.event_size, *self.hidden)
+        for layer, size in zip((*self._hidden_layers, self._output_layer), sizes, strict=True):
+            ensure_built(layer, size)
+        for layer in self._context_layers:
+            ensure_built(layer, self.context_size)
+
+    def call(self, z: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
+        """Maps z `[..., D]` and the context `[..., C]` to `[..., D, P]`."""
+        if (context is None) != (self.context_size is None):
+            wanted = "no context" if self.context_size is None else "a context"
+            raise ValueError(f"This MADE was built for {wanted}. Received: {context=}.")
+        activation = keras.activations.get(self.activation)
+        h = self._hidden_layers[0](z)
+        if context is not None:
+            h += self._context_layers[0](context)
+        h = activation(h)
+        for layer in self._hidden_layers[1:]:
+            h = layer(h)
+        out = self._output_layer(h)
+        if context is not None:
+            out += self._context_layers[1](context)
+        return tf.reshape(out, tf.concat([tf.shape(out)[:-1], [self.event_size, self.params]], 0))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "event_size": self.event_size,
+            "params": self.params,
+            "hidden": self.hidden,
+            "context_size": self.context_size,
+            "activation": self.activation,
+            "reverse": self.reverse,
+        }
+
+
+def autoregressive_masks(
+    event_size: int, hidden: Sequence[int], params: int, context: bool, reverse: bool
+) -> list[np.ndarray]:
+    """The masks of a MADE, one `[fan_in, units]` for each layer, the output's last.
+
+    Hidden degrees are spread evenly over 1..D-1, or 0..D-1 where units that see the context alone
+    are of use: the same network every time, with no draw of degrees to save and restore.
+    """
+    order = np.arange(1, event_size + 1)
+    inputs = order[::-1] if reverse else order
+    lowest = 0 if context or event_size == 1 else 1
+    spread = [lowest + np.arange(size) * (event_size - lowest) // size for size in hidden]
+    degrees = [inputs, *spread]
+    masks = [below[:, None] <= above[None, :] for below, above in itertools.pairwise(degrees)]
+    outputs = np.repeat(inputs, params)
+    masks.append(degrees[-1][:, None] < outputs[None, :])
+    return [mask.astype(np.int8) for mask in masks]

@@ -1,0 +1,77 @@
+"""A dense layer whose kernel is multiplied by a fixed binary mask."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="tfp_flowvae")
+class MaskedDense(keras.layers.Layer):
+    """`activation(x @ (kernel * mask) + bias)`.
+
+    Args:
+      mask: `[fan_in, units]` of 0 and 1: which input may reach which unit.
+      activation: Any Keras activation.
+      zero_init: Start with a kernel of zeros, so that the layer starts as its bias.
+      **kwargs: See `keras.layers.Layer`.
+
+    Input shape: `[..., fan_in]`. Output shape: `[..., units]`.
+
+    The kernel starts uniform with variance 1 / (number of inputs that the mask lets through), unit
+    by unit: with the usual fan-in the units that see few inputs would start too quiet.
+    """
+
+    def __init__(
+        self, mask: Any, activation: Any = None, zero_init: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        mask = np.asarray(mask)
+        if mask.ndim != 2 or not np.isin(mask, (0, 1)).all():
+            raise ValueError(
+                "mask must be a matrix [fan_in, units] of 0 and 1. "
+                f"Received: mask of shape {mask.shape}."
+            )
+        self._binary_mask = mask.astype(np.float32)
+        self.activation = keras.activations.get(activation)
+        self.zero_init = zero_init
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates `kernel` and `bias`; raises if the input's last dimension is not `fan_in`."""
+        fan_in, units = self._binary_mask.shape
+        if input_shape[-1] != fan_in:
+            raise ValueError(
+                f"The input's last dimension must be {fan_in}. Received: {input_shape}."
+            )
+        self.kernel = self.add_weight(name="kernel", shape=(fan_in, units), initializer=self._draw)
+        self.bias = self.add_weight(name="bias", shape=(units,), initializer="zeros")
+
+    def _draw(self, shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
+        if self.zero_init:
+            return tf.zeros(shape, dtype)
+        reach = np.maximum(self._binary_mask.sum(axis=0), 1.0)
+        uniform = keras.random.uniform(shape, -math.sqrt(3), math.sqrt(3), dtype=dtype)
+        return uniform * tf.constant(self._binary_mask / np.sqrt(reach), dtype)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps `[..., fan_in]` to `[..., units]`."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        masked = kernel * tf.constant(self._binary_mask, kernel.dtype)
+        return self.activation(tf.matmul(x, masked) + self.bias)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """`[..., fan_in]` to `[..., units]`."""
+        return (*input_shape[:-1], self._binary_mask.shape[1])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, the mask as nested lists."""
+        return {
+            **super().get_config(),
+            "mask": self._binary_mask.astype(int).tolist(),
+            "activation": keras.activations.serialize(self.activation),
+            "zero_init": self.zero_init,
+        }

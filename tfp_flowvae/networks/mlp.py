@@ -1,0 +1,215 @@
+"""Multilayer perceptrons: the conditioner of coupling flows, an encoder and a decoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_flowvae.networks.building import ensure_built
+
+_register = keras.saving.register_keras_serializable(package="tfp_flowvae")
+
+
+@_register
+class MLP(keras.layers.Layer):
+    """Dense layers, with an optional context and an optional linear output.
+
+    Args:
+      input_size: Size of the input vector.
+      hidden: Sizes of the hidden layers.
+      output_size: Shape of a linear output that starts at zero, such as `(M, 2)`, or None to put
+        out the last hidden layer.
+      context_size: Size of a context that is added, through a matrix, to the first layer.
+      activation: The hidden layers' activation.
+      **kwargs: See `keras.layers.Layer`.
+
+    Input shape: `[..., input_size]` and, with a context, `[..., context_size]`, whose leading
+    dimensions broadcast. Output shape: `[..., *output_size]` or `[..., hidden[-1]]`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden: Sequence[int],
+        output_size: Sequence[int] | None = None,
+        context_size: int | None = None,
+        activation: str = "elu",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not hidden or min(hidden) < 1:
+            raise ValueError(
+                "hidden must name at least one layer, each of at least 1 unit. "
+                f"Received: hidden={tuple(hidden)}."
+            )
+        self.input_size, self.hidden = input_size, tuple(hidden)
+        self.output_size = None if output_size is None else tuple(output_size)
+        self.context_size, self.activation = context_size, activation
+        self._hidden_layers = [
+            keras.layers.Dense(size, dtype=self.dtype_policy, name=f"hidden_{i}")
+            for i, size in enumerate(hidden)
+        ]
+        self._context_layer = self._output_layer = None
+        if context_size is not None:
+            self._context_layer = keras.layers.Dense(
+                hidden[0], use_bias=False, dtype=self.dtype_policy, name="context"
+            )
+        if output_size is not None:
+            self._output_layer = keras.layers.Dense(
+                math.prod(output_size),
+                kernel_initializer="zeros",
+                dtype=self.dtype_policy,
+                name="output",
+            )
+
+    def build(self, input_shape: Any = None) -> None:
+        """Builds every layer; the sizes are known from the constructor."""
+        for layer, size in zip(
+            self._hidden_layers, (self.input_size, *self.hidden[:-1]), strict=True
+        ):
+            ensure_built(layer, size)
+        if self._context_layer is not None:
+            ensure_built(self._context_layer, self.context_size)
+        if self._output_layer is not None:
+            ensure_built(self._output_layer, self.hidden[-1])
+
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
+        """Maps `[..., input_size]` and the context to the output."""
+        if (context is None) != (self.context_size is None):
+            wanted = "no context" if self.context_size is None else "a context"
+            raise ValueError(f"This MLP was built for {wanted}. Received: {context=}.")
+        activation = keras.activations.get(self.activation)
+        for i, layer in enumerate(self._hidden_layers):
+            x = layer(x)
+            if i == 0 and self._context_layer is not None:
+                x += self._context_layer(context)
+            x = activation(x)
+        if self._output_layer is None:
+            return x
+        shape = tf.concat([tf.shape(x)[:-1], self.output_size], axis=0)
+        return tf.reshape(self._output_layer(x), shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "input_size": self.input_size,
+            "hidden": self.hidden,
+            "output_size": self.output_size,
+            "context_size": self.context_size,
+            "activation": self.activation,
+        }
+
+
+class _ImageMLP(keras.layers.Layer):
+    """What the encoder and the decoder share: an image shape, layer sizes and their config."""
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        hidden: Sequence[int] = (300, 300),
+        activation: str = "elu",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise ValueError(
+                "image_shape must be (height, width, channels), each at least 1. "
+                f"Received: {tuple(image_shape)}."
+            )
+        self.image_shape = tuple(image_shape)
+        self.hidden = tuple(hidden)
+        self.activation = activation
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "image_shape": self.image_shape,
+            "hidden": self.hidden,
+            "activation": self.activation,
+        }
+
+
+@_register
+class MLPEncoder(_ImageMLP):
+    """From an image to the features that the posterior's parameters are linear in.
+
+    Args:
+      image_shape: `(H, W, C)`.
+      hidden: Sizes of the hidden layers; the last is the number of features.
+      activation: The hidden layers' activation.
+      **kwargs: See `keras.layers.Layer`.
+
+    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
+    """
+
+    def __init__(self, image_shape: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(image_shape, **kwargs)
+        self._body = MLP(
+            math.prod(self.image_shape),
+            self.hidden,
+            activation=self.activation,
+            dtype=self.dtype_policy,
+            name="body",
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        """Builds the body; its sizes are known from the constructor."""
+        ensure_built(self._body, self._body.input_size)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps `[..., H, W, C]` to `[..., hidden[-1]]`."""
+        flat = tf.concat([tf.shape(x)[:-3], [math.prod(self.image_shape)]], axis=0)
+        return self._body(tf.reshape(x, flat))
+
+
+@_register
+class MLPDecoder(_ImageMLP):
+    """From a latent vector to the parameters of the likelihood of every pixel.
+
+    Args:
+      image_shape: `(H, W, C)`.
+      event_size: D, the size of the latent vector.
+      hidden: Sizes of the hidden layers.
+      activation: The hidden layers' activation.
+      params: How many numbers the likelihood takes for each pixel and channel.
+      **kwargs: See `keras.layers.Layer`.
+
+    Input shape: `[..., D]`. Output shape: `[..., H, W, C * params]`.
+    """
+
+    def __init__(
+        self, image_shape: Sequence[int], event_size: int, params: int = 1, **kwargs: Any
+    ) -> None:
+        super().__init__(image_shape, **kwargs)
+        self.event_size, self.params = event_size, params
+        self._body = MLP(
+            event_size,
+            self.hidden,
+            activation=self.activation,
+            dtype=self.dtype_policy,
+            name="body",
+        )
+        self._pixels = keras.layers.Dense(
+            math.prod(self.image_shape) * params, dtype=self.dtype_policy, name="pixels"
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        """Builds both parts; their sizes are known from the constructor."""
+        ensure_built(self._body, self.event_size)
+        ensure_built(self._pixels, self.hidden[-1])
+
+    def call(self, z: tf.Tensor) -> tf.Tensor:
+        """Maps `[..., D]` to `[..., H, W, C * params]`."""
+        height, width, channels = self.image_shape
+        pixels = self._pixels(self._body(z))
+        shape = [height, width, channels * self.params]
+        return tf.reshape(pixels, tf.concat([tf.shape(pixels)[:-1], shape], axis=0))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "event_size": self.event_size, "params": self.params}
