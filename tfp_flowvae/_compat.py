@@ -7,7 +7,7 @@ what a flow needs has no public name. `tests/test_compat.py` fails when any of i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # TFP 0.25: `tfb.Chain(...)` and `tfb.Invert(...)` return instances of these private bases, which
 # are not instances of the public classes, as soon as one part is not a CompositeTensor.
-CHAIN_TYPES: tuple[type, ...] = (_chain._Chain,)
-INVERT_TYPES: tuple[type, ...] = (_invert._Invert,)
+CHAIN_TYPES: tuple[Any, ...] = (_chain._Chain,)
+INVERT_TYPES: tuple[Any, ...] = (_invert._Invert,)
 
 
 def coupling_parts(

@@ -99,13 +99,11 @@ def test_every_weight_gets_a_gradient(context):
 def test_leading_dimensions_and_a_context_that_broadcasts(leading):
     made = _made(context=True)
     z, c = _inputs(5, True, leading)
+    full = tf.broadcast_to(c, [*leading, CONTEXT])
+    wanted = made(tf.reshape(z, [-1, 5]), tf.reshape(full, [-1, CONTEXT]))
     out = made(z, c)
     assert out.shape == (*leading, 5, 2)
-    one_by_one = [made(row[None], c[i : i + 1]) for z_ in tf.reshape(z, [-1, max(leading[-1], 1), 5])
-                  for i, row in enumerate(z_)]  # fmt: skip
-    if one_by_one:
-        wanted = tf.reshape(tf.concat(one_by_one, 0), out.shape)
-        np.testing.assert_allclose(out, wanted, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(tf.reshape(out, [-1, 5, 2]), wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_config_round_trip_gives_the_same_network():
@@ -159,12 +157,12 @@ def test_refuses_sizes_below_one(arguments, received):
 
 def test_refuses_a_context_it_was_not_built_for_and_the_lack_of_one():
     z, c = _inputs(5, True)
-    with pytest.raises(ValueError, match="built for no context. Received: context=<tf.Tensor"):
+    with pytest.raises(ValueError, match=r"built for no context\. Received: context=<tf"):
         _made()(z, c)
-    with pytest.raises(ValueError, match="built for a context. Received: context=None"):
+    with pytest.raises(ValueError, match=r"built for a context\. Received: context=None"):
         _made(context=True)(z)
 
 
 def test_refuses_a_vector_of_another_size():
-    with pytest.raises(ValueError, match="5"):
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 5"):
         _made()(tf.zeros([1, 4], tf.float64))

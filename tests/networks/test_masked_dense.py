@@ -46,7 +46,7 @@ def test_zero_init_starts_as_its_bias():
     np.testing.assert_array_equal(layer(tf.random.normal([1, 2])), [[1.0, 2.0, 3.0]])
 
 
-@pytest.mark.parametrize("leading", [(), (0,), (3,), (3, 1, 2)])
+@pytest.mark.parametrize("leading", [(0,), (3,), (3, 1, 2)])
 def test_any_leading_dimensions(leading):
     layer = MaskedDense(MASK, "elu")
     x = tf.random.normal([*leading, 2])
@@ -80,6 +80,14 @@ def test_refuses_what_is_no_binary_matrix(mask):
 def test_refuses_an_input_of_another_size():
     with pytest.raises(ValueError, match=r"last dimension must be 2.*Received: \(4, 3\)"):
         MaskedDense(MASK)(tf.zeros([4, 3]))
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2,)])
+def test_once_built_refuses_an_input_of_another_size_or_of_rank_one(shape):
+    layer = MaskedDense(MASK)
+    layer(tf.zeros([4, 2]))
+    with pytest.raises(ValueError, match="incompatible with the layer"):
+        layer(tf.zeros(shape))
 
 
 def test_under_mixed_precision_weights_are_float32_and_live(mixed_bfloat16):

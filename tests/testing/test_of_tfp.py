@@ -104,7 +104,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("case", "dtype"), TABLE, ids=lambda v: getattr(v, "__name__", str(v)))
+@pytest.mark.parametrize(
+    ("case", "dtype"), TABLE, ids=lambda v: getattr(v, "__name__", None) or v.name
+)
 def test_passes(case, dtype):
     bijector, x = case(lambda value: tf.constant(value, dtype))
     check_bijector(bijector, x)

@@ -7,9 +7,12 @@ has shape `[...]`. Axes of the same letter have the same size in every parameter
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
@@ -49,30 +52,60 @@ def convert_parameters(
     return parameters
 
 
-def check_event(owner: str, x: tf.Tensor, event_size: int | None) -> tf.Tensor:
+def check_event(owner: str, x: tf.Tensor, event_shape: tf.TensorShape) -> tf.Tensor:
     """Returns `x` of `[..., D]` with its last dimension pinned to the parameters' D.
 
     Raises:
-      ValueError: If `x` is a scalar or its last dimension is known to differ from `event_size`.
+      ValueError: If `x` is a scalar or its last dimension is known to differ from `event_shape`.
       tf.errors.InvalidArgumentError: If the last dimension is found to differ when the graph runs.
     """
     rank = x.shape.rank
-    if rank is None or event_size is None:
+    size = None if event_shape.rank is None else event_shape[0]
+    if rank is None or size is None:
         return x
-    if rank < 1 or x.shape[-1] not in (None, event_size):
+    if rank < 1 or x.shape[-1] not in (None, size):
         raise ValueError(
-            f"{owner} with parameters of D={event_size} takes inputs of shape "
-            f"[..., {event_size}]. Received: shape {_text(x.shape)}."
+            f"{owner} with parameters of D={size} takes inputs of shape [..., {size}]. "
+            f"Received: shape {_text(x.shape)}."
         )
     if x.shape[-1] is None:
-        return tf.ensure_shape(x, [None] * (rank - 1) + [event_size])
+        return tf.ensure_shape(x, [None] * (rank - 1) + [size])
     return x
 
 
-def finite_assertions(owner: str, parameters: Mapping[str, TensorLike], is_init: bool) -> list:
-    """What `validate_args` checks of every parameter; see `Bijector._parameter_control_...`.
+def parameter_properties(
+    axes: Mapping[str, str], positive: Mapping[str, tf.DType] | None = None
+) -> dict[str, tfp.util.ParameterProperties]:
+    """What TFP wants to know of each parameter, for batch shapes, slicing and `make_trainable`.
 
-    Constants are checked once, at construction, and references at each use.
+    A bijector's input tells D but not K: `make_trainable` makes one step, K = 1, unless its
+    `initial_parameters` is a function, which may return any K.
+
+    Args:
+      axes: As for `convert_parameters`.
+      positive: The parameters that have to be positive, with their dtypes.
+    """
+    positive = positive or {}
+
+    def properties(name: str, letters: str) -> tfp.util.ParameterProperties:
+        constrain = tfb.Identity
+        if name in positive:
+            low = np.finfo(tf.as_dtype(positive[name]).as_numpy_dtype).eps
+            constrain = partial(tfb.Softplus, low=low)
+        return tfp.util.ParameterProperties(
+            event_ndims=len(letters),
+            shape_fn=partial(_parameter_shape, letters),
+            default_constraining_bijector_fn=constrain,
+        )
+
+    return {name: properties(name, letters) for name, letters in axes.items()}
+
+
+def finite_assertions(owner: str, parameters: Mapping[str, TensorLike], is_init: bool) -> list:
+    """What `validate_args` checks of every parameter: that its values are finite.
+
+    As in TFP, constants are checked once, at construction, and references at each use. What can be
+    known when this runs raises a `ValueError` with the value; the rest becomes an assertion.
     """
     assertions = []
     for name, value in parameters.items():
@@ -138,6 +171,12 @@ def _shape_problem(axes: Mapping[str, str], shapes: Mapping[str, tf.TensorShape]
         except ValueError:
             return f"the leading dimensions of {name} do not broadcast with the others"
     return ""
+
+
+def _parameter_shape(letters: str, input_shape: TensorLike) -> tf.Tensor:
+    shape = tf.convert_to_tensor(input_shape, tf.int32)
+    sizes = {"K": tf.constant([1]), "D": shape[-1:]}
+    return tf.concat([shape[:-1], *(sizes[letter] for letter in letters)], axis=0)
 
 
 def _pattern(letters: str) -> str:

@@ -8,6 +8,9 @@ in either. The two functions here ask for both at once and run every conditioner
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
@@ -23,6 +26,17 @@ class JointEvaluation:
     (nats). The four methods that TFP asks for follow from those two. In a graph what is not used is
     pruned; eagerly, the log-det of these bijectors costs little next to the value.
     """
+
+    if TYPE_CHECKING:  # what the bijector class that it is mixed into brings
+        _name_and_control_scope: Callable[..., Any]
+        forward_dtype: Callable[..., Any]
+        inverse_dtype: Callable[..., Any]
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} lacks _forward_and_log_det.")
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} lacks _inverse_and_log_det.")
 
     def forward_and_log_det(self, x: TensorLike) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns f(x), `[..., D]`, and log |det df/dx|, `[...]`, in nats."""
@@ -76,27 +90,38 @@ def inverse_and_log_det(
 
 
 def _evaluate(
-    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, forward: bool
+    bijector: Any, x: tf.Tensor, event_ndims: int, forward: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     if isinstance(bijector, _compat.INVERT_TYPES):
         return _evaluate(bijector.bijector, x, event_ndims, not forward)
     if isinstance(bijector, _compat.CHAIN_TYPES):
         return _evaluate_chain(bijector, x, event_ndims, forward)
-    if event_ndims == 1:
-        if isinstance(bijector, JointEvaluation):
-            return bijector.forward_and_log_det(x) if forward else bijector.inverse_and_log_det(x)
-        if isinstance(bijector, tfb.RealNVP):
-            moving, inner, merge = _compat.coupling_parts(bijector, x)
-            moved, log_det = _evaluate(inner, moving, 1, forward)
-            return merge(moved), log_det
-        if isinstance(bijector, tfb.MaskedAutoregressiveFlow) and not forward:
-            return _evaluate(_compat.autoregressive_inner(bijector, x), x, 1, False)
-        if isinstance(bijector, tfb.MaskedAutoregressiveFlow):
-            y = bijector.forward(x)
-            return y, -_evaluate(_compat.autoregressive_inner(bijector, y), y, 1, False)[1]
+    if isinstance(bijector, (JointEvaluation, tfb.RealNVP, tfb.MaskedAutoregressiveFlow)):
+        value, log_det = _evaluate_vector(bijector, x, forward)
+        return value, _sum_last(log_det, event_ndims - 1)
     if forward:
         return bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
     return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims)
+
+
+def _evaluate_vector(
+    bijector: tfb.Bijector, x: tf.Tensor, forward: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The pair `[..., D]`, `[...]` from a bijector whose events are vectors."""
+    if isinstance(bijector, JointEvaluation):
+        return bijector.forward_and_log_det(x) if forward else bijector.inverse_and_log_det(x)
+    if isinstance(bijector, tfb.RealNVP):
+        moving, inner, merge = _compat.coupling_parts(bijector, x)
+        moved, log_det = _evaluate(inner, moving, 1, forward)
+        return merge(moved), log_det
+    if forward:  # D passes, in which the log-det is not to be had
+        y = bijector.forward(x)
+        return y, -_evaluate(_compat.autoregressive_inner(bijector, y), y, 1, False)[1]
+    return _evaluate(_compat.autoregressive_inner(bijector, x), x, 1, False)
+
+
+def _sum_last(log_det: tf.Tensor, count: int) -> tf.Tensor:
+    return tf.reduce_sum(log_det, axis=list(range(-count, 0))) if count else log_det
 
 
 def _evaluate_chain(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from tfp_flowvae.flows.registry import FLOWS
 from tfp_flowvae.training.config import TrainConfig, field_types
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 
 _GRAMMAR = """\
 A SPEC is a flow, or several joined by + of which the first acts on the base sample first, each
@@ -44,12 +44,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """
     try:
         arguments = _parser(prog).parse_args(argv)
-        # What TensorFlow says at start-up is not for the user; its warnings from Python are.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         return arguments.run(arguments)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("Stopped by Ctrl-C; nothing was written.", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 class _Parser(argparse.ArgumentParser):
@@ -211,7 +212,7 @@ def _add_sample(commands: Any) -> None:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    from tfp_flowvae.evaluation.sampling import sample_to_picture
+    from tfp_flowvae.cli.sample import sample_to_picture
 
     sample_to_picture(arguments.path, arguments.n, arguments.seed, arguments.output)
     print(f"{arguments.n} samples from {arguments.path} written to {arguments.output}")

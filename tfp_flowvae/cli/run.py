@@ -15,6 +15,7 @@ from typing import Any
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.cli.folder import RunFolder
+from tfp_flowvae.cli.quiet import import_tensorflow
 from tfp_flowvae.data import ImageSplits, check_dataset, load_images
 from tfp_flowvae.flows.spec import format_spec
 from tfp_flowvae.training.config import TrainConfig
@@ -47,6 +48,7 @@ def train(
     check_dataset(config.dataset, config.data_dir)
     with RunFolder(output, _stem(config), overwrite) as folder:
         started = time.time()
+        import_tensorflow()
         splits = load_images(config.dataset, config.data_dir)
         from tfp_flowvae.cli.session import Session
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from tfp_flowvae.data import (
     ImageSplits,
@@ -37,7 +36,6 @@ class Session:
 
     def __init__(self, config: TrainConfig, splits: ImageSplits) -> None:
         keras.utils.set_random_seed(config.seed)
-        tf.config.experimental.enable_op_determinism()
         self.config = config
         self._splits = splits
         fixed = {
@@ -88,10 +86,9 @@ class Session:
             batches,
             steps_per_epoch=self._steps,
             epochs=self.config.epochs,
-            validation_data=evaluation_batches(
-                self._valid, EVALUATION_BATCH, levels=self._levels
-            ),
+            validation_data=evaluation_batches(self._valid, EVALUATION_BATCH, levels=self._levels),
             callbacks=[self._history, self._non_finite, self._interrupt],
+            shuffle=False,  # the batches are shuffled already
             verbose=verbose,
         )
 

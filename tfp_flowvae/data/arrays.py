@@ -106,33 +106,42 @@ def _from_floats(array: np.ndarray, low: float, high: float, where: str) -> np.n
     return images.clip(0.0, 1.0) if low < 0 or high > 1 else images
 
 
-def grey_levels(parts: dict[str, np.ndarray], where: str) -> int | None:
-    """The number of grey levels of a data set that does not declare it.
+def grey_levels(parts: dict[str, np.ndarray], where: str, declared: int | None) -> int | None:
+    """The number of grey levels of a data set, once its splits are known to be alike.
 
     Args:
         parts: The images of every split, as `as_images` returns them.
         where: What was loaded, for messages.
+        declared: The number of levels that the source declares, or None.
 
     Returns:
-        None for floats, 2 where only 0 and 1 occur (images that are binary already), else 256.
+        None for floats; for integers what was declared, or 2 where only 0 and 1 occur (images
+        that are binary already), or else 256.
 
     Raises:
-        UserError: If the splits differ in kind or in image shape.
+        UserError: If the splits differ in kind or in image shape, or floats come with levels.
     """
-    kinds = {f"{images.dtype} {images.shape[1:]}" for images in parts.values()}
+    kinds = {f"{images.dtype} of shape {images.shape[1:]}" for images in parts.values()}
     if len(kinds) > 1:
         raise UserError(
             f"The splits in {where} must hold images of one shape, all integers or all floats. "
             f"Received: {' and '.join(sorted(kinds))}."
         )
     if any(images.dtype != np.uint8 for images in parts.values()):
+        if declared is not None:
+            raise UserError(
+                f"{where} declares grey levels, which only integer images have: drop 'levels', or "
+                f"save integers. Received: levels={declared} with float images."
+            )
         return None
+    if declared is not None:
+        return declared
     brightest = max(int(images.max()) for images in parts.values())
     if 1 < brightest < _DIM:
         warnings.warn(
-            f"The brightest value in {where} is {brightest} of 255, so its images are nearly black;"
-            " if fewer grey levels are meant, save floats in [0, 1], or an .npz file with a number "
-            "'levels'.",
-            stacklevel=2,
+            f"The brightest value in {where} is {brightest} of 255, so its images are nearly "
+            "black; if fewer grey levels are meant, save an .npz file with a number 'levels' "
+            "beside the images, or floats in [0, 1].",
+            stacklevel=3,
         )
     return 2 if brightest <= 1 else 256

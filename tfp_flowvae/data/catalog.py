@@ -40,8 +40,11 @@ def resolve_data_dir(data_dir: str | None) -> Path:
 def in_catalog(name: str, data_dir: str | None) -> bool:
     """Whether TFDS knows the name, or a data set of that name lies prepared in `data_dir`."""
     base = _base(name)
-    return base in catalog_names() or (
-        base.isidentifier() and (resolve_data_dir(data_dir) / base).is_dir()
+    if base in catalog_names():
+        return True
+    folder = resolve_data_dir(data_dir) / base  # Configs lie between the name and the version.
+    return base.isidentifier() and any(
+        any(folder.glob(f"{between}*/dataset_info.json")) for between in ("", "*/")
     )
 
 
@@ -103,13 +106,14 @@ def _base(name: str) -> str:
 def _builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
+    root = resolve_data_dir(data_dir)
     if not in_catalog(name, data_dir):
         raise UserError(
             "The data set must be one that TensorFlow Datasets knows. "
             f"Received: {name!r}.{nearest(_base(name), catalog_names())}"
         )
     try:
-        builder = tfds.builder(name, data_dir=str(resolve_data_dir(data_dir)))
+        builder = tfds.builder(name, data_dir=str(root))
     # TFDS raises ValueError, AssertionError, ImportError or its own for a config, a version or a
     # builder that cannot be had.
     except Exception as error:
@@ -125,9 +129,10 @@ def _check_features(builder: Any, name: str) -> None:
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-    image = features.get("image") if isinstance(features, tfds.features.FeaturesDict) else None
+    named = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
+    image = named.get("image")
     if not isinstance(image, tfds.features.Image):
-        received = ", ".join(map(repr, features)) if hasattr(features, "keys") else repr(features)
+        received = ", ".join(map(repr, named)) or repr(features)
         raise UserError(
             f"The TFDS data set {name!r} must have an 'image' feature; choose an image data set. "
             f"Received: {received}."
@@ -141,7 +146,7 @@ def _check_features(builder: Any, name: str) -> None:
 
 def _check_reachable(builder: Any, name: str) -> None:
     """Asks each server once, briefly: TFDS itself would retry for minutes."""
-    import requests  # type: ignore[import-untyped]
+    import requests
 
     urls = [urlsplit(url) for url in builder.url_infos or {}]
     for scheme, host in sorted({(url.scheme, url.netloc) for url in urls}):

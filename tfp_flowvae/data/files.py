@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,6 +42,7 @@ _UNREADABLE = (
     NotImplementedError,
     RuntimeError,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -61,24 +64,19 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], int | None]:
         UserError: If the file cannot be read or does not hold images.
     """
     if path.suffix.lower() == ".npy":
-        with _opened(path, "a NumPy array"):
-            array = np.load(path, allow_pickle=False)
+        with _reading(path, "a NumPy array"):
+            array = _require_array(np.load(path, allow_pickle=False))
         return {"train": as_images(array, repr(str(path)))}, None
     parts, levels = {}, None
-    with _opened(path, "an .npz archive"):
+    with _reading(path, "an .npz archive"):
         archive = _open_archive(path)
     with archive:
         if _LEVELS in archive.files:
             levels = _read_levels(path, archive)
         for split, key in _image_keys(path, archive.files).items():
-            with _opened(path, "an .npz archive"):
-                array = archive[key]
+            with _reading(path, "an .npz archive"):
+                array = _require_array(archive[key])
             parts[split] = as_images(array, _in(path, key), levels)
-    if levels is not None and any(images.dtype != np.uint8 for images in parts.values()):
-        raise UserError(
-            f"{str(path)!r} declares grey levels, which only integer images have: drop 'levels'. "
-            f"Received: levels={levels} with float images."
-        )
     return parts, levels
 
 
@@ -95,37 +93,35 @@ def check_file(path: Path) -> dict[str, int]:
         UserError: If a header cannot be read or its shape or dtype is not that of images.
     """
     if path.suffix.lower() == ".npy":
-        with _opened(path, "a NumPy array"), path.open("rb") as file:
+        with _reading(path, "a NumPy array"), path.open("rb") as file:
             shape, dtype = _header(file)
         check_layout(shape, dtype, repr(str(path)))
         return {"train": shape[0]}
     sizes = {}
-    with _opened(path, "an .npz archive"):
+    with _reading(path, "an .npz archive"):
         archive = _open_archive(path)
     with archive:
         for split, key in _image_keys(path, archive.files).items():
-            with _opened(path, "an .npz archive"), archive.zip.open(f"{key}.npy") as file:
+            with _reading(path, "an .npz archive"), archive.zip.open(f"{key}.npy") as file:
                 shape, dtype = _header(file)
             check_layout(shape, dtype, _in(path, key))
             sizes[split] = shape[0]
     return sizes
 
 
-class _opened(AbstractContextManager):  # noqa: N801 (used as a verb: `with _opened(...)`)
+@contextlib.contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
     """Turns whatever a broken file raises into the one sentence that names it."""
-
-    def __init__(self, path: Path, kind: str) -> None:
-        self._path, self._kind = path, kind
-
-    def __exit__(self, exc_type: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, _UNREADABLE):
-            reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-            if "pickle" in reason:
-                reason = "it holds Python objects, which are never loaded"
-            raise UserError(
-                f"{str(self._path)!r} cannot be read as {self._kind}; save it again with np.savez "
-                f"or np.save, without Python objects. Received: {reason}."
-            ) from error
+    try:
+        yield
+    except _UNREADABLE as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        if "pickle" in reason or "Object arrays" in reason:
+            reason = "Python objects, which are never loaded"
+        raise UserError(
+            f"{str(path)!r} must be {kind} that can be read; check the file, or save it again "
+            f"with np.savez or np.save from plain arrays. Received: {reason}."
+        ) from error
 
 
 def _open_archive(path: Path) -> Any:
@@ -133,6 +129,13 @@ def _open_archive(path: Path) -> Any:
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError("a single array, which belongs into a .npy file")
     return archive
+
+
+def _require_array(loaded: Any) -> np.ndarray:
+    # An archive that is called .npy, or a member that is no array, loads as something else.
+    if not isinstance(loaded, np.ndarray):
+        raise ValueError("something else than an array")
+    return loaded
 
 
 def _header(file: Any) -> Layout:
@@ -173,8 +176,8 @@ def _image_keys(path: Path, keys: list[str]) -> dict[str, str]:
 
 
 def _read_levels(path: Path, archive: Any) -> int:
-    with _opened(path, "an .npz archive"):
-        value = archive[_LEVELS]
+    with _reading(path, "an .npz archive"):
+        value = _require_array(archive[_LEVELS])
     if value.shape != () or value.dtype.kind not in "iu" or not 2 <= value <= 256:
         raise UserError(
             f"'levels' in {str(path)!r} must be one integer, the number of grey levels, from 2 "

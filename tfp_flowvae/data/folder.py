@@ -61,10 +61,9 @@ def read_folder(path: Path) -> dict[str, np.ndarray]:
         UserError: If a file cannot be read, is of another size than the first, has transparent
             pixels or more than 8 bits a channel, or if there are no pictures.
     """
-    pictures = {
-        split: [_read_picture(file) for file in files] for split, files in list_folder(path).items()
-    }
-    files = [file for split in list_folder(path).values() for file in split]
+    found = list_folder(path)
+    pictures = {split: [_read_picture(file) for file in paths] for split, paths in found.items()}
+    files = [file for paths in found.values() for file in paths]
     flat = [picture for split in pictures.values() for picture in split]
     first = flat[0].shape[:2]
     for file, picture in zip(files, flat, strict=True):

@@ -80,19 +80,3 @@ def to_unit(images: np.ndarray, levels: int | None) -> np.ndarray:
     if levels is None:
         return images
     return images.astype(np.float32) / np.float32(levels - 1)
-
-
-def fixed_permutation(size: int, seed: int) -> np.ndarray:
-    """A permutation of `0 .. size - 1` that is the same on every machine and NumPy release.
-
-    NumPy promises a stable stream for its bit generators' raw output alone, so the permutation
-    sorts that (two equal 64-bit keys would merely keep their order).
-
-    Args:
-        size: How many indices.
-        seed: Which permutation.
-
-    Returns:
-        int64 `[size]`.
-    """
-    return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")

@@ -70,9 +70,9 @@ def load_images(
             parts = folder.read_folder(path)
         else:
             parts, levels = files.read_file(path)
-    found = grey_levels(parts, where) if levels is None else levels
+    levels = grey_levels(parts, where, levels)
     train, valid, test = split_images(parts, where, valid_fraction, test_fraction)
-    return ImageSplits(name=dataset, train=train, valid=valid, test=test, levels=found)
+    return ImageSplits(name=dataset, train=train, valid=valid, test=test, levels=levels)
 
 
 def check_dataset(

@@ -10,12 +10,10 @@ Neither depends on a run's seed, so runs with different seeds are tested on the 
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 
-from tfp_flowvae.data.images import fixed_permutation
 from tfp_flowvae.errors import UserError
 
 SPLIT_SEED = 1797
@@ -68,24 +66,22 @@ def split_sizes(
                 f"Received: {split}_fraction={value}."
             )
 
-    def sizes_for(total: int) -> tuple[int, int]:
-        valid = test = 0
-        if "test" not in sizes:
-            test = _part(test_fraction or TEST_FRACTION, total)
-        if "valid" not in sizes:
-            if "test" in sizes and valid_fraction is None:
-                valid = max(1, min(_MOST_VALID, total // 6))
-            else:
-                valid = _part(valid_fraction or VALID_FRACTION, total)
-        return valid, test
-
-    valid, test = sizes_for(sizes["train"])
-    if sizes["train"] - valid - test < 1:
-        needed = next(n for n in itertools.count(1) if n > sum(sizes_for(n)))
+    total = sizes["train"]
+    lacking = [split for split in ("valid", "test") if split not in sizes]
+    if total <= len(lacking):
         raise UserError(
-            f"{where} holds too few images to split: at least {needed} are needed. "
-            f"Received: {sizes['train']}."
+            f"{where} holds too few images to split: at least {len(lacking) + 1} are needed. "
+            f"Received: {total}."
         )
+    valid = test = 0
+    if "test" in lacking:
+        test = min(_part(test_fraction or TEST_FRACTION, total), total - len(lacking))
+    if "valid" in lacking:
+        if test or valid_fraction is not None:
+            valid = _part(valid_fraction or VALID_FRACTION, total)
+        else:
+            valid = max(1, min(_MOST_VALID, total // 6))
+        valid = min(valid, total - test - 1)
     return valid, test
 
 
@@ -124,6 +120,22 @@ def split_images(
     else:
         valid = parts["valid"]
     return train, valid, test
+
+
+def fixed_permutation(size: int, seed: int) -> np.ndarray:
+    """A permutation of `0 .. size - 1` that is the same on every machine and NumPy release.
+
+    NumPy promises a stable stream for its bit generators' raw output alone, so the permutation
+    sorts that (two equal 64-bit keys would merely keep their order).
+
+    Args:
+        size: How many indices.
+        seed: Which permutation.
+
+    Returns:
+        int64 `[size]`.
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
 
 
 def _part(fraction: float, total: int) -> int:

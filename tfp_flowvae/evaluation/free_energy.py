@@ -30,7 +30,7 @@ def free_energy(
       free_energy = kl - log_likelihood.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def terms_of(x: tf.Tensor, batch_seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         terms = model.elbo_terms(x, seed=batch_seed)
         return terms.log_likelihood[0], terms.kl[0]

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flowvae.flows.base import Flow
+from tfp_flowvae.flows.base import Flow, checked_length
 from tfp_flowvae.flows.conditioner import Conditioner
 from tfp_flowvae.networks import MADE
 from tfp_flowvae.networks.building import ensure_built
@@ -44,7 +44,8 @@ class MaskedAutoregressiveFlowLayer(Flow):
         **kwargs: Any,
     ) -> None:
         super().__init__(event_size, context_size, **kwargs)
-        self.length, self.hidden, self.activation = length, tuple(hidden), activation
+        self.length = checked_length(length)
+        self.hidden, self.activation = tuple(hidden), activation
         self._networks = [
             MADE(
                 event_size,

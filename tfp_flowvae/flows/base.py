@@ -47,7 +47,9 @@ class Flow(keras.layers.Layer):
           context: `[B, context_size]` for a flow with a context, else None.
 
         Returns:
-          A bijector with batch shape `[B]`, or `[]` without a context.
+          A bijector with batch shape `[B]`, or `[]` without a context. TFP's coupling and
+          autoregressive bijectors cannot see the batch of a context that their conditioner closes
+          over and report `[]`: under a `tfd.TransformedDistribution` the base has to have it.
 
         Raises:
           ValueError: If a context is missing, not wanted or of the wrong size.
@@ -67,7 +69,9 @@ class Flow(keras.layers.Layer):
 
     def call(self, z: tf.Tensor, context: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps z0 `[..., D]` to z `[..., D]` and log |det dz/dz0| `[...]`, in nats."""
-        return forward_and_log_det(self.bijector(context), z)
+        y, log_det = forward_and_log_det(self.bijector(context), z)
+        # Where it is constant TFP answers with a scalar.
+        return y, tf.broadcast_to(log_det, tf.shape(y)[:-1])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -76,6 +80,13 @@ class Flow(keras.layers.Layer):
             "event_size": self.event_size,
             "context_size": self.context_size,
         }
+
+
+def checked_length(length: int) -> int:
+    """Returns K; raises `ValueError` if it is below 1."""
+    if length < 1:
+        raise ValueError(f"length must be at least 1. Received: {length=}.")
+    return length
 
 
 class ParametricFlow(Flow):
@@ -95,9 +106,7 @@ class ParametricFlow(Flow):
         self, event_size: int, context_size: int | None = None, length: int = 1, **kwargs: Any
     ) -> None:
         super().__init__(event_size, context_size, **kwargs)
-        if length < 1:
-            raise ValueError(f"length must be at least 1. Received: {length=}.")
-        self.length = length
+        self.length = checked_length(length)
 
     def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Name to shape (of the parameter, K included) and initializer, in a fixed order."""
@@ -127,7 +136,7 @@ class ParametricFlow(Flow):
         weights = {name: _compat.live(weight) for name, weight in self._weights_by_name.items()}
         if context is None:
             return weights
-        context = tf.cast(context, tf.float32)
+        context = tf.cast(context, self.variable_dtype)
         parameters = {}
         for name, shape in self._shapes.items():
             flat = tf.matmul(context, weights[f"{name}_kernel"])

@@ -38,6 +38,7 @@ def make_flow(spec: str, event_size: int, context_size: int | None = None) -> Fl
       UserError: If the spec does not parse or a flow cannot take the size.
     """
     from tfp_flowvae.flows.stack import FlowStack
+    from tfp_flowvae.networks.building import ensure_built
 
     flows = parse_spec(spec)
     check_event_size(flows, event_size)
@@ -52,4 +53,5 @@ def make_flow(spec: str, event_size: int, context_size: int | None = None) -> Fl
     ]
     stack = FlowStack(layers, event_size=event_size, context_size=context_size)
     stack.spec = format_spec(flows)
+    ensure_built(stack, event_size)
     return stack

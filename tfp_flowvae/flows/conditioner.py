@@ -36,6 +36,7 @@ class Conditioner(tf.Module):
     ) -> None:
         super().__init__(name=name)
         self._live_weights = [_compat.live(weight) for weight in network.trainable_weights]
+        self._in_context = context is not None
         # In a closure, or tf.Module would walk the layer's attributes as well.
         self._run: Callable[[tf.Tensor], tf.Tensor] = lambda x: (
             network(x) if context is None else network(x, context=context)
@@ -43,5 +44,10 @@ class Conditioner(tf.Module):
 
     def __call__(self, x: tf.Tensor, *unused_depth: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns shift and log-scale, `[..., M]` each, as `shift_and_log_scale_fn` must."""
-        shift, raw = tf.unstack(self._run(x), axis=-1)
+        # Keras's layers take no single vector, which is what an unbatched draw is made of.
+        single = x.shape.rank == 1
+        out = self._run(x[tf.newaxis] if single else x)
+        if single and not self._in_context:
+            out = out[0]
+        shift, raw = tf.unstack(out, axis=-1)
         return shift, LOG_SCALE_BOUND * tf.tanh(raw / LOG_SCALE_BOUND)

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flowvae.flows.base import Flow
+from tfp_flowvae.flows.base import Flow, checked_length
 from tfp_flowvae.flows.conditioner import Conditioner
 from tfp_flowvae.networks import MLP
 from tfp_flowvae.networks.building import ensure_built
@@ -46,7 +46,8 @@ class RealNVPFlowLayer(Flow):
                 "A coupling splits its vector, so event_size must be at least 2. "
                 f"Received: {event_size=}."
             )
-        self.length, self.hidden, self.activation = length, tuple(hidden), activation
+        self.length = checked_length(length)
+        self.hidden, self.activation = tuple(hidden), activation
         self._networks = []
         for k in range(length):
             fixed = self._fixed(k)

@@ -83,30 +83,31 @@ def _parse_flow(spec: str, text: str, start: int) -> FlowSpec:
     entry = FLOWS[name]
     if not colon:
         return FlowSpec(name, entry.default_length)
-    length, options = entry.default_length, {}
+    if not entry.options:
+        raise _error(spec, start + len(name), f"{name} takes no options")
+    options: dict[str, Any] = {}
     position = start + len(name) + 1
     for index, item in enumerate(rest.split(",")):
         key, equals, value = item.partition("=")
+        where = position + len(key) + 1
         if not equals and index == 0 and "length" in entry.options:
-            length = _read(spec, position, "the length K", item, entry.options["length"])
+            key, value, where = "length", item, position
         elif not equals:
             raise _error(spec, position, f"key=value is expected, not {item!r}")
-        elif key not in entry.options or key in options:
+        if key not in entry.options or key in options:
             raise _error(spec, position, _option_complaint(entry, name, key, key in options))
-        elif key == "length":
-            length = _read(spec, position + 7, "the length K", value, entry.options[key])
-        else:
-            where = position + len(key) + 1
-            options[key] = _read(spec, where, key, value, entry.options[key])
+        what = "the length K" if key == "length" else key
+        options[key] = _read(spec, where, what, value, entry.options[key])
         position += len(item) + 1
-    return FlowSpec(name, length, options)
+    return FlowSpec(name, options.pop("length", entry.default_length), options)
 
 
 def _option_complaint(entry: FlowEntry, name: str, key: str, repeated: bool) -> str:
     if repeated:
         return f"the option {key!r} is given twice"
-    known = ", ".join(entry.options) or "no options"
-    return f"{name} has no option {key!r}, it takes {known}{nearest(key, entry.options)[:-1]}"
+    known = ", ".join(entry.options)
+    hint = nearest(key, entry.options)
+    return f"{name} has no option {key!r}, it takes {known}{'.' + hint if hint else ''}"
 
 
 def _read(spec: str, position: int, what: str, text: str, option: Option) -> Any:
@@ -121,7 +122,7 @@ def _error(spec: str, position: int, message: str) -> UserError:
     before, after = spec[:position], spec[position:]
     return UserError(
         f"Cannot read the flow spec {spec!r} at character {position + 1} "
-        f"({before}>>>{after}): {message}."
+        f"({before}>>>{after}): {message}{'' if message.endswith('?') else '.'}"
     )
 
 

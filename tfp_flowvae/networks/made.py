@@ -33,8 +33,8 @@ class MADE(keras.layers.Layer):
       reverse: Whether dimension D comes first in the order.
       **kwargs: See `keras.layers.Layer`.
 
-    Input shape: z `[..., D]` and, with a context, `[..., context_size]`, whose leading dimensions
-    broadcast against those of z (`[B, C]` against `[S, B, D]`, say).
+    Input shape: z `[..., D]`, of rank 2 or more, and, with a context, `[..., context_size]`, whose
+    leading dimensions broadcast against those of z (`[B, C]` against `[S, B, D]`, say).
     Output shape: `[..., D, P]`; `output[..., d, :]` depends on the context and on those dimensions
     of z that come before d.
 

@@ -20,7 +20,7 @@ class MaskedDense(keras.layers.Layer):
       zero_init: Start with a kernel of zeros, so that the layer starts as its bias.
       **kwargs: See `keras.layers.Layer`.
 
-    Input shape: `[..., fan_in]`. Output shape: `[..., units]`.
+    Input shape: `[..., fan_in]`, of rank 2 or more. Output shape: `[..., units]`.
 
     The kernel starts uniform with variance 1 / (number of inputs that the mask lets through), unit
     by unit: with the usual fan-in the units that see few inputs would start too quiet.
@@ -49,6 +49,7 @@ class MaskedDense(keras.layers.Layer):
             )
         self.kernel = self.add_weight(name="kernel", shape=(fan_in, units), initializer=self._draw)
         self.bias = self.add_weight(name="bias", shape=(units,), initializer="zeros")
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: fan_in})
 
     def _draw(self, shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
         if self.zero_init:

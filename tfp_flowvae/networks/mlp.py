@@ -27,8 +27,9 @@ class MLP(keras.layers.Layer):
       activation: The hidden layers' activation.
       **kwargs: See `keras.layers.Layer`.
 
-    Input shape: `[..., input_size]` and, with a context, `[..., context_size]`, whose leading
-    dimensions broadcast. Output shape: `[..., *output_size]` or `[..., hidden[-1]]`.
+    Input shape: `[..., input_size]`, of rank 2 or more, and, with a context, `[..., context_size]`,
+    whose leading dimensions broadcast.
+    Output shape: `[..., *output_size]` or `[..., hidden[-1]]`.
     """
 
     def __init__(

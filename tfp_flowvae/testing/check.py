@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
@@ -56,72 +55,72 @@ def check_bijector(
 ) -> None:
     """Raises unless `bijector` is, at the points x, all that TFP code relies on.
 
-        Works on any injective `tfb.Bijector` of one part. The properties, in order:
+    Works on any injective `tfb.Bijector` of one part. The properties, in order:
 
-        - `dtype`: values and log-dets have the dtype of x.
-        - `finite`: they are finite.
-        - `batch_shape`: `experimental_batch_shape`, `forward_event_shape` and their kin are the
-          shapes of what is returned.
-        - `finite_gradients`: gradients of value and log-det in points and variables are finite.
+    - `dtype`: values and log-dets have the dtype of x.
+    - `finite`: they are finite.
+    - `batch_shape`: `experimental_batch_shape`, `forward_event_shape` and their kin are the
+      shapes of what is returned.
+    - `finite_gradients`: gradients of value and log-det in points and variables are finite.
     - `inverse_of_forward`, `forward_of_inverse`: round trips, the inverse truly computed: TFP's
-          cache sees a new tensor, and the bijector other points in between.
-        - `forward_log_det`, `inverse_log_det`: against `log |det J|`, J by automatic differentiation.
-        - `opposite_log_dets`: the two cancel at matching points.
-        - `joint`: `tfp_flowvae.bijectors.forward_and_log_det` and its twin agree with the methods.
-        - `variables`: `trainable_variables` lists every trainable variable that is read.
-            - `graph`, `xla`: `tf.function`, without and with `jit_compile=True`, gives the eager values,
-          log-dets and gradients.
-        - `dynamic_shape`: so does a trace that does not know the batch dimensions.
-        - `saved_model`: values and log-dets survive `tf.saved_model.save` and `load`.
-        - `gradients`: gradients in the points, in the tensors the bijector was built from and in its
-          variables agree with central differences, for a few elements and a random direction of each.
-        - `density`: the density that the bijector gives its image integrates to 1, by importance
-          sampling, to five of its own standard errors. Only for events of up to three numbers, and
-          only if the domain is all of R^D (standard normal points map to finite ones and back) or
-          a `base` is given. Where the estimate is too noisy to judge it warns.
+      cache sees a new tensor, and the bijector other points in between.
+    - `forward_log_det`, `inverse_log_det`: against `log |det J|`, J by automatic differentiation.
+    - `opposite_log_dets`: the two cancel at matching points.
+    - `joint`: `tfp_flowvae.bijectors.forward_and_log_det` and its twin agree with the methods.
+    - `variables`: `trainable_variables` lists every trainable variable that is read.
+    - `graph`, `xla`: `tf.function`, without and with `jit_compile=True`, gives the eager values,
+      log-dets and gradients.
+    - `dynamic_shape`: so does a trace that does not know the batch dimensions.
+    - `saved_model`: values and log-dets survive `tf.saved_model.save` and `load`.
+    - `gradients`: gradients in the points, in the tensors the bijector was built from and in its
+      variables agree with central differences, at a few elements and along a random direction.
+    - `density`: the density that the bijector gives its image integrates to 1, by importance
+      sampling, to five of its own standard errors. Only for events of up to three numbers, and
+      only if the domain is all of R^D (standard normal points map to finite ones and back) or
+      a `base` is given. Where the estimate is too noisy to judge it warns.
 
-        All is computed in the dtype of x. A value passes at `|got - wanted| <= atol + rtol |wanted|`:
-        `(1e-5, 1e-4)` in float32 and `(1e-10, 1e-9)` in float64 for values, `(1e-4, 1e-4)` and
-        `(1e-9, 1e-9)` for log-dets, `(1e-3, 1e-3)` and `(1e-8, 1e-7)` for gradients, `(2e-2, 2e-2)` and
-        `(1e-5, 1e-5)` for gradients against differences; to which is added what rounding costs at
-        that point, 64 eps times the condition number of the Jacobian.
+    All is computed in the dtype of x. A value passes at `|got - wanted| <= atol + rtol |wanted|`,
+    with (atol, rtol) in float32 and in float64 of
 
-        Args:
-          bijector: What is checked. Its variables are moved by `gradients` and put back.
-          x: `[..., event]`, float32 or float64: points of the domain, two or more to a batch if
-            possible, away from its edge by more than 0.1 in float32 and 1e-3 in float64. The dimensions
-            in front of the event broadcast against the bijector's batch shape.
-          event_ndims: How many of the last dimensions of x make one event; by default the
-            bijector's `forward_min_event_ndims`.
-          y: `[..., event]`: points of the codomain for the inverse; f(x) by default.
-          reference: The same bijector in float64: its Jacobians and differences, at the same points,
-            replace those of a float32 `bijector`, which are less exact than what they judge.
-          base: The distribution whose image `density` integrates, of x's event shape and without
-            batch; its support must lie in the domain.
-          properties: Names of the only properties to check; all by default.
-          skip: Names of properties to leave out.
-          tolerances: `(atol, rtol)` by name of property, in place of the defaults.
-          seed: For everything that is drawn; the same call checks the same numbers.
+    - values: (1e-5, 1e-4) and (1e-10, 1e-9),
+    - log-dets, in nats: (1e-4, 1e-4) and (1e-9, 1e-9),
+    - gradients, eager against compiled: (1e-3, 1e-3) and (1e-8, 1e-7),
+    - gradients against differences: (2e-2, 2e-2) and (1e-5, 1e-5),
 
-        Raises:
-          AssertionError: Naming the first property that does not hold, the worst element, what was
-            got and wanted, and by how much it is off where how much is allowed.
-          ValueError: Where an argument is not one of those above.
-          TypeError: Where x is not float32 or float64, or `bijector` no bijector.
+    to which is added what rounding costs there: 64 eps times the condition of the Jacobian.
 
-        Example:
-          ```python
-          import tensorflow as tf
-          import tensorflow_probability as tfp
-    from tensorflow_probability import bijectors as tfb
-    from tensorflow_probability import distributions as tfd
-          from tfp_flowvae.testing import check_bijector
+    Args:
+      bijector: What is checked. Its variables are moved by `gradients` and put back.
+      x: `[..., event]`, float32 or float64: points of the domain, two or more of them if
+        possible, away from its edge by more than 0.1 in float32 and 1e-3 in float64. The
+        dimensions in front of the event broadcast against the bijector's batch shape.
+      event_ndims: How many of the last dimensions of x make one event; by default the
+        bijector's `forward_min_event_ndims`.
+      y: `[..., event]`: points of the codomain for the inverse; f(x) by default.
+      reference: The same bijector in float64: its Jacobians and differences, at the same points,
+        replace those of a float32 `bijector`, which are less exact than what they judge.
+      base: The distribution whose image `density` integrates, of x's event shape and without
+        batch; its support must lie in the domain.
+      properties: Names of the only properties to check; all by default.
+      skip: Names of properties to leave out, such as `("xla",)`. Where `graph` is among them
+        `gradients` runs eagerly, and slower.
+      tolerances: `(atol, rtol)` by name of property, in place of the defaults.
+      seed: For everything that is drawn; the same call checks the same numbers.
 
-          check_bijector(tfp.bijectors.Softplus(), tf.constant([-1.0, 0.5, 2.0]))
-          check_bijector(tfp.bijectors.Log(), [0.5, 2.0], base=tfp.distributions.Gamma(3.0, 1.0))
-          ```
+    Raises:
+      AssertionError: Naming the first property that does not hold, the worst element, what was
+        got and wanted, and by how much it is off where how much is allowed.
+      ValueError: Where an argument is not one of those above.
+      TypeError: Where x is not float32 or float64, or `bijector` no bijector.
+
+    Example:
+      ```python
+      check_bijector(tfb.Softplus(), [-1.0, 0.5, 2.0])
+      check_bijector(tfb.Log(), [0.5, 2.0], base=tfd.Gamma(3.0, 1.0))
+      ```
     """
-    chosen = _choose(properties, skip)
+    left_out = _names("skip", skip)
+    asked = list(PROPERTIES) if properties is None else _names("properties", properties)
     overrides = _tolerances(tolerances)
     ndims = _event_ndims(bijector, event_ndims)
     if reference is not None:
@@ -134,14 +133,15 @@ def check_bijector(
         reference=reference,
         base=base,
         seed=seed,
-        graphs="graph" in chosen,
+        graphs="graph" not in left_out,
         overrides=overrides,
     )
     if y is not None:
         y_ndims = bijector.forward_event_ndims(ndims)
         subject.y_given = _points("y", y, y_ndims, subject.dtype, subject.dtype)
-    for name in chosen:
-        _hold(name, subject)
+    for name in PROPERTIES:
+        if name in asked and name not in left_out:
+            _hold(name, subject)
 
 
 def _hold(name: str, subject: Subject) -> None:
@@ -154,16 +154,14 @@ def _hold(name: str, subject: Subject) -> None:
     except AssertionError as error:
         raise AssertionError(f"{label}: property {name!r} does not hold: {error}") from None
     except Exception as error:
-        first = str(error).strip().split("\n", 1)[0]
+        kind = type(error).__name__
+        lines = str(error).strip().splitlines() or [""]
+        # A traced function's error begins with "in user code:" and ends with what went wrong.
+        line = lines[-1].strip() if lines[0].startswith("in user code") else lines[0]
         raise AssertionError(
-            f"{label}: property {name!r} could not be evaluated: {type(error).__name__}: {first}"
+            f"{label}: property {name!r} could not be evaluated:"
+            f" {kind}: {line.removeprefix(f'{kind}: ')}"
         ) from error
-
-
-def _choose(properties: Iterable[str] | None, skip: Iterable[str]) -> list[str]:
-    asked = list(PROPERTIES) if properties is None else _names("properties", properties)
-    left_out = _names("skip", skip)
-    return [name for name in PROPERTIES if name in asked and name not in left_out]
 
 
 def _names(argument: str, names: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -100,13 +101,15 @@ class Differences:
         ]
         self.values = [point, *self.parameters.values, *self.variables]
         self._event_ndims, self._which = event_ndims, which
-        self._evaluate: Callable[[tf.Tensor, list[tf.Tensor]], list[tf.Tensor]] = self._outputs
-        if compiled:
-            point_spec, *specs = [
-                tf.TensorSpec(v.shape, v.dtype) for v in (point, *self.parameters.values)
-            ]
-            traced = tf.function(self._outputs)
-            self._evaluate = traced.get_concrete_function(point_spec, specs)
+        self._compiled = compiled
+
+    @functools.cached_property
+    def _evaluate(self) -> Callable[[tf.Tensor, list[tf.Tensor]], list[tf.Tensor]]:
+        if not self._compiled:
+            return self._outputs
+        count = 1 + len(self.parameters.values)
+        point, *tensors = [tf.TensorSpec(v.shape, v.dtype) for v in self.values[:count]]
+        return tf.function(self._outputs).get_concrete_function(point, tensors)
 
     def _outputs(self, point: tf.Tensor, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         bijector = self.parameters.rebuild(tensors)

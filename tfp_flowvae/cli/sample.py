@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfp_flowvae.cli.quiet import import_tensorflow
 from tfp_flowvae.errors import UserError
 
 MOST_SAMPLES = 10_000
@@ -51,6 +52,7 @@ def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
 
 
 def _draw(path: Path, n: int, seed: int) -> np.ndarray:
+    import_tensorflow()
     import tensorflow as tf
 
     try:

@@ -1,0 +1,117 @@
+"""Every bijector of the package has every property that check_bijector knows.
+
+A new bijector is one line in TABLE: `name: factory`, where `factory(draw, size)` takes a function
+`draw(*shape)` of standard normal numbers in the dtype of the check, and D, and returns a bijector
+of events `[D]` with no batch dimensions or with a batch of 2.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from hypothesis import strategies as st
+
+from tfp_flowvae import bijectors as fvb
+from tfp_flowvae.testing import check_bijector
+
+tfb = tfp.bijectors
+
+Draw = Callable[..., tf.Tensor]
+
+TABLE: dict[str, Callable[[Draw, int], tfb.Bijector]] = {
+    "planar": lambda draw, d: fvb.Planar(draw(d), draw(d), draw()),
+    "planar_variables": lambda draw, d: fvb.Planar(*map(tf.Variable, (draw(d), draw(d), draw()))),
+    "planar_flow": lambda draw, d: fvb.PlanarFlow(draw(2, 3, d), draw(3, d), draw(3)),
+    "radial": lambda draw, d: fvb.Radial(draw(d), tf.exp(draw()), draw()),
+    "radial_flow": lambda draw, d: fvb.RadialFlow(draw(2, 3, d), tf.exp(draw(3)), draw(3)),
+    "householder_flow": lambda draw, d: fvb.HouseholderFlow(draw(2, 2 * d, d)),
+    "chain": lambda draw, d: tfb.Chain(
+        [fvb.Planar(draw(d), draw(d), draw()), fvb.HouseholderFlow(draw(1, d))]
+    ),
+    "invert": lambda draw, d: tfb.Invert(fvb.Radial(draw(d), tf.exp(draw()), draw())),
+}
+
+# XLA and saving take most of the time and lean little on D: the quick tests do them in one setting
+# for the families, the slow ones in all settings for all.
+COMPILED = ("dynamic_shape", "xla", "saved_model")
+FAMILIES = ("planar_variables", "planar_flow", "radial_flow", "householder_flow")
+QUICK = (
+    *((name, tf.float32, 2, ()) for name in FAMILIES),
+    *((name, tf.float64, 2, COMPILED) for name in TABLE if name not in FAMILIES),
+    *((name, tf.float64, 1, (*COMPILED, "gradients")) for name in TABLE),
+    *((name, tf.float64, 5, (*COMPILED, "gradients")) for name in FAMILIES),
+)
+SLOW = tuple((dtype, size) for dtype in (tf.float32, tf.float64) for size in (1, 2, 5))
+
+
+def drawer(seed: int, dtype: tf.DType, scale: float = 1.0) -> Draw:
+    """Draws that are the same numbers in float32 and float64."""
+    rng = np.random.default_rng(seed)
+    return lambda *shape: tf.constant(scale * rng.standard_normal(shape).astype(np.float32), dtype)
+
+
+def check(name: str, dtype: tf.DType, size: int, skip: tuple[str, ...] = ()) -> None:
+    seed = zlib.crc32(f"{name} {size}".encode())
+    x = drawer(seed + 1, dtype)(3, 2, size)
+    reference = TABLE[name](drawer(seed, tf.float64), size) if dtype == tf.float32 else None
+    check_bijector(TABLE[name](drawer(seed, dtype), size), x, reference=reference, skip=skip)
+
+
+def label(value: object) -> str:
+    """A short name for an argument of a test."""
+    if isinstance(value, tuple):
+        return "part" if value else "all"
+    return getattr(value, "name", str(value))
+
+
+@pytest.mark.parametrize(("name", "dtype", "size", "skip"), QUICK, ids=label)
+def test_properties(name, dtype, size, skip):
+    check(name, dtype, size, skip)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "size"), SLOW, ids=label)
+@pytest.mark.parametrize("name", TABLE)
+def test_all_properties(name, dtype, size):
+    check(name, dtype, size)
+
+
+# Values, log-dets and gradients at parameters that no reasonable model has. Differences and
+# integrals cannot resolve what happens at such scales; automatic differentiation in float64 can.
+EXTREME = (
+    "dtype",
+    "finite",
+    "batch_shape",
+    "finite_gradients",
+    "inverse_of_forward",
+    "forward_of_inverse",
+    "forward_log_det",
+    "inverse_log_det",
+    "opposite_log_dets",
+    "joint",
+)
+SCALES = st.sampled_from([0.0, 1e-6, 1e-2, 1.0, 30.0])
+
+
+@pytest.mark.parametrize(
+    "name", ["planar", "planar_flow", "radial", "radial_flow", "householder_flow"]
+)
+@hypothesis.settings(max_examples=6, deadline=None, derandomize=True)
+@hypothesis.given(
+    size=st.sampled_from([1, 2, 5]),
+    dtype=st.sampled_from([tf.float32, tf.float64]),
+    seed=st.integers(0, 2**16),
+    parameter_scale=SCALES,
+    x_scale=st.sampled_from([1e-3, 1.0, 100.0]),
+)
+def test_extreme_parameters(name, size, dtype, seed, parameter_scale, x_scale):
+    x = drawer(seed + 1, dtype, x_scale)(2, 2, size)
+    bijector = TABLE[name](drawer(seed, dtype, parameter_scale), size)
+    reference = TABLE[name](drawer(seed, tf.float64, parameter_scale), size)
+    check_bijector(bijector, x, reference=reference, properties=EXTREME)

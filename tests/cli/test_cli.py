@@ -1,0 +1,212 @@
+"""The command line: help, mistakes, and whole runs on the digits."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfp_flowvae.cli import main
+from tfp_flowvae.flows import FLOWS
+
+ROOT = Path(__file__).parents[2]
+TRAIN = [sys.executable, str(ROOT / "train.py")]
+SMALL = ["--flow", "iaf:1,hidden=16", "--hidden", "32", "--latent-dim", "4", "--verbose", "0"]
+FILES = {
+    "assets",
+    "config.json",
+    "fingerprint.pb",
+    "history.csv",
+    "metrics.json",
+    "model.keras",
+    "reconstructions.png",
+    "run.json",
+    "saved_model.pb",
+    "samples.png",
+    "training.png",
+    "variables",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of two epochs, and what it printed."""
+    folder = tmp_path_factory.mktemp("cli")
+    done = subprocess.run(
+        [*TRAIN, *SMALL, "--epochs", "2", "--output", "first"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def refused(capsys, *arguments):
+    """The one sentence with which `train` refuses; nothing may have been written."""
+    before = sorted(Path.cwd().rglob("*"))
+    try:
+        status = main(["train", *arguments])
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    assert captured.err.startswith("Error: ")
+    assert captured.err.count("\n") == 1
+    assert sorted(Path.cwd().rglob("*")) == before
+    return captured.err
+
+
+def test_help_lists_every_flow_and_loads_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from tfp_flowvae.cli import main\n"
+        "try:\n    main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'tensorflow', 'keras', 'tensorflow_probability', 'sklearn', 'matplotlib', 'PIL'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name, entry in FLOWS.items():
+        assert f"{name} " in done.stdout
+        assert entry.summary in done.stdout
+    for group in ("model:", "data:", "training:", "output:"):
+        assert f"\n{group}\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--flow", "plannar"], "Did you mean 'planar'"),
+        (["--flow", "iaf:2x"], "at character 5 (iaf:>>>2x)"),
+        (["--flow", "iaf+"], "at character 5"),
+        (["--flow", "planar:0"], "at least 1"),
+        (["--flow", "realnvp", "--latent-dim", "1"], "at least 2"),
+        (["--prior", "iaf"], "use 'maf'"),
+        (["--dataset", "digitz"], "digits"),
+        (["--dataset", "no/such/file.npz"], "no/such/file.npz"),
+        (["--epochs", "many"], "a whole number is expected, not 'many'"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
+        (["--epoch", "3"], "Did you mean '--epochs'"),
+        (["--hidden"], "--hidden"),
+        (["--output", "taken"], "not empty"),
+        (["--config", "missing.json"], "missing.json"),
+        (["--binarization", "dynamical"], "Did you mean 'dynamic'"),
+    ],
+)
+def test_mistakes_get_one_sentence(capsys, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thing").write_text("")
+    assert message in refused(capsys, *arguments)
+
+
+def test_a_run_writes_every_file(run):
+    folder, _ = run
+    assert {path.name for path in (folder / "first").iterdir()} == FILES
+    assert [path.name for path in folder.iterdir()] == ["first"]
+
+
+def test_a_run_ends_with_a_summary_and_no_chatter(run):
+    _, done = run
+    assert done.stderr == ""
+    for words in ("test free energy", "-log p(x|z)", "KL(q || p)", "samples.png", "metrics.json"):
+        assert words in done.stdout
+    assert "-m tfp_flowvae sample first -n 64 --output grid.png" in done.stdout
+
+
+def test_metrics_are_consistent(run):
+    folder, _ = run
+    metrics = json.loads((folder / "first" / "metrics.json").read_text())
+    assert set(metrics) == {
+        f"{split}_{name}"
+        for split in ("valid", "test")
+        for name in ("free_energy", "log_likelihood", "kl")
+    }
+    for split in ("valid", "test"):
+        total = metrics[f"{split}_kl"] - metrics[f"{split}_log_likelihood"]
+        assert metrics[f"{split}_free_energy"] == pytest.approx(total)
+        assert 15 < total < 45
+    with (folder / "first" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"seconds", "loss", "elbo", "log_likelihood", "kl", "val_loss"} <= set(rows[0])
+
+
+def test_free_energy_follows_from_the_export_alone(run):
+    """The test images, the config's seed and the endpoint `elbo` give metrics.json's number."""
+    import tensorflow as tf
+
+    from tfp_flowvae.data import binarize_fixed, load_images, to_unit
+
+    folder, _ = run
+    config = json.loads((folder / "first" / "config.json").read_text())
+    metrics = json.loads((folder / "first" / "metrics.json").read_text())
+    splits = load_images("digits")
+    images = to_unit(*binarize_fixed(splits.test, splits.levels, config["binarization"], "test"))
+    model = tf.saved_model.load(str(folder / "first"))
+    elbo = model.elbo(images, config["seed"])["elbo"]
+    assert -np.mean(elbo) == pytest.approx(metrics["test_free_energy"], abs=1e-4)
+
+
+def test_config_repeats_the_run_bit_for_bit(run):
+    folder, _ = run
+    again = [*TRAIN, "--config", "first/config.json", "--output", "again", "--verbose", "0"]
+    subprocess.run(again, cwd=folder, check=True, capture_output=True)
+    for file in ("metrics.json", "config.json", "samples.png"):
+        assert (folder / "first" / file).read_bytes() == (folder / "again" / file).read_bytes()
+
+
+def test_sample_draws_from_the_export(run, monkeypatch, capsys):
+    folder, _ = run
+    monkeypatch.chdir(folder)
+    draws = []
+    for seed in ("1", "1", "2"):
+        assert main(["sample", "first", "-n", "5", "--seed", seed, "--output", "grid.png"]) == 0
+        draws.append(Path("grid.png").read_bytes())
+    assert draws[0] == draws[1] != draws[2]
+    capsys.readouterr()
+    for arguments, message in (
+        (["sample", "nowhere"], "no saved_model.pb"),
+        (["sample", "first", "-n", "0"], "-n must be 1"),
+        (["sample", "first", "--output", "grid.jpg"], ".png"),
+        (["sample", "first", "--output", "none/grid.png"], "does not exist"),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+    Path("grid.png").unlink()
+
+
+@pytest.mark.slow
+def test_ctrl_c_exports_what_was_trained(tmp_path):
+    command = [*TRAIN, *SMALL[:-1], "2", "--epochs", "100000", "--output", "run"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    for line in process.stdout:
+        if line.startswith("Epoch 3/"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait(timeout=120) == 130
+    assert "Stopped by Ctrl-C" in rest
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["interrupted"] is True
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
+    command = [*TRAIN, *SMALL, "--learning-rate", "1e30", "--epochs", "3", "--output", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "at step 2 " in done.stderr or "at step 3 " in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,52 @@
+"""Fixtures of the data tests: where MNIST lies, and a small TFDS data set made on the spot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+_BESIDE_THE_REPOSITORY = Path(__file__).parents[3] / "shared" / "data" / "tfds"
+
+
+@pytest.fixture(scope="session")
+def mnist_dir():
+    """The folder that holds TFDS's prepared MNIST."""
+    for folder in (os.environ.get("TFDS_DATA_DIR"), _BESIDE_THE_REPOSITORY):
+        if folder and any(Path(folder).glob("mnist/*/dataset_info.json")):
+            return str(folder)
+    pytest.skip("no prepared MNIST: set TFDS_DATA_DIR to a folder that holds TFDS's mnist")
+
+
+@pytest.fixture(scope="session")
+def tiny_builder():
+    """A builder of small colour images with labels, and a second image that nobody asked for."""
+    import tensorflow_datasets as tfds
+
+    class TinyPictures(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        SIZES = {"train": 13, "validation": 4, "test": 5}  # noqa: RUF012
+
+        def _info(self):
+            image = tfds.features.Image(shape=(3, 5, 3), encoding_format="png")
+            features = {"image": image, "label": tfds.features.ClassLabel(num_classes=2)}
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(n) for split, n in self.SIZES.items()}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                yield i, {"image": np.full((3, 5, 3), 10 * i + 60, np.uint8), "label": i % 2}
+
+    return TinyPictures
+
+
+@pytest.fixture(scope="session")
+def tiny_dir(tiny_builder, tmp_path_factory):
+    """A data_dir in which the small data set `tiny_pictures` lies prepared."""
+    folder = tmp_path_factory.mktemp("tfds")
+    tiny_builder(data_dir=str(folder)).download_and_prepare()
+    return folder

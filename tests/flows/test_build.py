@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows import FLOWS, make_flow
+from tfp_flowvae.flows.build import check_event_size
+from tfp_flowvae.flows.spec import parse_spec
+from tfp_flowvae.flows.stack import FlowStack
+
+SPEC = "householder:3+iaf:1,hidden=8x6,activation=tanh+planar:2"
+
+
+def test_builds_what_the_spec_says():
+    stack = make_flow(SPEC, event_size=4, context_size=3)
+    assert stack.built
+    assert isinstance(stack, FlowStack)
+    assert [type(flow) for flow in stack.flows] == [
+        FLOWS[name].load() for name in ("householder", "iaf", "planar")
+    ]
+    householder, iaf, planar = (flow.get_config() for flow in stack.flows)
+    assert householder["length"] == 3
+    assert (iaf["length"], iaf["hidden"], iaf["activation"]) == (1, (8, 6), "tanh")
+    assert planar["length"] == 2
+    for flow in (stack, *stack.flows):
+        assert (flow.event_size, flow.context_size) == (4, 3)
+
+
+@pytest.mark.parametrize("name", [name for name, e in FLOWS.items() if "length" in e.options])
+def test_default_length_is_the_registrys(name):
+    assert make_flow(name, 4).flows[0].length == FLOWS[name].default_length
+    assert make_flow(f"{name}:1", 4).flows[0].length == 1
+
+
+def test_the_first_flow_acts_on_the_base_sample_first(stir):
+    stack = stir(make_flow("planar:2+radial:3+householder:1", 4))
+    z = tf.random.normal([5, 4])
+    y, total = z, tf.zeros(5)
+    for flow in stack.flows:
+        y, log_det = flow(y)
+        total += log_det
+    np.testing.assert_allclose(stack(z)[0], y, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(stack(z)[1], total, rtol=1e-5, atol=1e-5)
+    bijector = stack.bijector()
+    np.testing.assert_allclose(bijector.forward(tf.identity(z)), y, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(bijector.inverse(tf.identity(y)), z, rtol=1e-4, atol=1e-4)
+    # Which the other order does not give: the flows do not commute.
+    other = FlowStack(stack.flows[::-1], event_size=4)
+    assert np.max(np.abs(other(z)[0] - y)) > 0.01
+
+
+@pytest.mark.parametrize("name", [name for name in FLOWS if name != "none"])
+def test_at_its_default_length_every_output_depends_on_every_input(name, stir):
+    """So the orders and the masks do alternate."""
+    layer = FLOWS[name].load()(event_size=4, length=FLOWS[name].default_length, dtype="float64")
+    layer.build()
+    stir(layer)
+    z = tf.random.normal([1, 4], dtype=tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        y, _ = layer(z)
+    assert np.min(np.abs(tape.batch_jacobian(y, z))) > 1e-12
+
+
+def test_none_is_the_identity_with_no_weights():
+    stack = make_flow("none", 4, context_size=3)
+    assert stack.weights == []
+    z = tf.random.normal([2, 5, 4])
+    y, log_det = stack(z, tf.zeros([5, 3]))
+    np.testing.assert_array_equal(y, z)
+    np.testing.assert_array_equal(log_det, np.zeros((2, 5)))
+
+
+@pytest.mark.parametrize("context_size", [None, 3])
+def test_a_stack_is_a_flow_and_comes_back_from_its_config(context_size, stir):
+    stack = stir(make_flow(SPEC, 4, context_size))
+    outer = FlowStack([stack, *make_flow("none", 4, context_size).flows], event_size=4,
+                      context_size=context_size)  # fmt: skip
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(outer)))
+    again = keras.saving.deserialize_keras_object(config)
+    z = tf.random.normal([5, 4])
+    context = None if context_size is None else tf.random.normal([5, context_size])
+    again(z, context)
+    again.set_weights(outer.get_weights())
+    for mine, theirs in zip(again(z, context), stack(z, context), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_size_that_a_flow_cannot_take_is_refused(name):
+    smallest = FLOWS[name].smallest_event
+    check_event_size(parse_spec(name), smallest)
+    if smallest > 1:
+        message = f"{name!r} needs a latent size of at least {smallest}.*Received: a latent size of"
+        for spec in (name, f"householder+{name}"):
+            with pytest.raises(UserError, match=f"{message} {smallest - 1}"):
+                make_flow(spec, smallest - 1)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("context_size", [None, 3])
+def test_works_at_its_smallest_size(name, context_size, stir):
+    size = FLOWS[name].smallest_event
+    layer = FLOWS[name].load()(event_size=size, context_size=context_size, dtype="float64")
+    layer.build()
+    stir(layer)
+    z = tf.random.normal([5, size], dtype=tf.float64)
+    context = None if context_size is None else tf.random.normal([5, 3], dtype=tf.float64)
+    y, log_det = layer(z, context)
+    np.testing.assert_allclose(layer.bijector(context).inverse(tf.identity(y)), z, atol=1e-8)
+    assert np.all(np.isfinite(log_det))
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_wrong_context_is_refused_with_its_shape(name):
+    own, amortised = make_flow(name, 4), make_flow(name, 4, context_size=3)
+    with pytest.raises(ValueError, match=r"context: none\. Received: one of shape \(5, 3\)"):
+        own.bijector(tf.zeros([5, 3]))
+    with pytest.raises(ValueError, match=r"context: one of size 3\. Received: none"):
+        amortised.bijector()
+    with pytest.raises(ValueError, match=r"context: one of size 3\. Received: one of shape \(5, 2"):
+        amortised.bijector(tf.zeros([5, 2]))
+
+
+def test_a_stack_refuses_flows_of_other_sizes():
+    flow = make_flow("planar", 4, context_size=3)
+    for sizes in ({"event_size": 5, "context_size": 3}, {"event_size": 4}):
+        with pytest.raises(ValueError, match=r"Received: .* event_size=4, context_size=3"):
+            FlowStack([flow], **sizes)
+
+
+@pytest.mark.parametrize("name", [name for name, e in FLOWS.items() if "length" in e.options])
+def test_a_length_below_one_is_refused_in_python_too(name):
+    with pytest.raises(ValueError, match=r"length must be at least 1\. Received: length=0"):
+        FLOWS[name].load()(event_size=4, length=0)
+
+
+@pytest.mark.parametrize("sizes", [{"event_size": 0}, {"event_size": 4, "context_size": 0}])
+def test_sizes_below_one_are_refused(sizes):
+    with pytest.raises(ValueError, match=r"must be at least 1.*Received: event_size="):
+        FLOWS["planar"].load()(**sizes)

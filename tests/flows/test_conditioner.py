@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flowvae.flows.conditioner import LOG_SCALE_BOUND, Conditioner
+from tfp_flowvae.networks import MADE, MLP
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def _network(stir, context_size=None):
+    network = MADE(4, hidden=(8,), context_size=context_size)
+    network.build()
+    return stir(network)
+
+
+def test_shows_the_networks_variables_to_tfp(stir):
+    network = _network(stir, context_size=3)
+    conditioner = Conditioner(network, tf.zeros([5, 3]))
+    wanted = [id(weight.value) for weight in network.trainable_weights]
+    assert sorted(map(id, conditioner.trainable_variables)) == sorted(wanted)
+    flow = tfb.MaskedAutoregressiveFlow(conditioner)
+    assert sorted(map(id, tfb.Invert(flow).trainable_variables)) == sorted(wanted)
+
+
+def test_leaves_out_frozen_weights(stir):
+    network = _network(stir)
+    network.trainable = False
+    assert Conditioner(network).trainable_variables == ()
+
+
+def test_splits_into_shift_and_a_bounded_log_scale(stir):
+    network = _network(stir)
+    x = tf.random.normal([6, 4])
+    shift, log_scale = Conditioner(network)(x)
+    np.testing.assert_array_equal(shift, network(x)[..., 0])
+    raw = network(x)[..., 1]
+    small = np.abs(raw) < 0.3
+    np.testing.assert_allclose(log_scale[small], raw[small], rtol=0.01)
+    bias = next(w for w in network.weights if w.path.endswith("output/bias"))
+    for extreme in (-1e9, 1e9):
+        bias.assign(tf.fill(bias.shape, extreme))
+        _, log_scale = Conditioner(network)(x)
+        np.testing.assert_allclose(log_scale, tf.fill([6, 4], np.sign(extreme) * LOG_SCALE_BOUND))
+
+
+@pytest.mark.parametrize("context_size", [None, 3])
+def test_a_single_vector_is_a_batch_of_one(context_size, stir):
+    network = _network(stir, context_size)
+    x = tf.random.normal([4])
+    for batch in (1, 5):
+        context = None if context_size is None else tf.random.normal([batch, 3])
+        wanted = Conditioner(network, context)(x[tf.newaxis])
+        for mine, theirs in zip(Conditioner(network, context)(x), wanted, strict=True):
+            assert mine.shape == ([4] if context_size is None else [batch, 4])
+            np.testing.assert_array_equal(mine, theirs[0] if context_size is None else theirs)
+
+
+def test_serves_realnvp_with_its_depth_argument(stir):
+    network = MLP(2, (8,), output_size=(2, 2))
+    network.build()
+    stir(network)
+    flow = tfb.RealNVP(num_masked=2, shift_and_log_scale_fn=Conditioner(network))
+    x = tf.random.normal([5, 4])
+    y = flow.forward(x)
+    np.testing.assert_array_equal(y[:, :2], x[:, :2])
+    shift, log_scale = Conditioner(network)(x[:, :2])
+    np.testing.assert_allclose(y[:, 2:], x[:, 2:] * tf.exp(log_scale) + shift, rtol=1e-5, atol=1e-6)
+    assert len(flow.trainable_variables) == len(network.trainable_weights)

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows import FLOWS, FlowSpec, format_spec, parse_spec
+
+IAF_LENGTH, PLANAR_LENGTH = FLOWS["iaf"].default_length, FLOWS["planar"].default_length
+
+
+@pytest.mark.parametrize(
+    ("spec", "flows"),
+    [
+        ("none", ()),
+        ("iaf", (FlowSpec("iaf", IAF_LENGTH),)),
+        ("iaf:3", (FlowSpec("iaf", 3),)),
+        ("iaf:length=3", (FlowSpec("iaf", 3),)),
+        ("iaf:03", (FlowSpec("iaf", 3),)),
+        ("iaf:hidden=32", (FlowSpec("iaf", IAF_LENGTH, {"hidden": (32,)}),)),
+        ("iaf:1,hidden=320x32", (FlowSpec("iaf", 1, {"hidden": (320, 32)}),)),
+        ("iaf:hidden=8x8x8,length=5", (FlowSpec("iaf", 5, {"hidden": (8, 8, 8)}),)),
+        ("planar:activation=tanh", (FlowSpec("planar", PLANAR_LENGTH, {"activation": "tanh"}),)),
+        (
+            "maf:2,hidden=4,activation=silu",
+            (FlowSpec("maf", 2, {"hidden": (4,), "activation": "silu"}),),
+        ),
+        ("householder:4+iaf:1", (FlowSpec("householder", 4), FlowSpec("iaf", 1))),
+        ("iaf:1+iaf:1+iaf:7", (FlowSpec("iaf", 1), FlowSpec("iaf", 1), FlowSpec("iaf", 7))),
+    ],
+)  # fmt: skip
+def test_reads_every_form(spec, flows):
+    assert parse_spec(spec) == flows
+    assert parse_spec(format_spec(flows)) == flows
+
+
+@pytest.mark.parametrize(
+    ("spec", "canonical"),
+    [
+        ("none", "none"),
+        (f"iaf:{IAF_LENGTH}", "iaf"),
+        ("iaf:length=9", "iaf:9"),
+        ("iaf:hidden=8x8,length=9", "iaf:9,hidden=8x8"),
+        ("planar:1+iaf:activation=elu", "planar:1+iaf:activation=elu"),
+    ],
+)
+def test_formats_canonically(spec, canonical):
+    assert format_spec(parse_spec(spec)) == canonical
+
+
+_VALUES = {
+    "length": st.integers(1, 999),
+    "hidden": st.lists(st.integers(1, 999), min_size=1, max_size=3).map(tuple),
+}
+
+
+@st.composite
+def _flows(draw):
+    name = draw(st.sampled_from([name for name in FLOWS if name != "none"]))
+    options = {}
+    for key, option in FLOWS[name].options.items():
+        if key in _VALUES:
+            value = draw(_VALUES[key])
+        else:  # "one of a, b, c"
+            value = draw(st.sampled_from(option.expected.removeprefix("one of ").split(", ")))
+        if key == "length" or draw(st.booleans()):
+            options[key] = value
+    return FlowSpec(name, options.pop("length"), options)
+
+
+@given(st.lists(_flows(), max_size=4).map(tuple))
+def test_round_trip_of_any_stack(flows):
+    assert parse_spec(format_spec(flows)) == flows
+
+
+@given(st.text(alphabet="iafplnroe:+,=x0123 -", max_size=20))
+def test_any_string_is_read_or_refused_in_one_sentence(text):
+    message = ""
+    try:
+        flows = parse_spec(text)
+    except UserError as error:
+        message = str(error)
+    if message:
+        assert repr(text) in message
+        assert "\n" not in message
+    else:
+        assert parse_spec(format_spec(flows)) == flows
+
+
+# For each: the spec, with >>> before the character that the message must point at.
+@pytest.mark.parametrize(
+    ("marked", "complaint"),
+    [
+        (">>>+iaf", "a flow's name is expected, not ''"),
+        ("iaf+>>>", "a flow's name is expected, not ''"),
+        ("iaf:2+>>>+maf", "a flow's name is expected, not ''"),
+        (">>> iaf", "a flow's name is expected, not ' iaf'"),
+        ("maf:2+>>>3", "a flow's name is expected, not '3'"),
+        (">>>iaf(2)", "a flow's name is expected, not 'iaf(2)'"),
+        (">>>:2", "a flow's name is expected, not ''"),
+        (">>>none+iaf", "'none' stands alone: leave it out of a stack"),
+        ("iaf:2+>>>none", "'none' stands alone: leave it out of a stack"),
+        ("none>>>:2", "none takes no options"),
+        ("none>>>:length=2", "none takes no options"),
+        ("iaf:>>>", "the length K must be a whole number of at least 1, not ''"),
+        ("iaf:>>>0", "the length K must be a whole number of at least 1, not '0'"),
+        ("iaf:>>>-1", "the length K must be a whole number of at least 1, not '-1'"),
+        ("iaf:>>>2.5", "the length K must be a whole number of at least 1, not '2.5'"),
+        ("iaf:>>> 2", "the length K must be a whole number of at least 1, not ' 2'"),
+        ("iaf:>>>\u0663", "the length K must be a whole number of at least 1, not '\u0663'"),
+        ("iaf:>>>two", "the length K must be a whole number of at least 1, not 'two'"),
+        ("iaf:>>>2:3", "the length K must be a whole number of at least 1, not '2:3'"),
+        ("iaf:length=>>>0", "the length K must be a whole number of at least 1, not '0'"),
+        ("planar+iaf:length=>>>", "the length K must be a whole number of at least 1, not ''"),
+        ("iaf:2,>>>3", "key=value is expected, not '3'"),
+        ("iaf:2,>>>", "key=value is expected, not ''"),
+        ("iaf:2,>>>length=3", "the option 'length' is given twice"),
+        ("iaf:length=2,>>>length=3", "the option 'length' is given twice"),
+        ("iaf:hidden=8,>>>hidden=8", "the option 'hidden' is given twice"),
+        ("iaf:hidden=>>>", "hidden must be layer sizes such as 320 or 320x320, not ''"),
+        ("iaf:hidden=>>>8x", "hidden must be layer sizes such as 320 or 320x320, not '8x'"),
+        ("iaf:hidden=>>>8x0", "hidden must be layer sizes such as 320 or 320x320, not '8x0'"),
+        ("iaf:1,hidden=>>>8*8", "hidden must be layer sizes such as 320 or 320x320, not '8*8'"),
+        ("planar:activation=>>>relu", "activation must be one of tanh, softsign, not 'relu'"),
+        (
+            "iaf:>>>hiden=8",
+            "iaf has no option 'hiden', it takes length, hidden, activation. Did you",
+        ),
+        ("radial:3,>>>hidden=8", "radial has no option 'hidden', it takes length"),
+        ("iaf:>>>=8", "iaf has no option '', it takes length, hidden, activation"),
+    ],
+)
+def test_refusals_point_at_the_place(marked, complaint):
+    position = marked.index(">>>")
+    spec = marked.replace(">>>", "")
+    with pytest.raises(UserError) as caught:
+        parse_spec(spec)
+    message = str(caught.value)
+    assert f"{spec!r} at character {position + 1} ({marked}): {complaint}" in message
+    assert message[-1] in ".?"
+    assert message[-2:] != ".."
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("iaff", "'iaf'"), ("IAF", "'iaf'"), ("real-nvp", "'realnvp'")]
+)
+def test_an_unknown_flow_is_named_with_the_nearest_and_all_known(name, hint):
+    spec = f"planar+{name}:2"
+    with pytest.raises(UserError) as caught:
+        parse_spec(spec)
+    message = str(caught.value)
+    assert message.startswith(f"Unknown flow {name!r} in {spec!r}; ")
+    assert ", ".join(FLOWS) in message
+    assert f"Did you mean {hint}" in message
+
+
+def test_an_unknown_flow_without_a_near_name_gets_no_hint():
+    with pytest.raises(UserError, match="Unknown flow 'zzz'") as caught:
+        parse_spec("zzz")
+    assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["", "  "])
+def test_an_empty_spec_is_told_of_none(spec):
+    with pytest.raises(UserError, match=f"say 'none' for no flow. Received: {spec!r}"):
+        parse_spec(spec)

@@ -1,0 +1,81 @@
+"""The config: its defaults, its JSON, and what it refuses."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.training import TrainConfig
+
+
+def test_json_gives_the_same_config_back(tmp_path):
+    config = TrainConfig(flow="planar:3", hidden=(20, 10), learning_rate=3e-4, data_dir="somewhere")
+    file = tmp_path / "config.json"
+    file.write_text(config.to_json())
+    assert TrainConfig.from_file(file) == config
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(TrainConfig(epochs=3, seed=5).to_json())
+    config = TrainConfig.from_file(file, epochs=7)
+    assert (config.epochs, config.seed) == (7, 5)
+
+
+def test_config_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().epochs = 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"flow": "plannar"}, "Did you mean 'planar'"),
+        ({"flow": "planar:0"}, "character 8"),
+        ({"flow": "planar:0"}, "at least 1"),
+        ({"flow": "iaf:2,hiden=3"}, "Did you mean 'hidden'"),
+        ({"flow": ""}, "cannot be empty"),
+        ({"flow": "maf"}, "use 'iaf' there instead"),
+        ({"prior": "iaf"}, "use 'maf' there instead"),
+        ({"flow": "realnvp", "latent_dim": 1}, "at least 2"),
+        ({"latent_dim": 0}, "--latent-dim must be at least 1. Received: 0"),
+        ({"hidden": ()}, "--hidden must"),
+        ({"hidden": (300, 0)}, "--hidden must be at least 1"),
+        ({"epochs": 2.5}, "--epochs must be a whole number"),
+        ({"epochs": True}, "--epochs must be a whole number"),
+        ({"learning_rate": 0.0}, "--learning-rate must be above 0"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be a number"),
+        ({"seed": -1}, "--seed must be at least 0"),
+        ({"seed": 2**31}, "--seed must be below 2.14748e+09"),
+        ({"binarization": "statik"}, "Did you mean 'static'"),
+        ({"activation": "selu"}, "--activation must be one of"),
+        ({"jit": "yes"}, "--jit must be true or false"),
+    ],
+)
+def test_refuses_in_one_sentence(values, message):
+    with pytest.raises(UserError) as error:
+        TrainConfig(**values)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "must hold a JSON object"),
+        (json.dumps({"epoch": 3}), "Did you mean 'epochs'"),
+        (json.dumps({"hidden": [3, "x"]}), "--hidden must be whole numbers"),
+    ],
+)
+def test_refuses_a_bad_file(tmp_path, text, message):
+    file = tmp_path / "config.json"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        TrainConfig.from_file(file)
+
+
+def test_refuses_a_missing_file(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        TrainConfig.from_file(tmp_path / "none.json")
