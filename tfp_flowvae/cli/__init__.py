@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.errors import UserError, nearest
-from tfp_flowvae.flows.registry import FLOWS
+from tfp_flowvae.flows.registry import FLOWS, FlowEntry
 from tfp_flowvae.training.config import TrainConfig, field_types
 
 EXIT_USER_ERROR = 2
@@ -86,11 +86,16 @@ def _parser(train_prog: str | None) -> _Parser:
 def _add_train(commands: Any, prog: str | None) -> None:
     width = max(map(len, FLOWS))
     flows = "\n".join(f"  {name:{width}}  {entry.summary}" for name, entry in FLOWS.items())
+    options = "\n".join(
+        f"  {name:{width}}  {_describe_options(entry)}"
+        for name, entry in FLOWS.items()
+        if entry.options
+    )
     train = commands.add_parser(
         "train",
         help="train a flow VAE on images and export it",
         description="Trains a flow VAE on images; writes a SavedModel, its numbers and pictures.",
-        epilog=f"flows:\n{flows}\n\n{_GRAMMAR}",
+        epilog=f"flows:\n{flows}\n\n{_GRAMMAR}\noptions of a flow:\n{options}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         **({"prog": prog} if prog else {}),
@@ -126,6 +131,11 @@ def _add_train(commands: Any, prog: str | None) -> None:
         default=1,
         help="0: summary only; 1: a progress bar (default); 2: a line an epoch",
     )
+
+
+def _describe_options(entry: FlowEntry) -> str:
+    named = [f"{key}={option.expected}" for key, option in entry.options.items() if key != "length"]
+    return "; ".join([f"K (default {entry.default_length})", *named])
 
 
 def _add_field(group: Any, field: dataclasses.Field[Any]) -> None:

@@ -31,7 +31,7 @@ def resolve_data_dir(data_dir: str | None) -> Path:
         UserError: If it is a file.
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    path = Path(chosen).expanduser()
+    path = Path(os.path.expanduser(chosen))
     if path.exists() and not path.is_dir():
         raise UserError(f"data_dir must be a folder. Received: {chosen!r}, which is a file.")
     return path

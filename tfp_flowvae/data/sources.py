@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ def _resolve(dataset: str, data_dir: str | None) -> tuple[str, str]:
         return "digits", dataset
     if dataset.startswith(_PREFIX):
         return "tfds", dataset.removeprefix(_PREFIX)
-    path = Path(dataset).expanduser()
+    path = Path(os.path.expanduser(dataset))  # Path.expanduser raises for an unknown user.
     plainly_a_path = path.suffix.lower() in _FILES or dataset.startswith((".", "/", "~", "\\"))
     if not plainly_a_path and (dataset == "mnist" or catalog.in_catalog(dataset, data_dir)):
         return "tfds", dataset

@@ -44,9 +44,9 @@ def _one_of(*words: str) -> Option:
 
 
 LENGTH = Option("a whole number of at least 1", _positive_int)
-SIZES = Option("layer sizes such as 320 or 320x320", _sizes)
+SIZES = Option("layer sizes such as 320x320", _sizes)
 ACTIVATION = _one_of("elu", "relu", "silu", "softplus", "tanh", "gelu")
-PLANAR_ACTIVATION = _one_of("tanh", "softsign")
+PLANAR_ACTIVATION = _one_of("tanh", "isru")
 _NETWORK = {"length": LENGTH, "hidden": SIZES, "activation": ACTIVATION}
 
 

@@ -40,8 +40,8 @@ class Likelihood(Configurable, ABC):
 class Bernoulli(Likelihood):
     """Independent Bernoulli pixels; the decoder's output `[..., H, W, C]` is their logits.
 
-    For pixels strictly between 0 and 1 `log_prob` is the cross entropy x log p + (1 - x) log(1 - p),
-    no density: binarise the images for a true likelihood.
+    For pixels strictly between 0 and 1 `log_prob` is the cross entropy x log p + (1 - x)
+    log(1 - p), no density: binarise the images for a true likelihood.
     """
 
     params: ClassVar[int] = 1

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flowvae.bijectors import inverse_and_log_det
 from tfp_flowvae.flows.stack import FlowStack
 from tfp_flowvae.models.configurable import FlowOwner
 from tfp_flowvae.networks.building import ensure_built
@@ -44,5 +45,11 @@ class FlowPrior(FlowOwner):
         return tfd.TransformedDistribution(base, self.flow.bijector(), name="prior")
 
     def call(self, z: tf.Tensor) -> tf.Tensor:
-        """log p(z) in nats, `[...]`, of z `[..., D]`."""
-        return self.distribution().log_prob(z)
+        """log p(z) in nats, `[...]`, of z `[..., D]`, from one pass through the flow.
+
+        `distribution().log_prob(z)` asks TFP's cache first, which knows variables by identity, not
+        by value: eagerly, for a z that it has seen, it may answer with the weights of that time.
+        """
+        prior = self.distribution()
+        noise, log_det = inverse_and_log_det(prior.bijector, z)
+        return prior.distribution.log_prob(noise) + log_det

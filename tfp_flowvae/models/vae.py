@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import forward_and_log_det, inverse_and_log_det
+from tfp_flowvae.bijectors import forward_and_log_det
 from tfp_flowvae.models.likelihood import Bernoulli, Likelihood
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.posterior import FlowPosterior
@@ -71,7 +72,8 @@ class FlowVAE(keras.Model):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Under mixed precision Keras would round the images to 8 bits of mantissa before `call`.
+        super().__init__(**{"autocast": False, **kwargs})
         if prior.event_size != posterior.event_size:
             raise ValueError(
                 "The prior and the posterior must have the same latent size. Received: "
@@ -94,10 +96,16 @@ class FlowVAE(keras.Model):
         """Builds every part now: every size is known, and a built model needs no symbolic call."""
         ensure_built(self.posterior_layer)
         ensure_built(self.prior_layer)
-        output = self._decode_parameters(tf.zeros([1, self.event_size]))
+        output = _trial("decoder", self._decode_parameters, [self.event_size])
+        if output.shape.rank != 4:
+            raise ValueError(
+                f"The decoder must map latent vectors [B, {self.event_size}] to images "
+                "[B, H, W, C * params]. "
+                f"Received: a decoder whose output has shape {tuple(output.shape)} for B = 1."
+            )
         event_shape = self.likelihood.distribution(output).event_shape
         self.image_shape = tuple(event_shape.as_list())
-        features = self.encoder(tf.zeros([1, *self.image_shape]))
+        features = _trial("encoder", self.encoder, self.image_shape)
         wanted = self.posterior_layer.flow.context_size
         if tuple(features.shape) != (1, wanted):
             raise ValueError(
@@ -111,7 +119,7 @@ class FlowVAE(keras.Model):
 
     def posterior(self, x: TensorLike) -> tfd.TransformedDistribution:
         """q(z|x) with batch shape `[B]` and event shape `[D]`, for images `[B, H, W, C]`."""
-        return self.posterior_layer.distribution(self.encoder(x))
+        return self.posterior_layer.distribution(self.encoder(self._images(x)))
 
     def prior(self) -> tfd.TransformedDistribution:
         """p(z) with batch shape `[]` and event shape `[D]`; its variables are the live weights."""
@@ -130,16 +138,15 @@ class FlowVAE(keras.Model):
           num_samples: S, how many z to draw for each image.
           seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
         """
-        x = tf.convert_to_tensor(x, dtype_hint=tf.float32)
-        posterior, prior = self.posterior(x), self.prior()
-        base, prior_base = posterior.distribution, prior.distribution
+        x = self._images(x)
+        posterior = self.posterior(x)
+        base = posterior.distribution
         z0 = base.sample(num_samples, seed=self._stateless(seed))
         log_base = base.log_prob(z0)
         z, log_det = forward_and_log_det(posterior.bijector, z0)
-        noise, prior_log_det = inverse_and_log_det(prior.bijector, z)
         return ElboTerms(
             log_likelihood=self.likelihood.log_prob(self._decode_parameters(z), x),
-            log_prior=prior_base.log_prob(noise) + prior_log_det,
+            log_prior=self.prior_layer(z),
             log_posterior=log_base - log_det,
             log_base=log_base,
             log_det=tf.broadcast_to(log_det, tf.shape(log_base)),
@@ -172,22 +179,35 @@ class FlowVAE(keras.Model):
 
     def encode(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """One draw from q(z|x) for each image `[B, H, W, C]`; `[B, D]`."""
-        posterior = self.posterior(tf.convert_to_tensor(x, dtype_hint=tf.float32))
-        return posterior.sample(seed=self._stateless(seed))
+        return self.posterior(x).sample(seed=self._stateless(seed))
 
     def decode(self, z: TensorLike) -> tf.Tensor:
         """The mean image p(x|z) `[..., H, W, C]`, in [0, 1], of latent vectors `[..., D]`."""
-        z = tf.convert_to_tensor(z, dtype_hint=tf.float32)
+        z = tf.cast(tf.convert_to_tensor(z, dtype_hint=tf.float32), tf.float32)
+        if z.shape.rank == 0 or z.shape[-1] not in (None, self.event_size):
+            raise ValueError(
+                f"z must have shape [..., {self.event_size}]. Received: z.shape={tuple(z.shape)}."
+            )
         return self.likelihood.mean(self._decode_parameters(z))
 
     def reconstruct(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """Mean images `[B, H, W, C]` of one posterior draw for each image."""
         return self.decode(self.encode(x, seed))
 
+    def _images(self, x: TensorLike) -> tf.Tensor:
+        x = tf.cast(tf.convert_to_tensor(x, dtype_hint=tf.float32), tf.float32)
+        if not x.shape.is_compatible_with([None, *self.image_shape]):
+            wanted = ", ".join(map(str, self.image_shape))
+            raise ValueError(f"Images must be [B, {wanted}]. Received: x.shape={tuple(x.shape)}.")
+        return x
+
     def _decode_parameters(self, z: tf.Tensor) -> tf.Tensor:
-        """The decoder over any leading dimensions: nets built for `[B, D]` refuse `[S, B, D]`."""
+        """The decoder over any leading dimensions: nets built for `[B, D]` refuse `[S, B, D]`.
+
+        In float32 from here on, whatever the precision policy.
+        """
         leading = tf.shape(z)[:-1]
-        output = self.decoder(tf.reshape(z, [-1, self.event_size]))
+        output = tf.cast(self.decoder(tf.reshape(z, [-1, self.event_size])), tf.float32)
         return tf.reshape(output, tf.concat([leading, output.shape[1:]], axis=0))
 
     def _stateless(self, seed: TensorLike | None) -> tf.Tensor:
@@ -251,3 +271,16 @@ class FlowVAE(keras.Model):
             for k in parts
         }
         return cls(**built, **config)
+
+
+def _trial(
+    part: str, function: Callable[[tf.Tensor], tf.Tensor], shape: Sequence[int]
+) -> tf.Tensor:
+    """What `function` makes of one all-zero input; in plain words if it refuses it."""
+    try:
+        return function(tf.zeros([1, *shape]))
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(
+            f"The {part} must take inputs of shape [B, {', '.join(map(str, shape))}]. "
+            "Received: a network that refuses zeros of that shape with B = 1."
+        ) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae.testing.compare import assert_close, assert_finite
-from tfp_flowvae.testing.subject import Side, Subject, batch_of, fresh
+from tfp_flowvae.testing.subject import Subject, fresh
 
 Outputs = dict[str, tf.Tensor]
 
@@ -65,13 +65,8 @@ def xla(subject: Subject) -> None:
 def _compare_compiled(subject: Subject, name: str, jit_compile: bool) -> None:
     x, y = fresh(subject.x), fresh(subject.y)
     traced = tf.function(lambda x, y: outputs(subject, x, y), jit_compile=jit_compile)
-    compiled = traced.get_concrete_function(_spec(x), _spec(y))
+    compiled = traced.get_concrete_function(*(tf.TensorSpec(p.shape, p.dtype) for p in (x, y)))
     _compare(subject, name, compiled(x, y), outputs(subject, x, y))
-
-
-def _spec(value: tf.Tensor, batch_ndims: int = 0) -> tf.TensorSpec:
-    """The type of `value`, its first `batch_ndims` dimensions unknown."""
-    return tf.TensorSpec([None] * batch_ndims + value.shape.as_list()[batch_ndims:], value.dtype)
 
 
 def _compare(subject: Subject, name: str, got: Outputs, wanted: Outputs) -> None:
@@ -98,39 +93,22 @@ def _slack(subject: Subject) -> Iterator[tuple[str, float]]:
 
 def dynamic_shape(subject: Subject) -> None:
     """With batch dimensions unknown to the trace, one trace serves any number of samples."""
-    functions = [_dynamic(*parts).get_concrete_function() for parts in _methods(subject)]
     # The last sample alone: a result remembered from the trace, or from before, has another shape.
-    cuts = [slice(None), slice(-1, None)] if subject.sample_axis else [slice(None)]
-    for cut in cuts:
+    for cut in (slice(None), slice(-1, None)) if subject.sample_axis else (...,):
         got, wanted = {}, {}
-        for (side, method, point), function in zip(_methods(subject), functions, strict=True):
-            label = side.name if method is side.apply else side.log_det_name
-            part = fresh(point[cut]) if subject.sample_axis else fresh(point)
-            got[label], wanted[label] = function(part), method(fresh(part))
+        for method in subject.methods:
+            part = fresh(method.point[cut])
+            # Asked for by its one signature, it is traced once, and TF sees no retracing to warn of.
+            got[method.name] = method.traced.get_concrete_function()(part)
+            wanted[method.name] = method.call(fresh(part))
         _compare(subject, "dynamic_shape", got, wanted)
-
-
-def _methods(subject: Subject) -> list[tuple[Side, Callable[[tf.Tensor], tf.Tensor], tf.Tensor]]:
-    return [
-        (side, method, point)
-        for side, point in subject.points()
-        for method in (side.apply, side.log_det)
-    ]
-
-
-def _dynamic(
-    side: Side, method: Callable[[tf.Tensor], tf.Tensor], point: tf.Tensor
-) -> tf.types.experimental.PolymorphicFunction:
-    """`method` as a function of points whose batch dimensions are unknown."""
-    spec = _spec(point, len(batch_of(point, side.in_ndims)))
-    return tf.function(method, input_signature=[spec])
 
 
 def saved_model(subject: Subject) -> None:
     """Both values and both log-dets survive `tf.saved_model.save` and `load`."""
     module = tf.Module()
     module.bijector = subject.bijector
-    module.functions = [_dynamic(*parts) for parts in _methods(subject)]
+    module.functions = [method.traced for method in subject.methods]
     # A variable that the bijector reads but does not list would stop the export; that it is not
     # listed is what the property `variables` says.
     module.held = [f.get_concrete_function().variables for f in module.functions]
@@ -138,9 +116,7 @@ def saved_model(subject: Subject) -> None:
         tf.saved_model.save(module, folder)
         loaded = tf.saved_model.load(folder)
         got, wanted = {}, {}
-        for (side, method, point), function in zip(
-            _methods(subject), loaded.functions, strict=True
-        ):
-            label = side.name if method is side.apply else side.log_det_name
-            got[label], wanted[label] = function(fresh(point)), method(fresh(point))
+        for method, function in zip(subject.methods, loaded.functions, strict=True):
+            got[method.name] = function(fresh(method.point))
+            wanted[method.name] = method.call(fresh(method.point))
     _compare(subject, "saved_model", got, wanted)

@@ -37,6 +37,30 @@ class Side:
     out_ndims: int
 
 
+@dataclass(frozen=True)
+class Method:
+    """One of the four methods of a bijector, with the points that it is evaluated at.
+
+    Attributes:
+      name: What the bijector calls it.
+      call: The method.
+      point: `[..., event]`.
+      batch_ndims: How many dimensions of `point` stand in front of the event.
+    """
+
+    name: str
+    call: Callable[[tf.Tensor], tf.Tensor]
+    point: tf.Tensor
+    batch_ndims: int
+
+    @functools.cached_property
+    def traced(self) -> tf.types.experimental.PolymorphicFunction:
+        """The method as a `tf.function` of points whose batch dimensions are unknown."""
+        shape = [None] * self.batch_ndims + self.point.shape.as_list()[self.batch_ndims :]
+        spec = tf.TensorSpec(shape, self.point.dtype)
+        return tf.function(lambda point: self.call(point), input_signature=[spec])
+
+
 def sides(bijector: tfb.Bijector, event_ndims: int) -> tuple[Side, Side]:
     """The forward and the inverse side, for events of `event_ndims` dimensions in the domain."""
     y_ndims = bijector.forward_event_ndims(event_ndims)
@@ -130,6 +154,15 @@ class Subject:
     def points(self) -> tuple[tuple[Side, tf.Tensor], tuple[Side, tf.Tensor]]:
         """Each side with the points that it is evaluated at."""
         return (self.sides[0], self.x), (self.sides[1], self.y)
+
+    @functools.cached_property
+    def methods(self) -> list[Method]:
+        """Both values and both log-dets, each with the points that it is evaluated at."""
+        return [
+            Method(name, call, point, len(batch_of(point, side.in_ndims)))
+            for side, point in self.points()
+            for name, call in ((side.name, side.apply), (side.log_det_name, side.log_det))
+        ]
 
     @functools.cached_property
     def batch_shape(self) -> list[int]:

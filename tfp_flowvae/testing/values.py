@@ -17,18 +17,16 @@ def dtype_kept(subject: Subject) -> None:
     """Values and log-dets have the dtype of x."""
     wanted = subject.dtype.name
     # The inverse is asked last: with a wrong dtype coming forward it could not be asked at all.
-    for side, point in subject.points():
-        for name, method in ((side.name, side.apply), (side.log_det_name, side.log_det)):
-            got = method(fresh(point)).dtype.name
-            if got != wanted:
-                raise AssertionError(f"{name} returned {got}, wanted {wanted}, the dtype of x")
+    for method in subject.methods:
+        got = method.call(fresh(method.point)).dtype.name
+        if got != wanted:
+            raise AssertionError(f"{method.name} returned {got}, wanted {wanted}, the dtype of x")
 
 
 def finite(subject: Subject) -> None:
     """Values and log-dets are finite at the points given."""
-    for side, point in subject.points():
-        assert_finite(f"{side.name}", side.apply(fresh(point)).numpy())
-        assert_finite(f"{side.log_det_name}", side.log_det(fresh(point)).numpy())
+    for method in subject.methods:
+        assert_finite(method.name, method.call(fresh(method.point)).numpy())
 
 
 def batch_shape(subject: Subject) -> None:

@@ -1,0 +1,336 @@
+"""What planar, radial and Householder bijectors owe to TFP, whatever their mathematics."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flowvae import bijectors as fvb
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+K, D = 3, 4
+EVENT_SHAPES = {
+    fvb.Planar: {"u": (D,), "w": (D,), "b": ()},
+    fvb.PlanarFlow: {"u": (K, D), "w": (K, D), "b": (K,)},
+    fvb.Radial: {"center": (D,), "alpha": (), "beta": ()},
+    fvb.RadialFlow: {"center": (K, D), "alpha": (K,), "beta": (K,)},
+    fvb.HouseholderFlow: {"v": (K, D)},
+}
+every_class = pytest.mark.parametrize("cls", EVENT_SHAPES, ids=lambda cls: cls.__name__)
+
+
+def draw_parameters(cls, batch=(), dtype=np.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    draws = {n: rng.normal(size=(*batch, *s)) for n, s in EVENT_SHAPES[cls].items()}
+    if "alpha" in draws:
+        draws["alpha"] = np.exp(draws["alpha"])
+    return {name: draw.astype(dtype) for name, draw in draws.items()}
+
+
+def draw_points(*shape, dtype=np.float32, seed=1):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape).astype(dtype))
+
+
+def evaluate(bijector, x):
+    y, log_det = bijector.forward_and_log_det(x)
+    back, inverse_log_det = bijector.inverse_and_log_det(tf.identity(y))
+    return y, log_det, back, inverse_log_det
+
+
+def value_and_gradients(bijector, x):
+    parameters = list(bijector.parameters[name] for name in EVENT_SHAPES[type(bijector)])
+    with tf.GradientTape() as tape:
+        tape.watch([x, *parameters])
+        y, log_det, back, inverse_log_det = evaluate(bijector, x)
+        weighted = y[..., 0] * back[..., -1] + log_det * y[..., 1] - 2.0 * inverse_log_det
+    return weighted, tape.gradient(weighted, [x, *parameters], unconnected_gradients="zero")
+
+
+@every_class
+@pytest.mark.parametrize(
+    ("batch", "points"),
+    [((), (D,)), ((), (5, D)), ((5,), (D,)), ((5,), (5, D)), ((5,), (2, 5, D)), ((2, 1), (5, D))],
+)
+def test_parameters_broadcast_against_points(cls, batch, points):
+    drawn = draw_parameters(cls, batch)
+    x = draw_points(*points)
+    y, log_det, back, inverse_log_det = evaluate(cls(**drawn), x)
+    full = np.broadcast_shapes(batch, points[:-1])
+    assert y.shape == (*full, D)
+    assert log_det.shape == full
+    np.testing.assert_allclose(back, tf.broadcast_to(x, y.shape), atol=2e-5)
+    np.testing.assert_allclose(inverse_log_det, -log_det, atol=2e-5)
+    xs = np.broadcast_to(x, (*full, D))
+    for index in np.ndindex(full):  # one by one, with parameters that have no batch
+        own = {
+            name: np.broadcast_to(value, (*full, *value.shape[len(batch) :]))[index]
+            for name, value in drawn.items()
+        }
+        alone = cls(**own)
+        np.testing.assert_allclose(y[index], alone.forward(xs[index]), rtol=1e-5, atol=1e-5)
+        expected = alone.forward_log_det_jacobian(xs[index])
+        np.testing.assert_allclose(log_det[index], expected, rtol=1e-5, atol=1e-5)
+
+
+@every_class
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_eager_graph_and_xla_agree(cls, dtype):
+    tensors = {n: tf.constant(p) for n, p in draw_parameters(cls, (5,), dtype).items()}
+    x = draw_points(2, 5, D, dtype=dtype)
+
+    def compute(tensors, x):
+        return value_and_gradients(cls(**tensors), x)
+
+    eager = tf.nest.flatten(compute(tensors, x))
+    tolerance = 2e-3 if dtype is np.float32 else 1e-10
+    for jit_compile in (False, True):
+        compiled = tf.nest.flatten(tf.function(compute, jit_compile=jit_compile)(tensors, x))
+        for ours, theirs in zip(compiled, eager, strict=True):
+            assert ours.dtype == dtype
+            assert np.all(np.isfinite(ours))
+            np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@every_class
+def test_gradients_against_finite_differences(cls):
+    tensors = {
+        n: tf.constant(p) for n, p in draw_parameters(cls, dtype=np.float64, seed=3).items()
+    }
+    x = draw_points(D, dtype=np.float64)
+    names = ["x", *tensors]
+    _, gradients = value_and_gradients(cls(**tensors), x)
+    for name, gradient in zip(names, gradients, strict=True):
+
+        def value(argument, name=name):
+            given = {**tensors, "x": x, name: argument}
+            return value_and_gradients(cls(**{n: given[n] for n in tensors}), given["x"])[0]
+
+        _, numeric = tf.test.compute_gradient(value, [tensors.get(name, x)], delta=1e-6)
+        np.testing.assert_allclose(np.ravel(gradient), np.ravel(numeric), rtol=1e-6, atol=1e-7)
+
+
+@every_class
+def test_second_derivatives_against_finite_differences(cls):
+    tensors = {
+        n: tf.constant(p) for n, p in draw_parameters(cls, dtype=np.float64, seed=4).items()
+    }
+    x = draw_points(D, dtype=np.float64)
+    name = next(iter(tensors))
+
+    def gradient(argument):
+        return value_and_gradients(cls(**{**tensors, name: argument}), x)[1][1]
+
+    analytic, numeric = tf.test.compute_gradient(gradient, [tensors[name]], delta=1e-6)
+    np.testing.assert_allclose(analytic, numeric, rtol=1e-5, atol=1e-6)
+
+
+@every_class
+def test_unknown_dimensions_and_rank(cls):
+    drawn = draw_parameters(cls, (5,))
+    x = draw_points(2, 5, D)
+    expected = tf.nest.flatten(value_and_gradients(cls(**to_tensors(drawn)), x))
+    for shape_of in (lambda value: [None] * np.ndim(value), lambda value: None):
+        signature = [
+            {n: tf.TensorSpec(shape_of(p), tf.float32) for n, p in drawn.items()},
+            tf.TensorSpec(shape_of(x), tf.float32),
+        ]
+        traced = tf.function(
+            lambda tensors, x: value_and_gradients(cls(**tensors), x), input_signature=signature
+        )
+        for ours, theirs in zip(tf.nest.flatten(traced(drawn, x)), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def to_tensors(drawn):
+    return {name: tf.constant(value) for name, value in drawn.items()}
+
+
+@every_class
+def test_variables_stay_live_and_are_found(cls):
+    variables = {n: tf.Variable(p, name=n) for n, p in draw_parameters(cls).items()}
+    bijector = cls(**variables)
+    distribution = tfd.TransformedDistribution(
+        tfd.MultivariateNormalDiag(tf.zeros(D)), tfb.Invert(tfb.Chain([tfb.Scale(2.0), bijector]))
+    )
+    for owner in (bijector, tfb.Chain([bijector]), tfb.Invert(bijector), distribution):
+        assert {id(v) for v in owner.trainable_variables} == {id(v) for v in variables.values()}
+    x = draw_points(D)
+    before = bijector.forward(x)
+    other = draw_parameters(cls, seed=9)
+    for name, variable in variables.items():
+        assert getattr(bijector, name) is variable
+        variable.assign(other[name])
+    np.testing.assert_array_equal(bijector.forward(tf.identity(x)), cls(**other).forward(x))
+    assert np.any(np.abs(bijector.forward(tf.identity(x)) - before) > 1e-3)
+
+
+@every_class
+def test_distribution_density_is_that_of_its_samples(cls):
+    bijector = cls(**draw_parameters(cls, (5,)))
+    base = tfd.MultivariateNormalDiag(tf.zeros([5, D]))
+    for transform in (bijector, tfb.Invert(bijector), tfb.Chain([bijector, tfb.Scale(0.5)])):
+        distribution = tfd.TransformedDistribution(base, transform)
+        assert distribution.batch_shape == [5]
+        assert distribution.event_shape == [D]
+        z, log_prob = distribution.experimental_sample_and_log_prob(7, seed=(1, 2))
+        assert log_prob.shape == [7, 5]
+        np.testing.assert_allclose(distribution.log_prob(tf.identity(z)), log_prob, atol=1e-3)
+
+
+@every_class
+def test_batch_shape_slicing_and_copy(cls):
+    drawn = draw_parameters(cls, (6, 5))
+    bijector = cls(**drawn)
+    assert bijector.experimental_batch_shape() == [6, 5]
+    np.testing.assert_array_equal(bijector.experimental_batch_shape_tensor(), [6, 5])
+    x = draw_points(5, D)
+    for index in (2, slice(1, 4), (Ellipsis, slice(0, 5, 2)), (1, 3)):
+        part = bijector[index]
+        key = index if isinstance(index, tuple) else (index,)
+        assert part.experimental_batch_shape() == np.empty((6, 5))[key].shape
+    np.testing.assert_array_equal(
+        bijector[2].forward(x), cls(**{n: p[2] for n, p in drawn.items()}).forward(x)
+    )
+    copied = bijector.copy(validate_args=True)
+    assert copied.validate_args
+    np.testing.assert_array_equal(copied.forward(x), bijector.forward(tf.identity(x)))
+
+
+@every_class
+def test_crosses_a_function_boundary_with_one_trace(cls):
+    traces = []
+
+    @tf.function
+    def apply(bijector, x):
+        traces.append(bijector)
+        return bijector.forward(x)
+
+    x = draw_points(D)
+    for seed in (0, 1):
+        bijector = cls(**draw_parameters(cls, seed=seed))
+        np.testing.assert_allclose(apply(bijector, x), bijector.forward(x), atol=1e-5)
+    assert len(traces) == 1
+    assert isinstance(traces[0], cls)
+
+
+@every_class
+def test_make_trainable(cls):
+    bijector = tfp.experimental.util.make_trainable(cls, batch_and_event_shape=[5, D])
+    x = draw_points(5, D)
+    assert bijector.experimental_batch_shape() == [5]
+    assert len(bijector.trainable_variables) == len(EVENT_SHAPES[cls])
+    with tf.GradientTape() as tape:
+        y, log_det = bijector.forward_and_log_det(x)
+        loss = tf.reduce_sum(log_det + y[..., 0])
+    gradients = tape.gradient(loss, bijector.trainable_variables)
+    assert all(gradient is not None for gradient in gradients)
+    np.testing.assert_allclose(bijector.inverse(tf.identity(y)), x, atol=1e-4)
+
+
+@pytest.mark.parametrize("cls", [fvb.PlanarFlow, fvb.RadialFlow, fvb.HouseholderFlow])
+def test_make_trainable_with_a_function_gives_any_length(cls):
+    drawn = draw_parameters(cls)
+    bijector = tfp.experimental.util.make_trainable(
+        cls,
+        batch_and_event_shape=[D],
+        initial_parameters=lambda parameter_name, **_: tf.constant(drawn[parameter_name]),
+    )
+    x = draw_points(D)
+    np.testing.assert_allclose(bijector.forward(x), cls(**drawn).forward(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("cls", [fvb.PlanarFlow, fvb.RadialFlow])
+def test_stack_is_a_chain_of_its_steps_with_the_first_row_first(cls):
+    single = {fvb.PlanarFlow: fvb.Planar, fvb.RadialFlow: fvb.Radial}[cls]
+    drawn = draw_parameters(cls, dtype=np.float64)
+    chain = tfb.Chain(
+        [single(**{n: p[k] for n, p in drawn.items()}) for k in reversed(range(K))]
+    )
+    x = draw_points(5, D, dtype=np.float64)
+    y, log_det = cls(**drawn).forward_and_log_det(x)
+    np.testing.assert_allclose(y, chain.forward(x), rtol=1e-12)
+    np.testing.assert_allclose(log_det, chain.forward_log_det_jacobian(x, 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("cls", [fvb.PlanarFlow, fvb.RadialFlow, fvb.HouseholderFlow])
+def test_graph_has_the_same_size_for_every_number_of_steps(cls):
+    def count_operations(steps):
+        tensors = {
+            n: tf.repeat(tf.constant(p)[:1], steps, axis=0) for n, p in draw_parameters(cls).items()
+        }
+
+        @tf.function
+        def compute(tensors, x):
+            return value_and_gradients(cls(**tensors), x)
+
+        graph = compute.get_concrete_function(tensors, draw_points(D)).graph.as_graph_def()
+        return len(graph.node) + sum(len(f.node_def) for f in graph.library.function)
+
+    assert count_operations(2) == count_operations(40)
+
+
+@every_class
+def test_wrong_event_size_of_the_input(cls):
+    bijector = cls(**draw_parameters(cls))
+    for method in (bijector.forward, bijector.inverse, bijector.forward_log_det_jacobian):
+        with pytest.raises(ValueError, match=rf"{cls.__name__}.*D=4.*Received: shape \(2, 3\)"):
+            method(tf.zeros([2, 3]))
+    with pytest.raises(ValueError, match=r"Received: shape \(2, 1\)"):
+        bijector.forward(tf.zeros([2, 1]))  # would broadcast
+    with pytest.raises(ValueError, match=r"Received: shape \(\)"):
+        bijector.forward_and_log_det(1.0)
+    dynamic = tf.function(bijector.forward, input_signature=[tf.TensorSpec([None, None])])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2,1\].*\[\?,4\]"):
+        dynamic(tf.zeros([2, 1]))
+    with pytest.raises((TypeError, ValueError), match="int32"):
+        bijector.forward(tf.zeros([2, D], tf.int32))
+
+
+@every_class
+def test_wrong_parameters(cls):
+    drawn = draw_parameters(cls)
+    vector = next(iter(drawn))
+    with pytest.raises(TypeError, match=rf"{cls.__name__}.*Received:.*{vector}.dtype=int32"):
+        cls(**{**drawn, vector: np.ones_like(drawn[vector], np.int32)})
+    with pytest.raises(ValueError, match=rf"{vector} has too few dim.*{vector}.shape=\(\)"):
+        cls(**{**drawn, vector: 1.0})
+    with pytest.raises(ValueError, match=rf"D is 0 in {vector}.*{vector}.shape=\({'3, ' * (len(drawn[vector].shape) - 1)}0"):
+        cls(**{**drawn, vector: drawn[vector][..., :0]})
+    for bad in (np.nan, np.inf):
+        broken = drawn[vector].copy()
+        broken.flat[1] = bad
+        with pytest.raises(ValueError, match=rf"finite.*Received: {vector} holding {bad}"):
+            cls(**{**drawn, vector: broken}, validate_args=True)
+        variable = tf.Variable(drawn[vector])
+        live = cls(**{**drawn, vector: variable}, validate_args=True)
+        variable.assign(broken)
+        with pytest.raises(ValueError, match=rf"finite.*Received: {vector} holding {bad}"):
+            live.forward(tf.zeros([D]))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"finite.*{vector}"):
+            tf.function(live.forward)(tf.zeros([D]))
+
+
+@pytest.mark.parametrize("cls", [fvb.PlanarFlow, fvb.RadialFlow, fvb.HouseholderFlow])
+def test_empty_stack(cls):
+    with pytest.raises(ValueError, match=r"K is 0 in \w+, .*|K is 0 in"):
+        cls(**{name: value[:0] for name, value in draw_parameters(cls).items()})
+
+
+@every_class
+def test_parameters_that_do_not_fit_together(cls):
+    drawn = draw_parameters(cls, (2,))
+    if len(drawn) == 1:
+        pytest.skip("has one parameter")
+    first, second = list(drawn)[:2]
+    with pytest.raises(ValueError, match=r"do not broadcast.*Received:.*shape=\(3"):
+        cls(**{**drawn, second: np.ones((3, *EVENT_SHAPES[cls][second]), np.float32)})
+    with pytest.raises(TypeError, match=rf"{first}.dtype=float64"):
+        cls(**{**drawn, first: drawn[first].astype(np.float64)})
+    if "w" in drawn:
+        with pytest.raises(ValueError, match=r"D is 4 and, in w, 3\. Received: u.shape="):
+            cls(**{**drawn, "w": drawn["w"][..., :3]})
+    if EVENT_SHAPES[cls][first] == (K, D):
+        with pytest.raises(ValueError, match=r"K is 3 and, in \w+, 2"):
+            cls(**{**drawn, second: drawn[second][:, :2]})

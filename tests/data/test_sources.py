@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfp_flowvae.data import check_dataset, load_images
+from tfp_flowvae.errors import UserError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8)
+
+
+def test_digits():
+    splits = load_images("digits")
+    assert splits.name == "digits"
+    assert splits.levels == 17
+    assert splits.image_shape == (8, 8, 1)
+    assert [len(s) for s in (splits.train, splits.valid, splits.test)] == [1257, 180, 360]
+    together = np.concatenate([splits.train, splits.valid, splits.test])
+    assert together.dtype == np.uint8
+    assert (together.min(), together.max()) == (0, 16)
+
+    from sklearn.datasets import load_digits
+
+    original = load_digits().data.astype(np.uint8)
+    rows = together.reshape(-1, 64)
+    np.testing.assert_array_equal(rows[np.lexsort(rows.T)], original[np.lexsort(original.T)])
+
+
+def test_fractions():
+    splits = load_images("digits", valid_fraction=0.5, test_fraction=0.25)
+    assert [len(s) for s in (splits.train, splits.valid, splits.test)] == [448, 899, 450]
+
+
+def test_npz_with_a_test_split(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x_train=IMAGES, x_test=IMAGES[:9], y_train=np.arange(60))
+    check_dataset(str(path))
+    splits = load_images(str(path))
+    assert splits.levels == 256
+    np.testing.assert_array_equal(splits.train[..., 0], IMAGES[:50])
+    np.testing.assert_array_equal(splits.valid[..., 0], IMAGES[50:])
+    np.testing.assert_array_equal(splits.test[..., 0], IMAGES[:9])
+
+
+def test_npy_of_floats(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, IMAGES[..., None].repeat(3, axis=-1) / 255)
+    check_dataset(str(path))
+    splits = load_images(str(path))
+    assert splits.levels is None
+    assert splits.train.dtype == np.float32
+    assert splits.image_shape == (4, 5, 3)
+    assert [len(s) for s in (splits.train, splits.valid, splits.test)] == [42, 6, 12]
+
+
+def test_declared_levels(tmp_path):
+    np.savez(tmp_path / "a.npz", images=IMAGES % 17, levels=17)
+    assert load_images(str(tmp_path / "a.npz")).levels == 17
+
+
+def test_binary_images_have_two_levels(tmp_path):
+    np.save(tmp_path / "a.npy", IMAGES > 99)
+    splits = load_images(str(tmp_path / "a.npy"))
+    assert splits.levels == 2
+    assert splits.train.dtype == np.uint8
+
+
+def test_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(10):
+        Image.fromarray(IMAGES[i]).save(folder / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    for name in (str(folder), "pictures", "./pictures", "pictures/"):
+        check_dataset(name)
+        splits = load_images(name)
+        assert (splits.image_shape, splits.levels) == ((4, 5, 1), 256)
+        assert [len(s) for s in (splits.train, splits.valid, splits.test)] == [7, 1, 2]
+
+
+def test_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.save(tmp_path / "a.npy", IMAGES)
+    check_dataset("~/a.npy")
+    assert len(load_images("~/a.npy").train) == 42
+
+
+def test_tfds(tiny_dir, tmp_path, monkeypatch):
+    for name in ("tiny_pictures", "tfds:tiny_pictures"):
+        check_dataset(name, str(tiny_dir))
+        splits = load_images(name, str(tiny_dir))
+        assert [len(s) for s in (splits.train, splits.valid, splits.test)] == [13, 4, 5]
+        assert (splits.image_shape, splits.levels) == ((3, 5, 3), 256)
+    # A name wins over a folder that bears it, and ./ says that the folder is meant.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny_pictures").mkdir()
+    assert len(load_images("tiny_pictures", str(tiny_dir)).test) == 5
+    with pytest.raises(UserError, match="must hold pictures"):
+        load_images("./tiny_pictures", str(tiny_dir))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("", r"a name or a path\. Received: ''\.$"),
+        ("digit", r"Received: 'digit'\. Did you mean 'digits'"),
+        ("minst", r"must be digits, mnist, .*Received: 'minst'\. Did you mean 'mnist'"),
+        ("tfds:minst", r"TensorFlow Datasets knows.*Did you mean 'mnist'"),
+        ("zzzzqqqq", r"Received: 'zzzzqqqq'\.$"),
+        ("missing.npz", r"path must exist.*Received: 'missing\.npz'\.$"),
+        ("missing/folder", r"path must exist.*Received: 'missing/folder'\.$"),
+        ("./missing", r"path must exist.*Received: '\./missing'\.$"),
+        ("~no_such_user/missing", r"path must exist"),
+        ("table.csv", r"\.npz file, an \.npy file or a folder.*Received: 'table\.csv'\.$"),
+        ("few.npy", r"'few\.npy' holds too few images.*at least 3 are needed\. Received: 2\.$"),
+        ("flat.npy", r"^Labels or flattened images.*'flat\.npy'"),
+        ("empty_folder", r"'empty_folder' must hold pictures"),
+    ],
+)
+def test_refused_at_once_and_on_loading(dataset, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("1,2")
+    (tmp_path / "empty_folder").mkdir()
+    np.save(tmp_path / "few.npy", IMAGES[:2])
+    np.save(tmp_path / "flat.npy", IMAGES.reshape(60, -1))
+    for function in (check_dataset, load_images):
+        with pytest.raises(UserError, match=message) as caught:
+            function(dataset, str(tmp_path))
+        assert "\n" not in str(caught.value)
+
+
+def test_fractions_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=IMAGES, x_test=IMAGES)
+    for function in (check_dataset, load_images):
+        with pytest.raises(UserError, match=r"test split of its own"):
+            function(str(tmp_path / "a.npz"), test_fraction=0.2)
+        with pytest.raises(UserError, match=r"valid_fraction must lie strictly"):
+            function("digits", valid_fraction=1.5)
+
+
+def test_splits_of_different_shape(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=IMAGES % 17, x_test=IMAGES[:, :3] % 17, levels=17)
+    with pytest.raises(UserError, match=r"one shape.*\(3, 5, 1\) and .*\(4, 5, 1\)"):
+        load_images(str(tmp_path / "a.npz"))
+
+
+def test_a_nearly_black_data_set_warns_its_caller(tmp_path):
+    np.save(tmp_path / "a.npy", IMAGES % 17)
+    with pytest.warns(UserWarning, match="nearly black") as caught:
+        load_images(str(tmp_path / "a.npy"))
+    assert caught[0].filename == __file__
+
+
+def test_mnist(mnist_dir):
+    splits = load_images("mnist", mnist_dir)
+    assert [len(s) for s in (splits.train, splits.valid, splits.test)] == [50_000, 10_000, 10_000]
+    assert (splits.image_shape, splits.levels, splits.train.dtype) == ((28, 28, 1), 256, np.uint8)
+    # The sums of all pixels of the published files.
+    assert sum(s.sum(dtype=np.int64) for s in (splits.train, splits.valid)) == 1_567_298_545
+    assert splits.test.sum(dtype=np.int64) == 264_923_200

@@ -1,0 +1,40 @@
+"""The free energy of a set: a mean over all images, the same however they are stored."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfp_flowvae import models, networks
+from tfp_flowvae.evaluation import free_energy as module
+from tfp_flowvae.flows import make_flow
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    shape = (3, 4, 1)
+    return models.FlowVAE(
+        networks.MLPEncoder(shape, hidden=(8,)),
+        models.FlowPosterior(make_flow("planar:2", 3, context_size=8)),
+        models.FlowPrior(make_flow("none", 3)),
+        networks.MLPDecoder(shape, event_size=3, hidden=(8,)),
+    )
+
+
+def test_is_the_mean_over_seeded_batches(model, monkeypatch):
+    monkeypatch.setattr(module, "EVALUATION_BATCH", 4)
+    images = np.random.default_rng(1).integers(0, 2, (10, 3, 4, 1)).astype(np.uint8)
+    got = module.free_energy(model, images, levels=2, seed=7)
+    elbos = [
+        model.elbo(images[4 * i : 4 * i + 4].astype(np.float32), seed=7 + i).numpy()
+        for i in range(3)
+    ]
+    assert got["free_energy"] == pytest.approx(-np.concatenate(elbos).mean(), rel=1e-5)
+    assert got["free_energy"] == pytest.approx(got["kl"] - got["log_likelihood"])
+
+
+def test_levels_and_floats_agree(model):
+    levels = np.random.default_rng(1).integers(0, 17, (6, 3, 4, 1)).astype(np.uint8)
+    stored = module.free_energy(model, levels, levels=17, seed=0)
+    floats = module.free_energy(model, levels.astype(np.float32) / 16, levels=None, seed=0)
+    assert stored == pytest.approx(floats)
