@@ -14,8 +14,8 @@ from tfp_flowvae.testing.subject import Subject, fresh
 Outputs = dict[str, tf.Tensor]
 
 
-def outputs(subject: Subject, x: tf.Tensor, y: tf.Tensor, gradients: bool = True) -> Outputs:
-    """Values, log-dets and, on request, gradients of a fixed weighted sum of both.
+def outputs(subject: Subject, x: tf.Tensor, y: tf.Tensor) -> Outputs:
+    """Values, log-dets, and the gradients of a fixed weighted sum of both.
 
     Every method gets its own copy of its point, so that none finds another's result in TFP's cache.
     """
@@ -27,8 +27,6 @@ def outputs(subject: Subject, x: tf.Tensor, y: tf.Tensor, gradients: bool = True
             value, log_det = side.apply(tf.identity(point)), side.log_det(tf.identity(point))
             loss = _weighted(value, subject.seed) + _weighted(log_det, subject.seed + 1)
         results[side.name], results[side.log_det_name] = value, log_det
-        if not gradients:
-            continue
         zero = tf.UnconnectedGradients.ZERO
         found = tape.gradient(loss, [point, *variables], unconnected_gradients=zero)
         source = "x" if side.name == "forward" else "y"
@@ -98,7 +96,7 @@ def dynamic_shape(subject: Subject) -> None:
         got, wanted = {}, {}
         for method in subject.methods:
             part = fresh(method.point[cut])
-            # Asked for by its one signature, it is traced once, and TF sees no retracing to warn of.
+            # Asked for by its one signature: traced once, and no retracing for TF to warn of.
             got[method.name] = method.traced.get_concrete_function()(part)
             wanted[method.name] = method.call(fresh(part))
         _compare(subject, "dynamic_shape", got, wanted)
