@@ -55,9 +55,14 @@ def coupling_parts(
     return moving, inner, merge
 
 
-def autoregressive_inner(bijector: tfb.MaskedAutoregressiveFlow, y: tf.Tensor) -> tfb.Bijector:
-    """The elementwise bijector that a `tfb.MaskedAutoregressiveFlow` builds at y `[..., D]`."""
-    return bijector._bijector_fn(y)
+def autoregressive_inner(
+    bijector: tfb.MaskedAutoregressiveFlow, y: tf.Tensor, **kwargs: Any
+) -> tfb.Bijector:
+    """The elementwise bijector that a `tfb.MaskedAutoregressiveFlow` builds at y `[..., D]`.
+
+    Calls the conditioner once, with `kwargs`.
+    """
+    return bijector._bijector_fn(y, **kwargs)
 
 
 def live(variable: keras.Variable) -> tf.Variable:

@@ -50,6 +50,13 @@ TABLE: dict[str, Callable[[Draw, int], tfb.Bijector]] = {
     ),
     "radial_flow": lambda draw, d: fvb.RadialFlow(draw(2, 3, d), tf.exp(draw(3)), draw(3)),
     "householder_flow": lambda draw, d: fvb.HouseholderFlow(draw(2, 2 * d, d)),
+    "contractive_residual": lambda draw, d: fvb.ContractiveResidual(
+        [draw(2, d, 4), draw(4, d)], [draw(4), draw(d)], lipschitz=0.5
+    ),
+    "marginal_inverse_cdf": lambda draw, d: fvb.MarginalInverseCDF(
+        *(tf.cumsum(tf.exp(0.5 * draw(d, 5)), axis=-1) - 3.0 for _ in range(2))
+    ),
+    "rotation": lambda draw, d: fvb.Rotation(tf.linalg.qr(draw(2, d, d))[0]),
     "chain": lambda draw, d: tfb.Chain(
         [fvb.Planar(draw(d), draw(d), draw()), fvb.HouseholderFlow(draw(1, d))]
     ),
@@ -57,6 +64,20 @@ TABLE: dict[str, Callable[[Draw, int], tfb.Bijector]] = {
     "parallel_autoregressive": lambda draw, d: fvb.ParallelMaskedAutoregressiveFlow(
         Triangular(draw(d, d), draw(d))
     ),
+    "orthogonal_sylvester": lambda draw, d: fvb.OrthogonalSylvester(
+        draw(d, (m := min(d, 2))), draw(2, m, m), draw(m, m), draw(m)
+    ),
+    "householder_sylvester": lambda draw, d: fvb.HouseholderSylvester(
+        draw(3, d), draw(2, d, d), draw(d, d), draw(d), activation="isru"
+    ),
+    "triangular_sylvester": lambda draw, d: fvb.TriangularSylvester(
+        draw(2, d, d), draw(d, d), draw(d), permutation=tf.range(d)[::-1]
+    ),
+    "lu_linear": lambda draw, d: fvb.LULinear(
+        draw(2, d, d), draw(d), draw(d, d), permutation=tf.range(d)[::-1], shift=draw(d)
+    ),
+    "act_norm": lambda draw, d: fvb.ActNorm(tf.Variable(draw(2, d)), tf.Variable(draw(d))),
+    "permutation": lambda draw, d: fvb.random_permutation(d, seed=0),
     "invert": lambda draw, d: tfb.Invert(fvb.Radial(draw(d), tf.exp(draw()), draw())),
 }
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows import FLOWS, FlowSpec, format_spec, parse_spec
 
+SIZES = FLOWS["iaf"].options["hidden"].expected
+PLANAR_ACTIVATION = FLOWS["planar"].options["activation"].expected
 IAF_LENGTH, PLANAR_LENGTH = FLOWS["iaf"].default_length, FLOWS["planar"].default_length
 
 
@@ -118,11 +120,11 @@ def test_any_string_is_read_or_refused_in_one_sentence(text):
         ("iaf:2,>>>length=3", "the option 'length' is given twice"),
         ("iaf:length=2,>>>length=3", "the option 'length' is given twice"),
         ("iaf:hidden=8,>>>hidden=8", "the option 'hidden' is given twice"),
-        ("iaf:hidden=>>>", "hidden must be layer sizes such as 320 or 320x320, not ''"),
-        ("iaf:hidden=>>>8x", "hidden must be layer sizes such as 320 or 320x320, not '8x'"),
-        ("iaf:hidden=>>>8x0", "hidden must be layer sizes such as 320 or 320x320, not '8x0'"),
-        ("iaf:1,hidden=>>>8*8", "hidden must be layer sizes such as 320 or 320x320, not '8*8'"),
-        ("planar:activation=>>>relu", "activation must be one of tanh, softsign, not 'relu'"),
+        ("iaf:hidden=>>>", f"hidden must be {SIZES}, not ''"),
+        ("iaf:hidden=>>>8x", f"hidden must be {SIZES}, not '8x'"),
+        ("iaf:hidden=>>>8x0", f"hidden must be {SIZES}, not '8x0'"),
+        ("iaf:1,hidden=>>>8*8", f"hidden must be {SIZES}, not '8*8'"),
+        ("planar:activation=>>>relu", f"activation must be {PLANAR_ACTIVATION}, not 'relu'"),
         (
             "iaf:>>>hiden=8",
             "iaf has no option 'hiden', it takes length, hidden, activation. Did you",

@@ -59,10 +59,14 @@ def small_spec():
 
 @pytest.fixture
 def make_vae(small_spec):
-    """A function that builds a small FlowVAE from the names or specs of two flows."""
+    """A function that builds a small FlowVAE from the names or specs of two flows.
+
+    A part given as `encoder`, `posterior_layer`, `prior_layer` or `decoder` is taken as it is.
+    """
 
     def make(flow="none", prior="none", image_shape=IMAGE, event_size=D, **parts):
         flow, prior = (small_spec(s) if s in FLOWS else s for s in (flow, prior))
+        parts = {name.removesuffix("_layer"): part for name, part in parts.items()}
         defaults = {
             "encoder": lambda: networks.MLPEncoder(image_shape, hidden=(HIDDEN,)),
             "posterior": lambda: models.FlowPosterior(make_flow(flow, event_size, HIDDEN)),

@@ -3,22 +3,75 @@
 from tfp_flowvae import bijectors as fvb
 """
 
+from tfp_flowvae.bijectors.actnorm import ActNorm, initialize_act_norms
+from tfp_flowvae.bijectors.autoregressive import GatedUpdate, ParallelMaskedAutoregressiveFlow
+from tfp_flowvae.bijectors.contractive_residual import ContractiveResidual
+from tfp_flowvae.bijectors.coupling import (
+    AdditiveCoupling,
+    Coupling,
+    alternating_mask,
+    half_mask,
+)
 from tfp_flowvae.bijectors.householder import HouseholderFlow
 from tfp_flowvae.bijectors.joint import (
     JointEvaluation,
     forward_and_log_det,
     inverse_and_log_det,
 )
+from tfp_flowvae.bijectors.lu_linear import LULinear
+from tfp_flowvae.bijectors.marginal import MarginalInverseCDF, fit_marginals
+from tfp_flowvae.bijectors.permutation import (
+    alternating_permutation,
+    checkerboard_permutation,
+    random_permutation,
+    reverse_permutation,
+)
 from tfp_flowvae.bijectors.planar import Planar, PlanarFlow
 from tfp_flowvae.bijectors.radial import Radial, RadialFlow
+from tfp_flowvae.bijectors.rbig import fit_rbig
+from tfp_flowvae.bijectors.rotation import Rotation
+from tfp_flowvae.bijectors.spline import (
+    RationalQuadraticSpline,
+    SplineTransform,
+    spline_from_raw,
+)
+from tfp_flowvae.bijectors.sylvester import (
+    HouseholderSylvester,
+    OrthogonalSylvester,
+    TriangularSylvester,
+)
 
 __all__ = [
+    "ActNorm",
+    "AdditiveCoupling",
+    "ContractiveResidual",
+    "Coupling",
+    "GatedUpdate",
     "HouseholderFlow",
+    "HouseholderSylvester",
     "JointEvaluation",
+    "LULinear",
+    "MarginalInverseCDF",
+    "OrthogonalSylvester",
+    "ParallelMaskedAutoregressiveFlow",
     "Planar",
     "PlanarFlow",
     "Radial",
     "RadialFlow",
+    "RationalQuadraticSpline",
+    "Rotation",
+    "SplineTransform",
+    "TriangularSylvester",
+    "alternating_mask",
+    "alternating_permutation",
+    "checkerboard_permutation",
+    "fit_marginals",
+    "fit_rbig",
     "forward_and_log_det",
+    "half_mask",
+    "initialize_act_norms",
     "inverse_and_log_det",
+    "random_permutation",
+    "reverse_permutation",
+    "spline_from_raw",
 ]

@@ -105,15 +105,16 @@ class _PlanarBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
     def _constrain(self) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
         """Returns `(u^, w, b, s, log s)`, all that a step needs, and 1 / ||w||, 0 at w = 0."""
         u, w, b = (tf.convert_to_tensor(p) for p in (self.u, self.w, self.b))
-        product = tf.reduce_sum(u * w, axis=-1)
-        slope, log_slope, excess = _numerics.unit_softplus(product)
         length, unit = _numerics.norm_and_unit(w)
+        slope, log_slope, change = _numerics.unit_softplus(tf.reduce_sum(u * w, axis=-1))
+        # (m(a) - a) / ||w|| for a = w.u, without ||w||, whose square a derivative would divide by.
+        shift = change * tf.reduce_sum(u * unit, axis=-1)
         is_zero = tf.equal(length, 0.0)
         inverse_length = tf.where(
             is_zero, tf.zeros_like(length), 1.0 / tf.where(is_zero, tf.ones_like(length), length)
         )
-        shift = (excess - product) * inverse_length
-        return (u + shift[..., tf.newaxis] * unit, w, b, slope, log_slope), inverse_length
+        constrained = (u + shift[..., tf.newaxis] * unit, w, b, slope, log_slope)
+        return constrained, tf.stop_gradient(inverse_length)
 
     def _checked(self, x: tf.Tensor) -> tf.Tensor:
         return _validate.check_event(type(self).__name__, x, self.u.shape[-1:])

@@ -86,11 +86,12 @@ class _RadialBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         ]
 
     def _constrain(self) -> tuple[tf.Tensor, ...]:
-        """Returns `(center, alpha, gamma, beta^)`, all that a step needs."""
+        """Returns `(center, alpha, gamma, beta^, log(gamma / alpha))`, all that a step needs."""
         center, alpha, beta = (
             tf.convert_to_tensor(p) for p in (self.center, self.alpha, self.beta)
         )
-        return center, alpha, *_numerics.shifted_softplus(beta, alpha)
+        gamma, excess, log_gamma = _numerics.shifted_softplus(beta, alpha)
+        return center, alpha, gamma, excess, log_gamma - tf.math.log(alpha)
 
     def _checked(self, x: tf.Tensor) -> tf.Tensor:
         return _validate.check_event(type(self).__name__, x, self.center.shape[-1:])
@@ -182,11 +183,11 @@ class RadialFlow(_RadialBase):
         return _validate.parameter_properties(cls._AXES, positive={"alpha": dtype})
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _stack.run_stack(_forward_step, self._checked(x), self._constrain(), (1, 0, 0, 0))
+        return _stack.run_stack(_forward_step, self._checked(x), self._constrain(), (1, 0, 0, 0, 0))
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _stack.run_stack(
-            _inverse_step, self._checked(y), self._constrain(), (1, 0, 0, 0), reverse=True
+            _inverse_step, self._checked(y), self._constrain(), (1, 0, 0, 0, 0), reverse=True
         )
 
 
@@ -197,11 +198,12 @@ def _forward_step(
     alpha: tf.Tensor,
     gamma: tf.Tensor,
     excess: tf.Tensor,
+    log_ratio: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, None]:
     offset = x - center
     radius = _numerics.norm_and_unit(offset)[0]
     y = _move(x, offset, center, from_scale=alpha + radius, to_scale=gamma + radius, excess=excess)
-    return y, _log_det(radius, alpha, gamma, excess, x), None
+    return y, _log_det(radius, alpha, gamma, excess, log_ratio, x), None
 
 
 def _inverse_step(
@@ -211,11 +213,12 @@ def _inverse_step(
     alpha: tf.Tensor,
     gamma: tf.Tensor,
     excess: tf.Tensor,
+    log_ratio: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, None]:
     offset = y - center
     radius = _inner_radius(_numerics.norm_and_unit(offset)[0], alpha, gamma)
     x = _move(y, offset, center, from_scale=gamma + radius, to_scale=alpha + radius, excess=-excess)
-    return x, -_log_det(radius, alpha, gamma, excess, y), None
+    return x, -_log_det(radius, alpha, gamma, excess, log_ratio, y), None
 
 
 def _move(
@@ -228,6 +231,10 @@ def _move(
     excess: tf.Tensor,
 ) -> tf.Tensor:
     """center + offset * to / from, with to - from = excess, by the way that does not cancel."""
+    # Above 0 also where the center's slope gamma / alpha underflows, at the center itself.
+    from_scale = tf.maximum(
+        from_scale, _numerics.tiny(point.dtype) / _numerics.epsilon(point.dtype)
+    )
     change = excess / from_scale
     shrinks = change < -0.5
     start = tf.where(shrinks[..., tf.newaxis], center, point)
@@ -235,23 +242,32 @@ def _move(
 
 
 def _log_det(
-    radius: tf.Tensor, alpha: tf.Tensor, gamma: tf.Tensor, excess: tf.Tensor, x: tf.Tensor
+    radius: tf.Tensor,
+    alpha: tf.Tensor,
+    gamma: tf.Tensor,
+    excess: tf.Tensor,
+    log_ratio: tf.Tensor,
+    x: tf.Tensor,
 ) -> tf.Tensor:
     event_size = tf.cast(tf.shape(x)[-1] if x.shape[-1] is None else x.shape[-1], x.dtype)
     inverse = 1.0 / (alpha + radius)
     part = alpha * inverse
     change = excess * inverse
-    across = _log_sum(change, (gamma + radius) * inverse)
+    across = _log_sum(change, (gamma + radius) * inverse, log_ratio)
     # 1 - p^2 = (r / (alpha + r)) (1 + p): the ray's own stretch as a sum of positive terms.
-    along = _log_sum(part * change, radius * inverse * (1.0 + part) + part * gamma * inverse)
-    return (event_size - 1.0) * across + along
+    total = radius * inverse * (1.0 + part) + part * gamma * inverse
+    return (event_size - 1.0) * across + _log_sum(part * change, total, log_ratio)
 
 
-def _log_sum(excess: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-    """The logarithm of `total` = 1 + `excess`, from whichever of the two is the accurate one."""
+def _log_sum(excess: tf.Tensor, total: tf.Tensor, lowest: tf.Tensor) -> tf.Tensor:
+    """The logarithm of `total` = 1 + `excess`, from whichever of the two is the accurate one.
+
+    Or `lowest`, the logarithm at the center, where `total` has underflowed.
+    """
     is_near = excess > -0.5
-    near = tf.math.log1p(tf.where(is_near, excess, tf.zeros_like(excess)))
-    return tf.where(is_near, near, tf.math.log(tf.where(is_near, tf.ones_like(total), total)))
+    tiny = _numerics.tiny(total.dtype)
+    far = tf.where(total < tiny, lowest, tf.math.log(tf.maximum(total, tiny)))
+    return tf.where(is_near, tf.math.log1p(tf.where(is_near, excess, tf.zeros_like(excess))), far)
 
 
 def _inner_radius(outer: tf.Tensor, alpha: tf.Tensor, gamma: tf.Tensor) -> tf.Tensor:
@@ -263,5 +279,5 @@ def _inner_radius(outer: tf.Tensor, alpha: tf.Tensor, gamma: tf.Tensor) -> tf.Te
     product = alpha * outer
     root = tf.sqrt(tf.maximum(tf.square(middle) + 4.0 * product, _numerics.tiny(outer.dtype)))
     return scale * tf.where(
-        middle >= 0.0, 0.5 * (middle + root), 2.0 * product / (root - tf.minimum(middle, 0.0))
+        middle > 0.0, 0.5 * (middle + root), 2.0 * product / (root - tf.minimum(middle, 0.0))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,10 @@ def read_catalog(name: str, data_dir: str | None) -> dict[str, np.ndarray]:
     return parts
 
 
+def _is_not_about_itself(record: logging.LogRecord) -> bool:
+    return "`FeatureConnector.dtype` is deprecated" not in record.getMessage()
+
+
 def _base(name: str) -> str:
     return name.split("/")[0].split(":")[0]
 
@@ -106,6 +111,8 @@ def _base(name: str) -> str:
 def _builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
+    # TFDS 4.9 warns of its own use of its own attribute; nobody here can act on it.
+    logging.getLogger("absl").addFilter(_is_not_about_itself)
     root = resolve_data_dir(data_dir)
     if not in_catalog(name, data_dir):
         raise UserError(

@@ -56,7 +56,6 @@ class FlowPosterior(FlowOwner):
 
     def distribution(self, features: tf.Tensor) -> tfd.TransformedDistribution:
         """q(z|x) with batch shape `[B]` and event shape `[D]`, from features `[B, F]`."""
-        loc, scale = self(features)
-        return tfd.TransformedDistribution(
-            tfd.MultivariateNormalDiag(loc, scale), self.flow.bijector(features), name="posterior"
-        )
+        # Not tfd.MultivariateNormalDiag: in a graph it cannot sample a batch of size 0.
+        base = tfd.Independent(tfd.Normal(*self(features)), reinterpreted_batch_ndims=1)
+        return tfd.TransformedDistribution(base, self.flow.bijector(features), name="posterior")

@@ -41,7 +41,7 @@ class FlowPrior(FlowOwner):
     def distribution(self) -> tfd.TransformedDistribution:
         """p(z) with batch shape `[]` and event shape `[D]`."""
         zeros = tf.zeros([self.event_size])
-        base = tfd.MultivariateNormalDiag(zeros, tf.ones_like(zeros))
+        base = tfd.Independent(tfd.Normal(zeros, 1.0), reinterpreted_batch_ndims=1)
         return tfd.TransformedDistribution(base, self.flow.bijector(), name="prior")
 
     def call(self, z: tf.Tensor) -> tf.Tensor:

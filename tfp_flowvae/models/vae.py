@@ -179,7 +179,10 @@ class FlowVAE(keras.Model):
 
     def encode(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """One draw from q(z|x) for each image `[B, H, W, C]`; `[B, D]`."""
-        return self.posterior(x).sample(seed=self._stateless(seed))
+        posterior = self.posterior(x)
+        # In a graph `posterior.sample` cannot take a batch of size 0.
+        z0 = posterior.distribution.sample(seed=self._stateless(seed))
+        return posterior.bijector.forward(z0)
 
     def decode(self, z: TensorLike) -> tf.Tensor:
         """The mean image p(x|z) `[..., H, W, C]`, in [0, 1], of latent vectors `[..., D]`."""

@@ -1,0 +1,230 @@
+"""Value and log-det together: one conditioner call each, and TFP's own numbers."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flowvae import bijectors as fvb
+
+tfb = tfp.bijectors
+
+D = 4
+
+
+class Conditioner:
+    """A shift and a log-scale for some entries from others, counting its calls."""
+
+    def __init__(self, autoregressive):
+        self.calls = 0
+        self._autoregressive = autoregressive
+
+    def __call__(self, x, output_units=D, **_):
+        self.calls += 1
+        if self._autoregressive:
+            seen = tf.cumsum(x, axis=-1, exclusive=True)
+            return tf.stack([tf.sin(seen), 0.3 * tf.cos(seen)], axis=-1)
+        seen = tf.reduce_sum(x, axis=-1, keepdims=True) * tf.range(1.0, output_units + 1.0)
+        return tf.sin(seen), 0.3 * tf.cos(seen)
+
+
+def coupling(conditioner, **kwargs):
+    return tfb.RealNVP(shift_and_log_scale_fn=conditioner, **kwargs)
+
+
+def autoregressive(conditioner):
+    return tfb.MaskedAutoregressiveFlow(shift_and_log_scale_fn=conditioner)
+
+
+def planar():
+    rng = np.random.default_rng(3)
+    u, w = rng.normal(size=(2, 3, D)).astype(np.float32)
+    return fvb.PlanarFlow(u, w, np.zeros(3, np.float32))
+
+
+def nested(conditioner):
+    return tfb.Chain(
+        [
+            tfb.Invert(tfb.Chain([planar(), tfb.Permute([3, 1, 0, 2])])),
+            coupling(conditioner, num_masked=2),
+            tfb.Scale(2.0),
+            tfb.Invert(
+                tfb.Invert(tfb.Chain([tfb.Shift(1.0), coupling(conditioner, num_masked=1)]))
+            ),
+        ]
+    )
+
+
+# Each case: how to build the bijector, whether the conditioner is autoregressive, and the number of
+# conditioner calls in forward and in inverse (None: D passes, which are TFP's).
+CASES = {
+    "coupling": (lambda c: coupling(c, num_masked=2), False, 1, 1),
+    "coupling, uneven": (lambda c: coupling(c, num_masked=3), False, 1, 1),
+    "coupling, other half": (lambda c: coupling(c, num_masked=-1), False, 1, 1),
+    "coupling, by fraction": (lambda c: coupling(c, fraction_masked=0.5), False, 1, 1),
+    "inverted coupling": (lambda c: tfb.Invert(coupling(c, num_masked=2)), False, 1, 1),
+    "nested chains": (nested, False, 2, 2),
+    "maf": (autoregressive, True, None, 1),
+    "iaf": (lambda c: tfb.Invert(autoregressive(c)), True, 1, None),
+    "two iafs": (
+        lambda c: tfb.Chain(
+            [
+                tfb.Invert(autoregressive(c)),
+                tfb.Permute([3, 2, 1, 0]),
+                tfb.Invert(autoregressive(c)),
+            ]
+        ),
+        True,
+        2,
+        None,
+    ),
+}
+each_case = pytest.mark.parametrize("case", CASES)
+
+
+def draw_points(seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=(2, 5, D)).astype(np.float32))
+
+
+@each_case
+@pytest.mark.parametrize("traced", [False, True])
+def test_runs_each_conditioner_once(case, traced):
+    build, is_autoregressive, forward_calls, inverse_calls = CASES[case]
+    joint = (
+        (fvb.forward_and_log_det, forward_calls),
+        (fvb.inverse_and_log_det, inverse_calls),
+    )
+    for method, expected in joint:
+        if expected is None:
+            continue
+        conditioner = Conditioner(is_autoregressive)
+        bijector = build(conditioner)
+
+        def evaluate(x, method=method, bijector=bijector):
+            return method(bijector, x)
+
+        (tf.function(evaluate) if traced else evaluate)(draw_points())
+        assert conditioner.calls == expected
+
+
+@each_case
+def test_agrees_with_the_two_methods_of_tfp(case):
+    build, is_autoregressive, *_ = CASES[case]
+    x = draw_points()
+
+    def fresh():  # with nothing in its cache
+        return build(Conditioner(is_autoregressive))
+
+    y, log_det = fvb.forward_and_log_det(fresh(), x)
+    np.testing.assert_allclose(y, fresh().forward(x), rtol=1e-5, atol=1e-5)
+    expected = fresh().forward_log_det_jacobian(x, 1)
+    np.testing.assert_allclose(log_det, expected, rtol=1e-4, atol=1e-4)
+    z, log_det = fvb.inverse_and_log_det(fresh(), x)
+    np.testing.assert_allclose(z, fresh().inverse(x), rtol=1e-4, atol=1e-4)
+    expected = fresh().inverse_log_det_jacobian(x, 1)
+    np.testing.assert_allclose(log_det, expected, rtol=1e-4, atol=1e-4)
+
+
+@each_case
+def test_events_of_more_dimensions(case):
+    build, is_autoregressive, *_ = CASES[case]
+    bijector = build(Conditioner(is_autoregressive))
+    x = draw_points()
+    for event_ndims in (2, 3):
+        for joint, separate in (
+            (fvb.forward_and_log_det, bijector.forward_log_det_jacobian),
+            (fvb.inverse_and_log_det, bijector.inverse_log_det_jacobian),
+        ):
+            log_det = joint(bijector, x, event_ndims)[1]
+            assert log_det.shape == x.shape[:-event_ndims]
+            np.testing.assert_allclose(
+                log_det, separate(tf.identity(x), event_ndims), rtol=1e-4, atol=1e-4
+            )
+
+
+def test_elementwise_bijectors_and_changing_events():
+    x = draw_points()
+    for bijector, event_ndims in (
+        (tfb.Sigmoid(), 0),
+        (tfb.Scale([1.0, 2.0, 3.0, 4.0]), 1),
+        (tfb.Chain([]), 1),
+        (tfb.Identity(), 1),
+        (tfb.Chain([tfb.Reshape([2, 2], [4]), tfb.Softplus()]), 1),
+    ):
+        y, log_det = fvb.forward_and_log_det(bijector, x, event_ndims)
+        np.testing.assert_allclose(y, bijector.forward(tf.identity(x)), rtol=1e-5)
+        expected = bijector.forward_log_det_jacobian(tf.identity(x), event_ndims)
+        np.testing.assert_allclose(
+            log_det, np.broadcast_to(expected, log_det.shape), rtol=1e-4, atol=1e-5
+        )
+        back_ndims = bijector.inverse_event_ndims(bijector.forward_event_ndims(event_ndims))
+        assert back_ndims == event_ndims
+        out_ndims = bijector.forward_event_ndims(event_ndims)
+        back, inverse_log_det = fvb.inverse_and_log_det(bijector, tf.identity(y), out_ndims)
+        np.testing.assert_allclose(back, x, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            *np.broadcast_arrays(inverse_log_det, -log_det), rtol=1e-3, atol=1e-4
+        )
+
+
+class Doubling(fvb.JointEvaluation, tfb.Bijector):
+    """y = 2 x, as a user would write one; counts its evaluations."""
+
+    def __init__(self):
+        self.evaluations = 0
+        super().__init__(forward_min_event_ndims=1, parameters={}, name="doubling")
+
+    def _forward_and_log_det(self, x):
+        self.evaluations += 1
+        return 2.0 * x, tf.fill(x.shape[:-1], x.shape[-1] * np.log(np.float32(2.0)))
+
+    def _inverse_and_log_det(self, y):
+        self.evaluations += 1
+        return 0.5 * y, tf.fill(y.shape[:-1], -y.shape[-1] * np.log(np.float32(2.0)))
+
+
+def test_mixin_of_a_user():
+    x = draw_points()
+    doubling = Doubling()
+    y, log_det = fvb.forward_and_log_det(tfb.Chain([tfb.Invert(tfb.Invert(doubling))]), x)
+    assert doubling.evaluations == 1
+    np.testing.assert_array_equal(y, 2.0 * x)
+    np.testing.assert_allclose(log_det, np.full((2, 5), 4 * np.log(2.0)), rtol=1e-6)
+    np.testing.assert_array_equal(doubling.forward(x), y)
+    np.testing.assert_array_equal(doubling.inverse(tf.identity(y)), x)
+    np.testing.assert_array_equal(doubling.forward_log_det_jacobian(x), log_det)
+    np.testing.assert_array_equal(doubling.inverse_log_det_jacobian(tf.identity(y)), -log_det)
+
+
+def test_mixin_without_its_methods_says_so():
+    class Half(fvb.JointEvaluation, tfb.Bijector):
+        def __init__(self):
+            super().__init__(forward_min_event_ndims=1, name="half")
+
+    with pytest.raises(NotImplementedError, match="Half lacks _forward_and_log_det"):
+        Half().forward(draw_points())
+    with pytest.raises(NotImplementedError, match="Half lacks _inverse_and_log_det"):
+        Half().inverse_and_log_det(draw_points())
+
+
+def test_gradients_pass():
+    x = draw_points()
+    shift = tf.Variable(0.5)
+    bijector = tfb.Chain(
+        [
+            planar(),
+            coupling(lambda x, units: (x[..., :1] * shift + tf.zeros(units), None), num_masked=2),
+        ]
+    )
+    with tf.GradientTape() as tape:
+        y, log_det = fvb.forward_and_log_det(bijector, x)
+        total = tf.reduce_sum(y[..., 0]) + tf.reduce_sum(log_det)
+    analytic = tape.gradient(total, shift)
+
+    def value(at):
+        shift.assign(at)
+        y, log_det = fvb.forward_and_log_det(bijector, tf.identity(x))
+        return tf.reduce_sum(y[..., 0]) + tf.reduce_sum(log_det)
+
+    numeric = (value(0.51) - value(0.49)) / 0.02
+    np.testing.assert_allclose(analytic, numeric, rtol=1e-2)

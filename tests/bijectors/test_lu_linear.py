@@ -1,0 +1,223 @@
+"""LULinear against matrices multiplied out in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from numpy.testing import assert_allclose
+
+from tfp_flowvae import bijectors as fvb
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+D = 4
+ORDERS = np.array([[2, 0, 3, 1], [1, 0, 2, 3]])
+SIGNS = np.array([1.0, -1.0, 1.0, -1.0])
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def arrays(batch=()):
+    shapes = {"lower": (D, D), "log_diag": (D,), "upper": (D, D), "shift": (D,)}
+    return {k: numbers(*batch, *shape) for k, shape in shapes.items()}
+
+
+def fresh(x):
+    """The same numbers, unknown to TFP's cache."""
+    return tf.constant(np.asarray(x))
+
+
+def dense(parameters, order, sign):
+    """W, `[D, D]`."""
+    lower = np.tril(parameters["lower"], -1) + np.eye(D)
+    upper = np.triu(parameters["upper"], 1) + np.diag(sign * np.exp(parameters["log_diag"]))
+    return np.eye(D)[order] @ lower @ upper
+
+
+def test_is_the_product_of_its_factors():
+    parameters = arrays()
+    linear = fvb.LULinear(**parameters, permutation=ORDERS[0], sign=SIGNS)
+    x, matrix = numbers(5, D), dense(parameters, ORDERS[0], SIGNS)
+    assert_allclose(linear.forward(x), x @ matrix.T + parameters["shift"], rtol=1e-12)
+    solved = np.linalg.solve(matrix, (x - parameters["shift"]).T).T
+    assert_allclose(linear.inverse(fresh(x)), solved, rtol=1e-10)
+    log_det = np.linalg.slogdet(matrix)[1]
+    assert_allclose(linear.forward_log_det_jacobian(x), np.full(5, log_det), rtol=1e-12)
+    assert_allclose(linear.inverse_log_det_jacobian(x), np.full(5, -log_det), rtol=1e-12)
+
+
+def test_batches_of_everything_broadcast():
+    parameters = arrays((2,))
+    parameters["upper"] = parameters["upper"][0]
+    linear = fvb.LULinear(**parameters, permutation=ORDERS, sign=SIGNS)
+    x = numbers(3, 2, D)
+    y, log_det = linear.forward_and_log_det(x)
+    assert log_det.shape == (3, 2)
+    for i in range(2):
+        member = {k: v if k == "upper" else v[i] for k, v in parameters.items()}
+        matrix = dense(member, ORDERS[i], SIGNS)
+        assert_allclose(y[:, i], x[:, i] @ matrix.T + member["shift"], rtol=1e-12)
+    assert_allclose(linear.inverse(fresh(y)), x, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_zeros_are_the_identity(dtype):
+    zeros = np.zeros([D, D], dtype)
+    x = numbers(2, D).astype(dtype)
+    y, log_det = fvb.LULinear(zeros, zeros[0], zeros).forward_and_log_det(x)
+    assert y.dtype == dtype
+    assert_allclose(y, x, rtol=0)
+    assert_allclose(log_det, np.zeros(2))
+
+
+def test_channels_of_an_image():
+    linear = fvb.LULinear(**arrays())
+    image = numbers(2, 3, 5, D)
+    log_det = linear.forward_log_det_jacobian(image, event_ndims=3)
+    assert_allclose(log_det, np.full(2, 15 * arrays()["log_diag"].sum()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_from_matrix_is_that_matrix(batch):
+    matrix = numbers(*batch, D, D)
+    linear = fvb.LULinear.from_matrix(matrix, validate_args=True)
+    x = numbers(*batch, D)
+    assert_allclose(linear.forward(x), np.einsum("...ij,...j->...i", matrix, x), rtol=1e-11)
+    assert_allclose(linear.forward_log_det_jacobian(x), np.linalg.slogdet(matrix)[1], rtol=1e-11)
+    trainable = linear.copy(lower=tf.Variable(linear.lower))
+    assert len(trainable.trainable_variables) == 1
+    assert_allclose(trainable.forward(x), linear.forward(x))
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_gradients_are_those_of_differences(direction):
+    values = {"x": numbers(2, D), **arrays()}
+
+    def loss(values):
+        parameters = {k: v for k, v in values.items() if k != "x"}
+        linear = fvb.LULinear(**parameters, permutation=ORDERS, sign=SIGNS)
+        image, log_det = getattr(linear, f"{direction}_and_log_det")(values["x"])
+        return tf.reduce_sum(image * numbers(2, D, seed=1)) + tf.reduce_sum(log_det**2)
+
+    tensors = {k: tf.constant(v) for k, v in values.items()}
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        total = loss(tensors)
+    for name, gradient in tape.gradient(total, tensors).items():
+        way = numbers(*values[name].shape, seed=2)
+        ends = [float(loss(values | {name: values[name] + s * 1e-6 * way})) for s in (1, -1)]
+        wanted = (ends[0] - ends[1]) / 2e-6
+        assert_allclose(np.sum(gradient * way), wanted, rtol=1e-6, err_msg=name)
+
+
+def test_xla_and_graphs_of_unknown_batch_agree_with_eager():
+    parameters = {k: tf.constant(v) for k, v in arrays((2,)).items()}
+    x = tf.constant(numbers(3, 2, D))
+
+    def evaluate(x):
+        with tf.GradientTape() as tape:
+            tape.watch([x, parameters])
+            linear = fvb.LULinear(**parameters, permutation=ORDERS)
+            y, log_det = linear.forward_and_log_det(x)
+            back, _ = linear.inverse_and_log_det(x)
+            loss = tf.reduce_sum(y * back) + tf.reduce_sum(log_det)
+        return y, back, log_det, tape.gradient(loss, [x, parameters])
+
+    wanted = tf.nest.flatten(evaluate(x))
+    loose = [tf.TensorSpec([None, None, D], tf.float64)]
+    for got in (
+        tf.function(evaluate, jit_compile=True)(x),
+        tf.function(evaluate, input_signature=loose)(x),
+    ):
+        for one, other in zip(tf.nest.flatten(got), wanted, strict=True):
+            assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_manners_of_tfp():
+    variables = {k: tf.Variable(v) for k, v in arrays((3, 2)).items()}
+    linear = fvb.LULinear(**variables, permutation=tf.constant(ORDERS))
+    assert linear.experimental_batch_shape() == (3, 2)
+    base = tfd.MultivariateNormalDiag(tf.zeros([3, 2, D], tf.float64))
+    nested = tfd.TransformedDistribution(base, tfb.Chain([tfb.Invert(linear)]))
+    assert len(nested.trainable_variables) == 4
+    x = fresh(numbers(2, D))
+    assert_allclose(linear[1].forward(x), linear.forward(x)[1])
+    before = linear.forward(fresh(x)).numpy()
+    variables["log_diag"].assign_add(tf.ones_like(variables["log_diag"]))
+    assert np.all(linear.forward(fresh(x)) != before)
+
+
+def test_one_trace_serves_two_instances():
+    traces = []
+
+    @tf.function
+    def forward(linear, x):
+        traces.append(linear)
+        return linear.forward(x)
+
+    x = numbers(2, D)
+    for order in ORDERS:
+        linear = fvb.LULinear(**arrays(), permutation=order, validate_args=True)
+        assert_allclose(forward(linear, x), linear.forward(fresh(x)))
+    assert len(traces) == 1
+
+
+def test_make_trainable():
+    linear = tfp.experimental.util.make_trainable(
+        fvb.LULinear, batch_and_event_shape=[2, D], parameter_dtype=tf.float64, seed=(0, 1)
+    )
+    assert sorted(v.shape.rank for v in linear.trainable_variables) == [2, 2, 3, 3]
+    assert linear.experimental_batch_shape() == (2,)
+
+
+def zeros(*shape):
+    return tf.zeros(shape)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (
+            lambda: fvb.LULinear(zeros(2, 2), zeros(3), zeros(2, 2)),
+            ValueError,
+            r"D is 2 and, in log_diag, 3\. Received: lower\.shape=\(2, 2\)",
+        ),
+        (
+            lambda: fvb.LULinear(zeros(2, 3), zeros(3), zeros(3, 3)),
+            ValueError,
+            r"Received: lower\.shape=\(2, 3\)",
+        ),
+        (
+            lambda: fvb.LULinear(zeros(2, 2), zeros(2), zeros(2, 2), shift=np.zeros(2)),
+            TypeError,
+            r"Received: .*shift\.dtype=float64",
+        ),
+        (
+            lambda: fvb.LULinear(zeros(2, 2), zeros(2), zeros(2, 2), permutation=[0, 0]),
+            ValueError,
+            r"Received: permutation=\[0, 0\]\.",
+        ),
+        (
+            lambda: fvb.LULinear(zeros(2, 2), [np.inf, 0.0], zeros(2, 2), validate_args=True),
+            ValueError,
+            r"Received: log_diag holding inf\.",
+        ),
+        (
+            lambda: fvb.LULinear.from_matrix(zeros(2, 2)),
+            ValueError,
+            r"an invertible matrix\. Received: a singular one of shape \(2, 2\)\.",
+        ),
+        (
+            lambda: fvb.LULinear(zeros(2, 2), zeros(2), zeros(2, 2)).inverse([1.0, 2.0, 3.0]),
+            ValueError,
+            r"shape \[\.\.\., 2\]\. Received: shape \(3,\)\.",
+        ),
+    ],
+)
+def test_errors_name_what_was_received(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make()

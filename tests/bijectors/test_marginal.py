@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from hypothesis import strategies as st
+from scipy import stats
+
+from tfp_flowvae.bijectors import MarginalInverseCDF, fit_marginals
+from tfp_flowvae.testing import check_bijector
+
+tfd = tfp.distributions
+
+
+def increasing(*shape, seed=0, spread=0.7, dtype=np.float64):
+    steps = np.exp(spread * np.random.default_rng(seed).standard_normal(shape))
+    values = np.cumsum(steps, axis=-1)
+    return tf.constant(values - values[..., values.shape[-1] // 2, None], dtype)
+
+
+def test_it_passes_through_the_knots_and_is_smooth_there():
+    knots, scores = increasing(2, 6), increasing(2, 6, seed=1)
+    bijector = MarginalInverseCDF(knots, scores, validate_args=True)
+    at_knots = bijector.forward(tf.transpose(scores))
+    np.testing.assert_allclose(at_knots, tf.transpose(knots), rtol=1e-12)
+    np.testing.assert_allclose(
+        bijector.inverse(tf.identity(at_knots)), tf.transpose(scores), rtol=1e-12
+    )
+    sides = [
+        bijector.forward_log_det_jacobian(tf.transpose(scores) + step) for step in (-1e-9, 1e-9)
+    ]
+    np.testing.assert_allclose(*sides, atol=1e-7)
+
+
+def test_a_quadratic_is_met_to_second_order():
+    # dz/dx at the knots is that of a parabola, and so exact where z is one.
+    errors = []
+    for count in (17, 33):
+        x = np.linspace(1.0, 2.0, count)
+        bijector = MarginalInverseCDF(x[np.newaxis], np.square(x)[np.newaxis])
+        inner = np.linspace(1.2, 1.8, 101)[:, np.newaxis]
+        got = bijector.inverse_log_det_jacobian(inner).numpy()
+        errors.append(np.max(np.abs(got - np.log(2 * inner[:, 0]))))
+    assert errors[0] < 1e-3
+    assert errors[1] < 0.3 * errors[0]
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_tails_are_gaussian_and_exact_in_float32(side):
+    knots, scores = increasing(1, 5, dtype=np.float32), increasing(1, 5, seed=1, dtype=np.float32)
+    bijector = MarginalInverseCDF(knots, scores)
+    wide = MarginalInverseCDF(tf.cast(knots, tf.float64), tf.cast(scores, tf.float64))
+    z = side * tf.constant([[10.0], [37.0], [1e4], [1e15]])
+    x, log_det = bijector.forward_and_log_det(z)
+    x64, log_det64 = wide.forward_and_log_det(tf.cast(z, tf.float64))
+    np.testing.assert_allclose(x, x64, rtol=5e-7)
+    np.testing.assert_allclose(log_det, log_det64, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(bijector.inverse(tf.identity(x)), z, rtol=1e-6)
+    # By hand: a straight line through the two outermost knots.
+    i, j = (0, 1) if side < 0 else (-1, -2)
+    slope = (knots[0, i] - knots[0, j]) / (scores[0, i] - scores[0, j])
+    np.testing.assert_allclose(x, knots[0, i] + slope * (z - scores[0, i]), rtol=1e-5)
+    model = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros([1])), bijector)
+    location = knots[0, i] - slope * scores[0, i]
+    near = x[:2]
+    wanted = tfd.Normal(location, slope).log_prob(near[:, 0])
+    np.testing.assert_allclose(model.log_prob(near), wanted, rtol=1e-5)
+
+
+@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
+@hypothesis.given(
+    seed=st.integers(0, 2**16),
+    spread=st.sampled_from([0.0, 1.0, 3.0]),
+    count=st.integers(2, 9),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_extreme_knots(seed, spread, count, dtype):
+    knots = increasing(2, count, seed=seed, spread=spread, dtype=dtype)
+    scores = increasing(2, count, seed=seed + 1, spread=spread, dtype=dtype)
+    bijector = MarginalInverseCDF(knots, scores)
+    z = np.linspace(-1.2, 1.2, 41)[:, np.newaxis] * np.max(np.abs(scores), axis=-1)
+    z = tf.constant(z, dtype)
+    x, log_det = bijector.forward_and_log_det(z)
+    assert np.all(np.diff(x, axis=0) > 0)
+    # In terms of the round trip's own error: x moves by its rounding, z by that over the slope.
+    back, back_log_det = bijector.inverse_and_log_det(tf.identity(x))
+    again, again_log_det = bijector.forward_and_log_det(tf.identity(back))
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(again, x, rtol=64 * eps, atol=64 * eps * np.max(np.abs(knots)))
+    # The same place has the same log-det from either side.
+    np.testing.assert_allclose(back_log_det, -again_log_det, rtol=2e3 * eps, atol=2e3 * eps)
+    assert np.all(np.isfinite(log_det))
+
+
+def test_batches_make_trainable_and_composite():
+    bijector = MarginalInverseCDF(increasing(4, 1, 3, 5), increasing(2, 3, 5, seed=1))
+    assert bijector.experimental_batch_shape() == [4, 2]
+    x = tf.constant(np.random.default_rng(0).standard_normal((6, 1, 2, 3)))
+    y, log_det = bijector.forward_and_log_det(x)
+    assert y.shape == [6, 4, 2, 3]
+    assert log_det.shape == [6, 4, 2]
+    part = MarginalInverseCDF(bijector.knots[3, 0], bijector.scores[1])
+    np.testing.assert_allclose(part.forward(x[:, 0, 1]), y[:, 3, 1], rtol=1e-12)
+    np.testing.assert_allclose(bijector[3, 1].forward(x[:, 0, 1]), y[:, 3, 1], rtol=1e-12)
+    np.testing.assert_allclose(tf.function(lambda b: b.forward(x))(bijector), y, rtol=1e-12)
+    made = tfp.experimental.util.make_trainable(
+        MarginalInverseCDF, batch_and_event_shape=[3], validate_args=True
+    )
+    assert len(made.trainable_variables) == 2
+    assert np.all(np.isfinite(made.forward(tf.zeros([3]))))
+
+
+COLUMNS = {
+    "normal": stats.norm(3.0, 2.0),
+    "bimodal": None,
+    "exponential": stats.expon(),
+    "uniform": stats.uniform(),
+    "cauchy": stats.cauchy(),
+    "far": stats.norm(1e4, 1.0),
+}
+
+
+def sample(name, count, seed):
+    rng = np.random.default_rng(seed)
+    if name == "bimodal":
+        return np.where(rng.random(count) < 0.3, -4.0, 2.0) + 0.5 * rng.standard_normal(count)
+    return COLUMNS[name].rvs(count, random_state=rng)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fit_gaussianises_new_data(dtype):
+    train, test = (
+        np.stack([sample(name, 4000, seed) for name in COLUMNS], axis=-1).astype(dtype)
+        for seed in (0, 1)
+    )
+    bijector = fit_marginals(train, num_knots=48, smoothing=0.5)
+    assert bijector.dtype == dtype
+    z = bijector.inverse(test).numpy().astype(np.float64)
+    for i, name in enumerate(COLUMNS):
+        # Against the 1 / 1000 quantile of the statistic for fully specified distributions.
+        distance = stats.kstest(z[:, i], "norm").statistic
+        assert distance < 1.95 / np.sqrt(4000) + 0.02, name
+    np.testing.assert_allclose(
+        bijector.forward(tf.identity(bijector.inverse(test))), test, rtol=1e-4, atol=1e-3
+    )
+
+
+def test_fitted_density_is_near_the_true_one():
+    train, test = (sample("bimodal", 5000, seed)[:, np.newaxis] for seed in (0, 1))
+    model = tfd.TransformedDistribution(
+        tfd.MultivariateNormalDiag(tf.zeros([1], tf.float64)), fit_marginals(train, smoothing=0.5)
+    )
+    parts = [0.3 * stats.norm.pdf(test, -4, 0.5), 0.7 * stats.norm.pdf(test, 2, 0.5)]
+    true = np.log(sum(parts)).mean()
+    assert true - 0.03 < model.log_prob(test).numpy().mean() < true + 0.03
+    grid = np.linspace(-12.0, 12.0, 20_001)
+    density = np.exp(model.log_prob(grid[:, np.newaxis]))
+    np.testing.assert_allclose(np.trapezoid(density, grid), 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ties_outliers_and_few_points(dtype):
+    rng = np.random.default_rng(0)
+    data = np.stack(
+        [
+            np.where(np.arange(200) < 190, 0.0, 1.0),  # nearly all tied
+            rng.integers(0, 3, 200),
+            np.where(np.arange(200) == 7, 1e8, rng.standard_normal(200)),
+            1e6 + np.arange(200) % 2,
+        ],
+        axis=-1,
+    ).astype(dtype)
+    for part in (data, np.concatenate([data[:5], data[5:8], data[-2:]])):
+        bijector = fit_marginals(part)
+        checked = MarginalInverseCDF(bijector.knots, bijector.scores, validate_args=True)
+        z, log_det = checked.inverse_and_log_det(part)
+        assert np.all(np.isfinite(z))
+        assert np.all(np.isfinite(log_det))
+        assert np.max(np.abs(z)) < 20
+
+
+def test_fitted_bijector_has_every_property():
+    data = np.stack([sample(name, 100, 0) for name in ("normal", "bimodal")], axis=-1)
+    check_bijector(fit_marginals(data, num_knots=6), data[:3] / 5, skip=("xla", "saved_model"))
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (ValueError, r"knots\.shape=\(3, 1\)", (np.zeros((3, 1)), np.zeros((3, 1)))),
+        (ValueError, r"scores\.shape=\(3, 4\)", (np.zeros((3, 5)), np.zeros((3, 4)))),
+        (ValueError, r"knots\.shape=\(5,\)", (np.zeros(5), np.zeros(5))),
+        (TypeError, "int64", (np.zeros((2, 3), np.int64), np.zeros((2, 3), np.int64))),
+        (
+            ValueError,
+            r"increasing knots. Received: .* 0\.0",
+            (np.zeros((1, 2)), [[0.0, 1.0]], True),
+        ),
+        (ValueError, "holding inf", ([[0.0, 1.0]], [[0.0, np.inf]], True)),
+    ],
+)
+def test_errors(error, message, arguments):
+    with pytest.raises(error, match=message):
+        MarginalInverseCDF(*arguments)
+
+
+def test_a_variable_is_checked_at_each_use():
+    knots = tf.Variable([[0.0, 1.0]])
+    bijector = MarginalInverseCDF(knots, [[0.0, 1.0]], validate_args=True)
+    knots.assign([[1.0, 0.0]])
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="increasing knots"):
+        bijector.forward([0.5])
+
+
+GOOD = np.random.default_rng(0).standard_normal((20, 2))
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (TypeError, "int64", {"x": np.zeros((20, 2), np.int64)}),
+        (ValueError, r"shape \(20,\)", {"x": GOOD[:, 0]}),
+        (ValueError, r"shape \(7, 2\)", {"x": GOOD[:7]}),
+        (ValueError, "nan", {"x": np.where(GOOD > 1, np.nan, GOOD)}),
+        (ValueError, r"column 1 with all values 1\.0", {"x": GOOD * [1, 0] + [0, 1]}),
+        (ValueError, "num_knots=3", {"x": GOOD, "num_knots": 3}),
+        (ValueError, "smoothing=0", {"x": GOOD, "smoothing": 0}),
+    ],
+)
+def test_fit_errors(error, message, arguments):
+    with pytest.raises(error, match=message):
+        fit_marginals(**arguments)

@@ -1,0 +1,274 @@
+"""Planar steps against the formulas in NumPy, in more digits than the bijector has."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfp_flowvae.bijectors import Planar, PlanarFlow
+
+ACTIVATIONS = {
+    "tanh": (np.tanh, lambda t: 1.0 / np.cosh(np.clip(t, -300, 300)) ** 2),
+    "isru": (lambda t: t / np.hypot(1.0, t), lambda t: np.hypot(1.0, t) ** -3.0),
+}
+each_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+# One point of one step in extended precision, where the platform has it.
+WIDER = {np.float32: np.float64, np.float64: np.longdouble}
+each_dtype = pytest.mark.parametrize("dtype", WIDER)
+
+
+class Reference:
+    """The step as the paper writes it, with m(a) = softplus(a + log(e - 1)) - 1."""
+
+    def __init__(self, u, w, b, activation, wide=np.float64):
+        self.u, self.w, self.b = (np.asarray(p, wide) for p in (u, w, b))
+        self.h, self.h_prime = ACTIVATIONS[activation]
+        a = np.sum(self.u * self.w, axis=-1)
+        self.slope = np.logaddexp(wide(0.0), a + np.log(np.expm1(wide(1.0))))
+        near = np.log1p(-np.expm1(-wide(1.0)) * np.expm1(np.clip(a, -1.0, 1.0)))
+        m = np.where(np.abs(a) < 1.0, near, self.slope - 1.0)
+        square = np.sum(self.w**2, axis=-1)
+        shift = np.where(square > 0, (m - a) / np.where(square > 0, square, 1.0), 0)
+        self.u_hat = self.u + shift[..., None] * self.w
+
+    def forward(self, z):
+        t = np.sum(self.w * z, axis=-1) + self.b
+        return z + self.u_hat * self.h(t)[..., None]
+
+    def log_det(self, z):
+        t = np.sum(self.w * z, axis=-1) + self.b
+        outer = self.u_hat[..., :, None] * self.w[..., None, :]
+        jacobian = np.eye(z.shape[-1]) + self.h_prime(t)[..., None, None] * outer
+        return np.linalg.slogdet(jacobian)[1]
+
+    def inverse(self, y):
+        """By 200 bisections of t + (s - 1) h(t) = w.y + b."""
+        target = np.sum(self.w * y, axis=-1) + self.b
+        reach = np.abs(target) + np.abs(self.slope - 1.0) + 1.0
+        low, high = -reach, reach
+        for _ in range(200):
+            middle = 0.5 * (low + high)
+            above = self.slope * self.h(middle) + (middle - self.h(middle)) > target
+            low, high = np.where(above, low, middle), np.where(above, middle, high)
+        return y - self.u_hat * self.h(middle)[..., None], middle
+
+    def scale(self, x, y):
+        """What one eps of each number that enters the step can change in f(x), elementwise."""
+        t = np.sum(self.w * x, axis=-1) + self.b
+        through = np.sum(np.abs(self.w * x), axis=-1) + np.abs(self.b)
+        pull = np.abs(self.h(t)) + self.h_prime(t) * through
+        product = np.sum(np.abs(self.u * self.w), axis=-1) + 1.0
+        size = np.abs(self.u) + product[..., None] * np.abs(self.u_hat - self.u)
+        return np.abs(x) + np.abs(y) + pull[..., None] * (size + np.abs(self.u_hat))
+
+
+def draw(*batch, d=3, dtype=np.float64, seed=0, scale=1.0):
+    rng = np.random.default_rng(seed)
+    u, w = rng.normal(scale=scale, size=(2, *batch, d)).astype(dtype)
+    return u, w, rng.normal(scale=scale, size=batch).astype(dtype)
+
+
+def with_slope(slope, d, dtype, seed=0):
+    """Raw parameters whose step has the given slope at its steepest point, up to rounding."""
+    u, w, b = draw(d=d, seed=seed)
+    raw = slope + np.log(-np.expm1(-slope)) - np.log(np.expm1(1.0))
+    u += (raw - np.sum(u * w)) * w / np.sum(w**2)
+    return u.astype(dtype), w.astype(dtype), b.astype(dtype)
+
+
+@each_activation
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_value_and_log_det(activation, d):
+    u, w, b = draw(50, d=d, scale=2.0)
+    z = np.random.default_rng(1).normal(scale=2.0, size=(50, d))
+    planar, reference = Planar(u, w, b, activation), Reference(u, w, b, activation)
+    y, log_det = planar.forward_and_log_det(z)
+    np.testing.assert_allclose(y, reference.forward(z), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(log_det, reference.log_det(z), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(planar.constrained_u(), reference.u_hat, rtol=1e-12, atol=1e-13)
+    assert np.all(np.sum(w * planar.constrained_u(), axis=-1) > -1.0)
+
+
+@each_activation
+def test_log_dets_against_autodiff(activation):
+    x = tf.constant(np.random.default_rng(1).normal(size=(20, 3)))
+    for bijector in (
+        Planar(*draw(20, scale=2.0), activation),
+        PlanarFlow(*draw(20, 4), activation),
+    ):
+        for method in (bijector.forward_and_log_det, bijector.inverse_and_log_det):
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(x)
+                y, log_det = method(x)
+                parts = tf.unstack(y, axis=-1)
+            expected = np.linalg.slogdet(np.stack([tape.gradient(part, x) for part in parts], 1))[1]
+            np.testing.assert_allclose(log_det, expected, rtol=1e-8, atol=1e-9)
+
+
+@each_activation
+@each_dtype
+def test_zero_u_is_the_identity(activation, dtype):
+    _, w, b = draw(10, dtype=dtype, scale=5.0)
+    z = np.random.default_rng(1).normal(size=(10, 3)).astype(dtype)
+    planar = Planar(np.zeros_like(w), w, b, activation)
+    y, log_det = planar.forward_and_log_det(z)
+    x, inverse_log_det = planar.inverse_and_log_det(z)
+    for same in (y, x):
+        np.testing.assert_array_equal(same, z)
+    for zero in (log_det, inverse_log_det):
+        np.testing.assert_allclose(zero, 0.0, atol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(
+    ("activation", "jit_compile"), [("tanh", False), ("isru", False), ("tanh", True)]
+)
+def test_vanishing_w(activation, jit_compile):
+    sizes = np.array([0.0, 1e-45, 1e-30, 1e-25, 1e-20, 1e-8], np.float32)
+    u = tf.constant([0.5, -1.0, 2.0])
+    w = tf.constant(sizes[:, np.newaxis] * np.array([1.0, -1.0, 0.5], np.float32))
+    b, z = tf.constant(0.7), tf.constant([[[1.0, 2.0, 3.0]], [[0.0, 0.0, 0.0]]])
+
+    def compute(u, w, b, z):
+        with tf.GradientTape() as tape:
+            tape.watch([u, w, b, z])
+            planar = Planar(u, w, b, activation)
+            y, log_det = planar.forward_and_log_det(z)
+            x, inverse_log_det = planar.inverse_and_log_det(z)
+            total = tf.reduce_sum(y + x) + tf.reduce_sum(log_det + 2.0 * inverse_log_det)
+        return y, x, log_det, inverse_log_det, tape.gradient(total, [u, w, b, z])
+
+    run = tf.function(compute, jit_compile=True) if jit_compile else compute
+    y, x, log_det, inverse_log_det, gradients = run(u, w, b, z)
+    assert all(np.all(np.isfinite(g)) for g in gradients)
+    np.testing.assert_allclose(log_det, np.zeros([2, 6]), atol=1e-6)
+    np.testing.assert_allclose(inverse_log_det, np.zeros([2, 6]), atol=1e-6)
+    z = np.broadcast_to(z, y.shape)
+    shift = u * ACTIVATIONS[activation][0](0.7)
+    np.testing.assert_allclose(y[:, :2], z[:, :2] + shift, rtol=1e-6)
+    np.testing.assert_allclose(x[:, :2], z[:, :2] - shift, rtol=1e-6)
+    reference = Reference(u, w[2:], b, activation)
+    np.testing.assert_allclose(y[:, 2:], reference.forward(z[:, 2:]), rtol=1e-6)
+    np.testing.assert_allclose(reference.forward(x[:, 2:].numpy()), z[:, 2:], atol=1e-6)
+
+
+@each_activation
+@each_dtype
+@pytest.mark.parametrize("slope", [1e-12, 1e-6, 1e-3, 0.5, 1.0, 30.0, 1e6])
+@pytest.mark.parametrize("d", [1, 3])
+def test_inverse_has_a_small_backward_and_forward_error(activation, dtype, slope, d):
+    eps = np.finfo(dtype).eps
+    wide = WIDER[dtype]
+    for seed in range(3):
+        u, w, b = with_slope(slope, d, dtype, seed)
+        rng = np.random.default_rng(seed)
+        spread = 10.0 ** rng.uniform(-6, 2, size=(200, 1)) * max(1.0, slope)
+        y = (rng.normal(size=(200, d)) * spread).astype(dtype)
+        y[0] = 0.0
+        planar, reference = Planar(u, w, b, activation), Reference(u, w, b, activation, wide)
+        x, log_det = (r.numpy() for r in planar.inverse_and_log_det(y))
+        scale = reference.scale(x, y)
+        residual = np.abs(reference.forward(x.astype(wide)) - y)
+        assert np.all(residual <= 16 * eps * scale)
+        if wide is np.float64 or np.finfo(np.longdouble).eps < np.finfo(np.float64).eps:
+            exact, t = reference.inverse(y.astype(wide))
+            derivative = reference.slope * reference.h_prime(t) + 1.0 - reference.h_prime(t)
+            lipschitz = 1.0 + np.linalg.norm(reference.u_hat) * np.linalg.norm(w) / derivative
+            error = np.linalg.norm(x - exact, axis=-1)
+            assert np.all(error <= 16 * eps * lipschitz * np.linalg.norm(scale, axis=-1))
+            np.testing.assert_allclose(log_det, -np.log(derivative), rtol=1e-4, atol=4096 * eps)
+
+
+numbers = st.floats(-1e4, 1e4, width=32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    values=st.lists(numbers, min_size=13, max_size=13), activation=st.sampled_from([*ACTIVATIONS])
+)
+def test_any_parameters_invert(values, activation):
+    u, w, y, x = np.array(values[:12], np.float32).reshape(4, 3)
+    planar = Planar(u, w, values[12], activation)
+    reference = Reference(u, w, values[12], activation)
+    eps = np.finfo(np.float32).eps
+    inverted, inverse_log_det = planar.inverse_and_log_det(y)
+    scale = reference.scale(inverted.numpy(), y)
+    assert np.all(np.abs(reference.forward(inverted.numpy()) - y) <= 16 * eps * scale)
+    moved, log_det = planar.forward_and_log_det(x)
+    assert np.all(np.abs(reference.forward(x) - moved) <= 16 * eps * reference.scale(x, x))
+    assert np.isfinite(log_det)
+    assert np.isfinite(inverse_log_det)
+
+
+@each_activation
+@pytest.mark.parametrize("inner", [-30.0, -200.0, -3000.0])
+def test_slope_that_underflows(activation, inner):
+    """On the plane itself the log-det is log s = w.u + log(e - 1), representable or not."""
+    u, w, b = tf.constant([inner, 0.0]), tf.constant([1.0, 0.0]), tf.constant(0.0)
+    x = tf.constant([[0.0, 0.5], [1e-3, 0.0], [2.0, 1.0]])
+    with tf.GradientTape() as tape:
+        tape.watch([u, w, b, x])
+        planar = Planar(u, w, b, activation)
+        y, log_det = planar.forward_and_log_det(x)
+        back, inverse_log_det = planar.inverse_and_log_det(tf.identity(y))
+        total = tf.reduce_sum(log_det + 2.0 * inverse_log_det + back[:, 0])
+    log_slope = inner + np.log(np.expm1(1.0))
+    np.testing.assert_allclose(log_det[0], log_slope, rtol=1e-6)
+    np.testing.assert_allclose(inverse_log_det[0], -log_slope, rtol=1e-6)
+    expected = Reference(u, w, b, activation).log_det(x.numpy()[2:].astype(np.float64))
+    np.testing.assert_allclose(log_det[2:], expected, rtol=1e-5)
+    np.testing.assert_allclose(back[2], x[2], rtol=1e-5)
+    assert all(np.all(np.isfinite(g)) for g in tape.gradient(total, [u, w, b, x]))
+
+
+@each_activation
+@pytest.mark.parametrize("slope", [1e-6, 1.0, 100.0])
+def test_implicit_gradients_of_the_inverse(activation, slope):
+    parameters = [tf.constant(p) for p in with_slope(slope, 3, np.float64, seed=5)]
+    rng = np.random.default_rng(6)
+    arguments = [*parameters, tf.constant(rng.normal(size=3) * max(slope, 1.0))]
+
+    def value(*arguments):
+        x, log_det = Planar(*arguments[:3], activation).inverse_and_log_det(arguments[3])
+        return tf.reduce_sum(x * [1.0, -2.0, 3.0]) + log_det
+
+    with tf.GradientTape() as tape:
+        tape.watch(arguments)
+        total = value(*arguments)
+    for index, gradient in enumerate(tape.gradient(total, arguments)):
+        direction = rng.normal(size=gradient.shape)
+        delta = 1e-6 * (max(slope, 1.0) if index == 3 else 1.0)
+
+        def moved(step, index=index, direction=direction):
+            there = list(arguments)
+            there[index] = there[index] + step * direction
+            return value(*there)
+
+        numeric = (moved(delta) - moved(-delta)) / (2.0 * delta)
+        analytic = np.sum(gradient * direction)
+        scale = np.linalg.norm(np.ravel(gradient)) * np.linalg.norm(np.ravel(direction))
+        np.testing.assert_allclose(analytic, numeric, atol=2e-5 * scale + 1e-7)
+
+
+def test_lengths_whose_squares_overflow():
+    u, w, b = np.float32([2.0, -1.0]), np.float32([3e25, 1e25]), np.float32(0.0)
+    planar, reference = Planar(u * 1e-25, w, b), Reference(u * 1e-25, w, b, "tanh")
+    z = np.array([[1.0, 2.0], [1e-26, -2e-26]], np.float32)
+    y, log_det = planar.forward_and_log_det(z)
+    np.testing.assert_allclose(y, reference.forward(z), rtol=1e-5)
+    np.testing.assert_allclose(log_det, reference.log_det(z), atol=1e-5)
+    np.testing.assert_allclose(planar.inverse(tf.identity(y)), z, rtol=1e-5)
+
+
+def test_eighty_steps_in_float32_invert():
+    flow = PlanarFlow(*draw(80, d=8, dtype=np.float32, scale=0.3))
+    z = np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32)
+    y, log_det = flow.forward_and_log_det(z)
+    x, inverse_log_det = flow.inverse_and_log_det(y)
+    np.testing.assert_allclose(x, z, atol=2e-4)
+    np.testing.assert_allclose(inverse_log_det, -log_det, atol=1e-3)
+
+
+def test_unknown_activation():
+    with pytest.raises(ValueError, match=r"'tanh' or 'isru'\. Received: 'relu'"):
+        Planar(*draw(), activation="relu")

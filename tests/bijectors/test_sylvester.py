@@ -1,0 +1,395 @@
+"""Sylvester flows against the paper's formulas in NumPy, automatic Jacobians and differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from numpy.testing import assert_allclose
+
+from tfp_flowvae import bijectors as fvb
+from tfp_flowvae.bijectors._orthonormal import orthonormal_columns
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+D, M, K = 4, 2, 3
+EVENTS = {
+    "orthogonal": {"q": (D, M), "r": (M, M), "r_tilde": (M, M), "b": (M,)},
+    "householder": {"v": (K, D), "r": (D, D), "r_tilde": (D, D), "b": (D,)},
+    "triangular": {"r": (D, D), "r_tilde": (D, D), "b": (D,)},
+}
+CLASSES = {
+    "orthogonal": fvb.OrthogonalSylvester,
+    "householder": fvb.HouseholderSylvester,
+    "triangular": fvb.TriangularSylvester,
+}
+ORDER = [2, 0, 3, 1]
+EVERY = pytest.mark.parametrize("kind", list(CLASSES))
+MODES = [
+    *(pytest.param(kind, False, id=f"{kind}-graph") for kind in CLASSES),
+    pytest.param("orthogonal", True, id="orthogonal-xla"),  # the one with a decomposition
+    *(
+        pytest.param(kind, True, marks=pytest.mark.slow, id=f"{kind}-xla")
+        for kind in ("householder", "triangular")
+    ),
+]
+
+
+def numbers(*shape, seed=0, scale=1.0):
+    return scale * np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def arrays(kind, batch=(), scale=1.0):
+    return {k: numbers(*batch, *shape, scale=scale) for k, shape in EVENTS[kind].items()}
+
+
+def build(kind, parameters, **kwargs):
+    if kind == "triangular":
+        kwargs = {"permutation": ORDER} | kwargs
+    return CLASSES[kind](**parameters, **kwargs)
+
+
+def fresh(x):
+    """The same numbers, unknown to TFP's cache."""
+    return tf.constant(np.asarray(x))
+
+
+def frame(kind, parameters):
+    """Q in NumPy, `[D, M]`."""
+    if kind == "triangular":
+        return np.eye(D)[:, ORDER]
+    if kind == "householder":
+        q = np.eye(D)
+        for v in parameters["v"]:
+            q = (np.eye(D) - 2.0 * np.outer(v, v) / (v @ v)) @ q
+        return q
+    q, r = np.linalg.qr(np.eye(D, M) + parameters["q"])
+    return q * np.sign(np.diag(r))
+
+
+@EVERY
+@pytest.mark.parametrize("activation", ["tanh", "isru"])
+def test_forward_is_the_papers_formula(kind, activation):
+    parameters = arrays(kind)
+    flow = build(kind, parameters, activation=activation)
+    raw, raw_tilde = np.diag(parameters["r"]), np.diag(parameters["r_tilde"])
+    inner = np.log1p((np.e - 1.0) * np.exp(raw_tilde))
+    outer = (np.log1p((np.e - 1.0) * np.exp(raw * inner)) - 1.0) / inner
+    r, r_tilde = np.triu(parameters["r"], 1), np.triu(parameters["r_tilde"], 1)
+    r, r_tilde = r + np.diag(outer), r_tilde + np.diag(inner)
+    assert_allclose(flow.constrained_r(), r, rtol=1e-12)
+    assert_allclose(flow.constrained_r_tilde(), r_tilde, rtol=1e-12)
+    q, z = frame(kind, parameters), numbers(5, D)
+    h = {"tanh": np.tanh, "isru": lambda t: t / np.sqrt(1.0 + t**2)}[activation]
+    wanted = z + h(z @ (r_tilde @ q.T).T + parameters["b"]) @ (q @ r).T
+    assert_allclose(flow.forward(z), wanted, rtol=1e-12)
+
+
+@EVERY
+def test_log_dets_are_those_of_automatic_jacobians(kind):
+    flow = build(kind, arrays(kind, scale=2.0))
+    z = tf.constant(numbers(D))
+    for method, log_det in (
+        (flow.forward, flow.forward_log_det_jacobian),
+        (flow.inverse, flow.inverse_log_det_jacobian),
+    ):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(z)
+            image = method(tf.identity(z))
+        jacobian = tape.jacobian(image, z, experimental_use_pfor=False)
+        assert_allclose(log_det(fresh(z)), np.linalg.slogdet(jacobian)[1], rtol=1e-10, atol=1e-12)
+
+
+@EVERY
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("float64", 1e-13)])
+def test_round_trips_with_batches(kind, dtype, tolerance):
+    parameters = {k: v.astype(dtype) for k, v in arrays(kind, (2,)).items()}
+    parameters["b"] = parameters["b"][0]  # broadcasts against the others
+    flow = build(kind, parameters)
+    z = numbers(3, 2, D).astype(dtype)
+    y, log_det = flow.forward_and_log_det(z)
+    x, inverse_log_det = flow.inverse_and_log_det(fresh(y))
+    assert y.dtype == x.dtype == log_det.dtype == dtype
+    assert log_det.shape == inverse_log_det.shape == (3, 2)
+    assert_allclose(x, z, atol=50 * tolerance)
+    assert_allclose(inverse_log_det, -log_det, atol=50 * tolerance)
+    assert_allclose(flow.forward(fresh(flow.inverse(fresh(z)))), z, atol=50 * tolerance)
+
+
+@EVERY
+def test_zeros_are_the_identity_and_can_be_left(kind):
+    zeros = {k: tf.zeros(shape, tf.float64) for k, shape in EVENTS[kind].items()}
+    z = tf.constant(numbers(3, D))
+    with tf.GradientTape() as tape:
+        tape.watch(zeros["r"])
+        y, log_det = build(kind, zeros).forward_and_log_det(z)
+        loss = tf.reduce_sum(y * numbers(3, D, seed=1))
+    assert_allclose(y, z, rtol=1e-15)
+    assert_allclose(log_det, np.zeros(3), atol=1e-15)
+    gradient = tape.gradient(loss, zeros["r"]).numpy()
+    assert np.all(gradient[np.triu_indices(gradient.shape[-1])] != 0.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_constraint_holds_for_every_raw_diagonal(dtype):
+    grid = np.array([-1e4, -300.0, -9.0, -1.0, -1e-9, 0.0, 1e-9, 1.0, 9.0, 300.0, 1e4], dtype)
+    raw, raw_tilde = (part.reshape(-1, 1, 1) for part in np.meshgrid(grid, grid))
+    flow = fvb.TriangularSylvester(raw, raw_tilde, np.zeros([1], dtype))
+    r, r_tilde = flow.constrained_r().numpy(), flow.constrained_r_tilde().numpy()
+    assert np.isfinite(r).all()
+    assert np.isfinite(r_tilde).all()
+    assert (r_tilde >= 0.0).all()
+    assert (r * r_tilde >= -1.0).all()
+    y, log_det = flow.forward_and_log_det(np.array([0.3], dtype))
+    assert np.isfinite(y).all()
+    assert np.isfinite(log_det).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("slope", [1e-6, 1e6])
+def test_backward_error_stays_small_at_extreme_slopes(dtype, slope):
+    raw = (np.log(np.expm1(slope)) if slope < 1.0 else slope) - np.log(np.e - 1.0)
+    strict = np.triu(numbers(3, 3), 1)
+    parameters = (raw * np.eye(3) + strict, strict, numbers(3))
+    flow = fvb.TriangularSylvester(*(p.astype(dtype) for p in parameters))
+    assert_allclose(flow._system().slope, np.full(3, slope), rtol=2e-6)
+    y = numbers(50, 3, seed=3).astype(dtype)
+    x = flow.inverse(y).numpy()
+    # What f itself loses: the rounding of R~ x + b, times R.
+    allowed = 20 * np.finfo(dtype).eps * max(slope, 1.0)
+    assert_allclose(flow.forward(fresh(x)), y, rtol=0, atol=allowed)
+
+
+@EVERY
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_gradients_are_those_of_differences(kind, direction):
+    parameters = arrays(kind)
+    values = {"z": numbers(2, D), **parameters}
+
+    def loss(values):
+        flow = build(kind, {k: values[k] for k in parameters})
+        image, log_det = getattr(flow, f"{direction}_and_log_det")(values["z"])
+        return tf.reduce_sum(image * numbers(2, D, seed=1)) + tf.reduce_sum(log_det**2)
+
+    tensors = {k: tf.constant(v) for k, v in values.items()}
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        total = loss(tensors)
+    step = 1e-6
+    for name, gradient in tape.gradient(total, tensors).items():
+        way = numbers(*values[name].shape, seed=2)
+        ends = (loss(values | {name: values[name] + s * step * way}) for s in (1, -1))
+        wanted = float(np.subtract(*ends)) / (2 * step)
+        assert_allclose(np.sum(gradient * way), wanted, rtol=1e-6, atol=1e-8, err_msg=name)
+
+
+def test_second_derivatives_of_the_inverse_are_those_of_differences():
+    parameters = arrays("orthogonal")
+    way = {k: tf.constant(numbers(*v.shape, seed=2)) for k, v in parameters.items()}
+    y = tf.constant(numbers(2, D))
+
+    def slope(values):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            x, log_det = fvb.OrthogonalSylvester(**values).inverse_and_log_det(y)
+            loss = tf.reduce_sum(x**2) + tf.reduce_sum(log_det)
+        gradients = tape.gradient(loss, values)
+        return sum(tf.reduce_sum(gradients[k] * way[k]) for k in values)
+
+    tensors = {k: tf.constant(v) for k, v in parameters.items()}
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        total = slope(tensors)
+    found = tape.gradient(total, tensors)
+    second = sum(float(tf.reduce_sum(found[k] * way[k])) for k in found)
+    step = 1e-5
+    ends = [slope({k: tensors[k] + s * step * way[k] for k in tensors}) for s in (1, -1)]
+    assert_allclose(second, float(ends[0] - ends[1]) / (2 * step), rtol=1e-5)
+
+
+@pytest.mark.parametrize("matrix", [np.zeros([3, 2]), np.ones([3, 2]), 1e30 * np.ones([3, 1])])
+def test_dependent_columns_have_an_orthonormal_factor_and_no_nan(matrix):
+    matrix = tf.constant(matrix)
+    with tf.GradientTape() as tape:
+        tape.watch(matrix)
+        q = orthonormal_columns(matrix)
+        loss = tf.reduce_sum(q * numbers(*matrix.shape))
+    inner = tf.matmul(q, q, transpose_a=True)
+    assert_allclose(inner, np.eye(matrix.shape[-1]), atol=1e-14)
+    gradient = tape.gradient(loss, matrix).numpy()
+    assert np.isfinite(gradient).all()
+    assert (gradient != 0.0).any() == (matrix.shape[-1] == 1)
+
+
+def test_orthonormal_factor_with_unknown_shapes():
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.float64)])
+    def value_and_gradient(matrix):
+        with tf.GradientTape() as tape:
+            tape.watch(matrix)
+            q = orthonormal_columns(matrix)
+            loss = tf.reduce_sum(tf.sin(q) * q)
+        return q, loss, tape.gradient(loss, matrix)
+
+    matrix, way = numbers(2, 5, 3), numbers(2, 5, 3, seed=1)
+    q, _, gradient = value_and_gradient(matrix)
+    wanted, r = np.linalg.qr(matrix)
+    assert_allclose(q, wanted * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[:, None], atol=1e-13)
+    ends = [float(value_and_gradient(matrix + s * 1e-6 * way)[1]) for s in (1, -1)]
+    assert_allclose(np.sum(gradient * way), (ends[0] - ends[1]) / 2e-6, rtol=1e-7)
+
+
+@pytest.mark.parametrize(("kind", "compiled"), MODES)
+def test_graphs_of_unknown_batch_and_xla_agree_with_eager(kind, compiled):
+    parameters = {k: tf.constant(v) for k, v in arrays(kind, (2,)).items()}
+    z = tf.constant(numbers(3, 2, D))
+
+    def evaluate(z):
+        with tf.GradientTape() as tape:
+            tape.watch([z, parameters])
+            flow = build(kind, parameters)
+            y, log_det = flow.forward_and_log_det(z)
+            x, inverse_log_det = flow.inverse_and_log_det(z)
+            loss = tf.reduce_sum(x * y) + tf.reduce_sum(inverse_log_det * log_det)
+        return y, x, log_det, inverse_log_det, tape.gradient(loss, [z, parameters])
+
+    if compiled:
+        function = tf.function(evaluate, jit_compile=True)
+    else:
+        loose = [tf.TensorSpec([None, None, D], tf.float64)]
+        function = tf.function(evaluate, input_signature=loose)
+    wanted = tf.nest.flatten(evaluate(z))
+    for one, other in zip(tf.nest.flatten(function(z)), wanted, strict=True):
+        assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+@EVERY
+def test_manners_of_tfp(kind):
+    flow = build(kind, {k: tf.Variable(v) for k, v in arrays(kind, (3, 2)).items()})
+    assert flow.experimental_batch_shape() == (3, 2)
+    assert len(flow.trainable_variables) == len(EVENTS[kind])
+    base = tfd.MultivariateNormalDiag(tf.zeros([3, 2, D], tf.float64))
+    nested = tfd.TransformedDistribution(base, tfb.Chain([tfb.Invert(flow)]))
+    assert len(nested.trainable_variables) == len(EVENTS[kind])
+    part, z = flow[1], fresh(numbers(2, D))
+    assert part.experimental_batch_shape() == (2,)
+    assert_allclose(part.forward(z), flow.forward(z)[1])
+    other = flow.copy(b=np.zeros_like(flow.b))
+    assert_allclose(other.b, np.zeros_like(flow.b))
+    before = flow.forward(fresh(z)).numpy()
+    flow.r.assign(flow.r + 1.0)
+    assert np.all(flow.forward(fresh(z)) != before)
+
+
+@EVERY
+def test_one_trace_serves_two_instances(kind):
+    traces = []
+
+    @tf.function
+    def forward(flow, z):
+        traces.append(flow)
+        return flow.forward(z)
+
+    z = numbers(2, D)
+    for seed in (1.0, 2.0):
+        flow = build(kind, arrays(kind, scale=seed), validate_args=True)
+        assert_allclose(forward(flow, z), flow.forward(fresh(z)))
+    assert len(traces) == 1
+
+
+@EVERY
+def test_make_trainable_makes_every_parameter(kind):
+    flow = tfp.experimental.util.make_trainable(
+        CLASSES[kind], batch_and_event_shape=[2, D], parameter_dtype=tf.float64, seed=(0, 1)
+    )
+    assert {v.shape[0] for v in flow.trainable_variables} == {2}
+    assert len(flow.trainable_variables) == len(EVENTS[kind])
+    z = numbers(2, D)
+    assert_allclose(flow.inverse(fresh(flow.forward(z))), z, atol=1e-9)
+
+
+def square(size):
+    return tf.zeros([size, size])
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (
+            lambda: fvb.OrthogonalSylvester(tf.zeros([2, 3]), square(3), square(3), tf.zeros([3])),
+            ValueError,
+            r"M <= D\. Received: D=2, M=3\.",
+        ),
+        (
+            lambda: fvb.OrthogonalSylvester(tf.zeros([3, 2]), square(2), square(3), tf.zeros([2])),
+            ValueError,
+            r"M is 2 and, in r_tilde, 3\. Received: .*r_tilde\.shape=\(3, 3\)",
+        ),
+        (
+            lambda: fvb.HouseholderSylvester(tf.zeros([0, 2]), square(2), square(2), tf.zeros([2])),
+            ValueError,
+            r"K is 0 in v\. Received: v\.shape=\(0, 2\)",
+        ),
+        (
+            lambda: fvb.TriangularSylvester(square(2), square(2), tf.zeros([2]), activation="elu"),
+            ValueError,
+            r"'tanh' or 'isru'\. Received: 'elu'\.",
+        ),
+        (
+            lambda: fvb.TriangularSylvester(square(2), square(2), tf.zeros([2], tf.float64)),
+            TypeError,
+            r"Received: .*b\.dtype=float64\.",
+        ),
+        (
+            lambda: fvb.TriangularSylvester(square(2), square(2), tf.zeros([2], tf.int32)),
+            TypeError,
+            r"Received: .*b\.dtype=int32\.",
+        ),
+        (
+            lambda: fvb.TriangularSylvester(square(2), square(2), tf.zeros([2]), [1, 1]),
+            ValueError,
+            r"each of 0 to 1 once\. Received: permutation=\[1, 1\]\.",
+        ),
+        (
+            lambda: fvb.TriangularSylvester(square(2), square(2), tf.zeros([2]), [0, 1, 2]),
+            ValueError,
+            r"\[\.\.\., 2\]\. Received: permutation\.shape=\(3,\)\.",
+        ),
+        (
+            lambda: fvb.TriangularSylvester(square(2), square(2), tf.zeros([2]), [0.0, 1.0]),
+            TypeError,
+            r"int32 or int64\. Received: permutation\.dtype=float64\.",
+        ),
+        (
+            lambda: fvb.TriangularSylvester(
+                square(2), square(2), tf.constant([0.0, np.nan]), validate_args=True
+            ),
+            ValueError,
+            r"finite parameters\. Received: b holding nan\.",
+        ),
+        (
+            lambda: fvb.TriangularSylvester(square(2), square(2), tf.zeros([2])).forward([1.0]),
+            ValueError,
+            r"inputs of shape \[\.\.\., 2\]\. Received: shape \(1,\)\.",
+        ),
+        (
+            lambda: fvb.OrthogonalSylvester(
+                tf.zeros([3, 2]), square(2), square(2), tf.zeros([2])
+            ).inverse([1.0, 2.0]),
+            ValueError,
+            r"D=3 takes inputs of shape \[\.\.\., 3\]\. Received: shape \(2,\)\.",
+        ),
+    ],
+)
+def test_errors_name_what_was_received(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make()
+
+
+def test_validate_args_checks_a_variable_permutation_when_it_is_used():
+    order = tf.Variable([0, 1], trainable=False)
+    flow = fvb.TriangularSylvester(square(2), square(2), tf.zeros([2]), order, validate_args=True)
+    assert_allclose(flow.forward([1.0, 2.0]), [1.0, 2.0])
+    order.assign([1, 1])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="each of 0 to D - 1 once"):
+        flow.forward([1.0, 3.0])

@@ -1,0 +1,150 @@
+"""Training by Keras's own `fit`."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_flowvae import models
+from tfp_flowvae.flows import FLOWS
+
+NAMES = ["elbo", "kl", "log_likelihood", "loss"]
+
+
+def _fit(vae, x, epochs=4, compile_with=None, **arguments):
+    vae.compile(keras.optimizers.Adam(3e-3), **(compile_with or {}))
+    return vae.fit(x, batch_size=64, epochs=epochs, verbose=0, shuffle=False, **arguments).history
+
+
+@pytest.mark.parametrize(("flow", "prior"), [("planar", "maf"), ("householder", "realnvp")])
+def test_fit_lowers_the_loss_and_reports_it(flow, prior, make_vae, digits):
+    vae = make_vae(flow, prior)
+    history = _fit(vae, digits, compile_with={"jit_compile": False}, validation_data=(digits[:64],))
+    assert sorted(history) == sorted([*NAMES, *(f"val_{name}" for name in NAMES)])
+    for prefix in ("", "val_"):
+        loss, elbo, log_likelihood, kl = (
+            np.array(history[prefix + name]) for name in ("loss", "elbo", "log_likelihood", "kl")
+        )
+        assert loss[-1] < loss[0] - 1.0
+        np.testing.assert_allclose(loss, -elbo, rtol=1e-4)
+        np.testing.assert_allclose(elbo, log_likelihood - kl, rtol=1e-4, atol=1e-4)
+    evaluated = vae.evaluate(digits[:64], verbose=0, return_dict=True)
+    assert sorted(evaluated) == NAMES
+    assert abs(evaluated["loss"] - history["val_loss"][-1]) < 2.0
+
+
+def test_compiled_training(make_vae, digits):
+    vae = make_vae("iaf:1,hidden=8")
+    loss = _fit(vae, digits, compile_with={"jit_compile": True})["loss"]
+    assert loss[-1] < loss[0] - 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flow", [name for name, e in FLOWS.items() if e.fast_sample])
+def test_every_posterior_trains_compiled(flow, make_vae, digits):
+    loss = _fit(make_vae(flow), digits, compile_with={"jit_compile": True})["loss"]
+    assert np.all(np.isfinite(loss))
+    assert loss[-1] < loss[0] - 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", [name for name, e in FLOWS.items() if e.fast_density])
+def test_every_prior_trains_compiled(prior, make_vae, digits):
+    vae = make_vae("none", prior)
+    before = [weight.numpy() for weight in vae.prior_layer.trainable_weights]
+    loss = _fit(vae, digits, compile_with={"jit_compile": True})["loss"]
+    assert np.all(np.isfinite(loss))
+    assert loss[-1] < loss[0] - 1.0
+    for old, weight in zip(before, vae.prior_layer.trainable_weights, strict=True):
+        assert prior == "householder" or np.any(old != weight.numpy()), weight.path
+
+
+def test_the_seed_decides_the_run(make_vae, digits):
+    histories = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(0)
+        vae = make_vae(seed=seed)
+        # Eagerly: three traces would take seconds each.
+        histories.append(_fit(vae, digits[:64], 2, compile_with={"run_eagerly": True}))
+    assert histories[0] == histories[1]
+    assert histories[0]["loss"] != histories[2]["loss"]
+
+
+def test_beta_and_samples_change_the_loss_but_not_the_metrics(make_vae, digits):
+    vae = make_vae("planar", objective=models.Objective(num_samples=3, beta=0.25))
+    vae.compile()
+    results = vae.evaluate(digits[:64], verbose=0, return_dict=True)
+    assert {term.shape for term in vae(digits[:5]).values()} == {(3, 5)}
+    np.testing.assert_allclose(
+        results["loss"], -results["log_likelihood"] + 0.25 * results["kl"], rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        results["elbo"], results["log_likelihood"] - results["kl"], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_sample_weights_and_added_losses_count(make_vae, digits):
+    terms = {
+        name: tf.constant(np.random.default_rng(i).normal(size=(2, 4)), tf.float32)
+        for i, name in enumerate(models.ElboTerms._fields)
+    }
+    vae = make_vae()
+    weights = tf.constant([0.0, 1.0, 2.0, 0.5])
+    each = -np.mean(models.ElboTerms(**terms).elbo, axis=0)
+    np.testing.assert_allclose(vae.compute_loss(y_pred=terms), each.mean(), rtol=1e-5)
+    weighted = vae.compute_loss(y_pred=terms, sample_weight=weights)
+    np.testing.assert_allclose(weighted, np.mean(each * weights), rtol=1e-5)
+    kernel = next(w for w in vae.encoder.weights if w.path.endswith("kernel"))
+    kernel.regularizer = keras.regularizers.L2(0.1)
+    added = vae.compute_loss(y_pred=terms) - each.mean()
+    np.testing.assert_allclose(added, 0.1 * np.sum(np.square(kernel.numpy())), rtol=1e-4)
+
+
+def test_trains_under_mixed_precision(mixed_bfloat16, make_vae, digits):
+    vae = make_vae("iaf", "realnvp")
+    history = _fit(vae, digits)
+    assert np.all(np.isfinite(history["loss"]))
+    assert history["loss"][-1] < history["loss"][0] - 1.0
+    assert {w.dtype for w in vae.trainable_weights} == {"float32"}
+
+
+class _Flagged(keras.layers.Layer):
+    """Notes whether it was called in training."""
+
+    flags: list
+
+    def call(self, x, training=False):
+        self.flags.append(bool(training))
+        return x
+
+
+def test_the_users_own_keras_nets_train_unchanged(make_vae, digits):
+    image = keras.Input((8, 8, 1))
+    h = keras.layers.Conv2D(4, 3, strides=2, activation="relu")(image)
+    h = keras.layers.BatchNormalization()(h)
+    flagged = _Flagged()
+    flagged.flags = []
+    h = keras.layers.Dropout(0.1)(flagged(keras.layers.Flatten()(h)))
+    encoder = keras.Model(image, keras.layers.Dense(16)(h))
+    decoder = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(16 * 4, activation="relu"),
+            keras.layers.Reshape((4, 4, 4)),
+            keras.layers.Conv2DTranspose(1, 3, strides=2, padding="same"),
+        ]
+    )
+    vae = make_vae(encoder=encoder, decoder=decoder)
+    assert vae.image_shape == (8, 8, 1)
+    flagged.flags.clear()
+    loss = _fit(vae, digits)["loss"]
+    assert loss[-1] < loss[0] - 1.0
+    assert set(flagged.flags) == {True}
+    statistics = [w for w in encoder.weights if "moving_mean" in w.path]
+    assert np.any(statistics[0].numpy() != 0)
+    flagged.flags.clear()
+    vae.evaluate(digits[:64], verbose=0)
+    assert set(flagged.flags) == {False}
+    assert vae.elbo_terms(digits[:3], num_samples=2).elbo.shape == (2, 3)

@@ -1,0 +1,117 @@
+"""The private names of TFP and Keras that `tfp_flowvae._compat` leans on are where they were.
+
+When one of these fails after an upgrade, that module is the place to mend.
+"""
+
+import ast
+import inspect
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flowvae
+from tfp_flowvae import _compat
+
+tfb = tfp.bijectors
+
+
+class NoComposite(tfb.Bijector):
+    """A part that is no CompositeTensor, as a user's often is."""
+
+    def __init__(self):
+        super().__init__(forward_min_event_ndims=0, parameters={}, name="no_composite")
+
+
+@pytest.mark.parametrize("part", [tfb.Exp, NoComposite])
+def test_every_chain_and_invert_is_recognised(part):
+    assert isinstance(tfb.Chain([part()]), _compat.CHAIN_TYPES)
+    assert isinstance(tfb.Invert(part()), _compat.INVERT_TYPES)
+    assert not isinstance(part(), (*_compat.CHAIN_TYPES, *_compat.INVERT_TYPES))
+
+
+@pytest.mark.parametrize(
+    "how", [{"num_masked": 2}, {"num_masked": 1}, {"num_masked": -2}, {"fraction_masked": 0.6}]
+)
+def test_coupling_parts(how):
+    calls = []
+
+    def shift_and_log_scale(x, units):
+        calls.append(units)
+        total = tf.reduce_sum(x, axis=-1, keepdims=True) + tf.zeros(units)
+        return tf.sin(total), 0.5 * tf.cos(total)
+
+    def build():
+        return tfb.RealNVP(shift_and_log_scale_fn=shift_and_log_scale, **how)
+
+    x = tf.constant(np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32))
+    moving, inner, merge = _compat.coupling_parts(build(), x)
+    assert calls == [moving.shape[-1]]
+    np.testing.assert_array_equal(merge(moving), x)
+    np.testing.assert_allclose(merge(inner.forward(moving)), build().forward(x), rtol=1e-6)
+    np.testing.assert_allclose(merge(inner.inverse(moving)), build().inverse(x), rtol=1e-6)
+
+
+def test_autoregressive_inner():
+    calls = []
+
+    def shift_and_log_scale(x, context=0.0):
+        calls.append(context)
+        before = tf.cumsum(x, axis=-1, exclusive=True) + context
+        return tf.stack([tf.sin(before), 0.5 * tf.cos(before)], axis=-1)
+
+    flow = tfb.MaskedAutoregressiveFlow(shift_and_log_scale_fn=shift_and_log_scale)
+    y = tf.constant(np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32))
+    for kwargs in ({}, {"context": 2.0}):
+        calls.clear()
+        inner = _compat.autoregressive_inner(flow, y, **kwargs)
+        assert calls == [kwargs.get("context", 0.0)]
+        np.testing.assert_allclose(inner.inverse(y), flow.inverse(y, **kwargs), rtol=1e-6)
+
+
+def test_live_is_the_variable_itself_under_mixed_precision():
+    class Layer(keras.Layer):
+        def build(self, _):
+            self.scale = self.add_weight(shape=(2,), initializer="ones")
+
+        def call(self, x):
+            self.found = _compat.live(self.scale)
+            return x * self.scale
+
+    layer = Layer(dtype="mixed_bfloat16")
+    layer(tf.ones([3, 2]))
+    assert isinstance(layer.found, tf.Variable)
+    assert layer.found is layer.scale.value
+    assert layer.found.dtype == tf.float32
+
+
+def test_as_parameter_converts_values_and_keeps_references():
+    converted = _compat.as_parameter([1.0, 2.0], tf.float64, "p")
+    assert tf.is_tensor(converted)
+    assert converted.dtype == tf.float64
+    variable = tf.Variable(1.0)
+    deferred = tfp.util.TransformedVariable(1.0, tfb.Softplus())
+    for reference in (variable, deferred):
+        assert _compat.as_parameter(reference, tf.float32, "p") is reference
+        assert _compat.is_ref(reference)
+    for value in (1.0, np.ones(2), tf.ones(2), converted):
+        assert not _compat.is_ref(value)
+
+
+def test_no_other_module_uses_private_names():
+    """Private: `tensorflow_probability.python`, `keras.src`, `tensorflow.python`."""
+    package = pathlib.Path(inspect.getfile(tfp_flowvae)).parent
+    private = ("tensorflow_probability.python", "keras.src", "tensorflow.python")
+    files = [path for path in package.rglob("*.py") if path.name != "_compat.py"]
+    assert len(files) > 10
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            assert not [n for n in names if n.startswith(private)], f"{path.name}:{node.lineno}"

@@ -1,0 +1,163 @@
+"""The examples run, write their pictures, and find what they say they find."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """A function that imports an example as its command line would, from its own folder."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+def assert_picture(path: Path) -> None:
+    """A picture of some size with something on it."""
+    pixels = np.asarray(Image.open(path).convert("L"), dtype=float)
+    assert min(pixels.shape) > 300
+    assert pixels.std() > 5.0
+
+
+def test_energies_follow_table_1(load):
+    energies = load("energies")
+    z = np.array([1.3, -0.7])
+    w1 = math.sin(2.0 * math.pi * z[0] / 4.0)
+    w2 = 3.0 * math.exp(-0.5 * ((z[0] - 1.0) / 0.6) ** 2)
+    w3 = 3.0 / (1.0 + math.exp(-(z[0] - 1.0) / 0.3))
+
+    def g(a: float, b: float) -> float:
+        return math.exp(-0.5 * (a / b) ** 2)
+
+    expected = [
+        0.5 * ((math.hypot(*z) - 2.0) / 0.4) ** 2
+        - math.log(g(z[0] - 2.0, 0.6) + g(z[0] + 2.0, 0.6)),
+        0.5 * ((z[1] - w1) / 0.4) ** 2,
+        -math.log(g(z[1] - w1, 0.35) + g(z[1] - w1 + w2, 0.35)),
+        -math.log(g(z[1] - w1, 0.4) + g(z[1] - w1 + w3, 0.35)),
+    ]
+    values = energies.energies(tf.constant(np.tile(z, (5, 4, 1)), tf.float32)).numpy()
+    np.testing.assert_allclose(values, np.tile(expected, (5, 1)), rtol=1e-5)
+
+
+def test_energies_fit(load, tmp_path):
+    energies = load("energies")
+    kl = energies.main(tmp_path / "energies.png", steps=300, sizes=(4,))
+    assert_picture(tmp_path / "energies.png")
+    # From 3 to 5 nats; a Gaussian cannot come below 0.5 on the average of the four.
+    assert np.all(kl["base", 0] > 2.0)
+    assert np.mean(kl["planar", 4]) < 0.8
+    assert np.mean(kl["radial", 4]) < 1.0
+    assert np.all(np.concatenate(list(kl.values())) > -0.05)
+
+
+def test_energies_density_integrates(load):
+    energies = load("energies")
+    q = energies.build("planar", 3, seed=1)
+    energies.fit(q, steps=20, seed=0)
+    size, limits = 250, (-12.0, 12.0, -12.0, 12.0)
+    density = q.prob(energies.on_grid(limits, size)).numpy()
+    np.testing.assert_allclose(density.sum(axis=(0, 1)) * (24.0 / size) ** 2, 1.0, atol=0.02)
+
+
+@pytest.mark.slow
+def test_energies_more_steps_fit_better(load, tmp_path):
+    energies = load("energies")
+    kl = energies.main(tmp_path / "energies.png")
+    for family in energies.FAMILIES:
+        means = [np.mean(kl[family, k]) for k in (2, 8, 32)]
+        assert means == sorted(means, reverse=True)
+    assert np.all(kl["planar", 32] < 0.15)
+
+
+def test_neural_transport(load, tmp_path):
+    transport = load("neural_transport")
+    summaries = transport.main(tmp_path / "transport.png", steps=400, draws=300)
+    assert_picture(tmp_path / "transport.png")
+    flow, none = summaries["RealNVP"], summaries["no flow"]
+    assert flow.ess > 2.0 * none.ess
+    assert abs(flow.mean) < 0.4
+    assert abs(flow.sd - transport.EXACT["sd"]) < 0.4
+    assert abs(flow.neck - transport.EXACT["neck"]) < abs(none.neck - transport.EXACT["neck"])
+
+
+@pytest.mark.slow
+def test_neural_transport_in_full(load, tmp_path):
+    transport = load("neural_transport")
+    summaries = transport.main(tmp_path / "transport.png")
+    flow, none = summaries["RealNVP"], summaries["no flow"]
+    assert flow.ess > 10.0 * none.ess
+    assert flow.r_hat < 1.01 < none.r_hat
+    assert abs(flow.mean) < 0.1
+    assert abs(flow.sd - transport.EXACT["sd"]) < 0.1
+    assert abs(flow.neck - transport.EXACT["neck"]) < 0.006
+
+
+def test_transported_target_is_the_funnel(load):
+    """The kernel's image of z has the law of the funnel even behind an untrained flow."""
+    transport = load("neural_transport")
+    points = transport.sample(transport.build("planar", seed=3), draws=400, seed=0)
+    x, v = points[..., 0], points[..., 1]
+    # What holds at every v that is visited: x / exp(v / 2) is standard normal.
+    wide = np.abs(v) < 2.0
+    assert np.std((x / np.exp(0.5 * v))[wide]) == pytest.approx(1.0, abs=0.15)
+
+
+def test_two_moons_true_density(load):
+    moons = load("two_moons")
+    cells = load("_common").grid(moons.LIMITS, 200).reshape(-1, 2)
+    left, right, bottom, top = moons.LIMITS
+    mass = np.exp(moons.true_log_prob(cells)).sum() * (right - left) * (top - bottom) / 200**2
+    assert mass == pytest.approx(1.0, abs=1e-3)
+
+
+def test_two_moons(load, tmp_path):
+    moons = load("two_moons")
+    scores = moons.main(tmp_path / "moons.png", steps=300, count=1000, layers=6)
+    assert_picture(tmp_path / "moons.png")
+    for name in ("KDE", "RBIG", "RealNVP"):
+        assert scores["Gaussian"] + 0.4 < scores[name] < scores["truth"]
+
+
+@pytest.mark.slow
+def test_two_moons_in_full(load, tmp_path):
+    moons = load("two_moons")
+    scores = moons.main(tmp_path / "moons.png")
+    assert scores["truth"] - 0.06 < scores["RealNVP"] < scores["truth"]
+    assert scores["truth"] - 0.12 < scores["RBIG"] < scores["truth"]
+
+
+def test_worked_examples(load, tmp_path):
+    worked = load("worked_examples")
+    results = worked.main(tmp_path / "worked.png", steps=5000)
+    assert_picture(tmp_path / "worked.png")
+    fitted_error, fitted_distance = results.pop(worked.FITTED)
+    assert fitted_error < 0.05
+    assert fitted_distance < 0.05
+    assert len(results) == 3
+    for error, distance in results.values():
+        assert error < 1e-6
+        assert distance < 1.63 / math.sqrt(5000)  # the 1% point of Kolmogorov's statistic
+
+
+def test_worked_examples_tell_a_wrong_flow(load):
+    """The comparison can fail: a base of another scale does not give the closed form."""
+    worked = load("worked_examples")
+    example = worked.examples(seed=0)[0]
+    wrong = example.flow.copy(distribution=example.flow.distribution.copy(scale=1.1))
+    x = np.linspace(*example.limits, 50, dtype=np.float32)
+    assert np.abs(worked.density(wrong, x) - example.exact.pdf(x)).max() > 0.01

@@ -1,0 +1,307 @@
+"""The SavedModel: its endpoints, its numbers, and that it needs nothing but TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_flowvae import models, networks
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.export import KERAS_FILE, export, load
+from tfp_flowvae.flows import FLOWS, make_flow
+
+D, IMAGE = 4, (5, 3, 1)
+ENDPOINTS = {
+    "sample": (["n", "seed"], "images"),
+    "encode": (["seed", "x"], "z"),
+    "decode": (["z"], "images"),
+    "reconstruct": (["seed", "x"], "images"),
+    "elbo": (["seed", "x"], "elbo"),
+    "log_prior": (["z"], "log_prior"),
+}
+FAST_PAIRS = [("iaf", "maf"), ("planar+householder", "realnvp")]
+ALL_PAIRS = [
+    *((name, "none") for name in FLOWS),
+    *(("none", name) for name in FLOWS if name != "none"),
+]
+
+# Run first: makes the rest of the script's Python one that has TensorFlow only.
+BLOCKED = """
+import sys
+
+BLOCKED = {"tfp_flowvae", "tensorflow_probability", "keras", "tf_keras"}
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            return None  # not found, as on a machine that has none of them
+        return self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+for name in BLOCKED:
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        continue
+    raise AssertionError(f"{name} could be imported")
+"""
+
+
+def _stirred(flow, prior, image_shape=IMAGE):
+    def small(spec):
+        parts = []
+        for name in spec.split("+"):
+            options = FLOWS[name].options
+            length = "1" if "length" in options else ""
+            parts.append(name + ":" * bool(options) + length + ",hidden=8" * ("hidden" in options))
+        return "+".join(parts)
+
+    keras.utils.set_random_seed(0)
+    vae = models.FlowVAE(
+        encoder=networks.MLPEncoder(image_shape, hidden=(16,)),
+        posterior=models.FlowPosterior(make_flow(small(flow), D, 16)),
+        prior=models.FlowPrior(make_flow(small(prior), D)),
+        decoder=networks.MLPDecoder(image_shape, D, hidden=(16,)),
+        seed=0,
+    )
+    rng = np.random.default_rng(0)
+    for weight in vae.trainable_weights:
+        weight.assign_add((0.2 * rng.normal(size=weight.shape)).astype(np.float32))
+    return vae
+
+
+@pytest.fixture(scope="module", params=FAST_PAIRS, ids="-".join)
+def exported(request, tmp_path_factory):
+    """A model, the folder it was exported into, and what plain TensorFlow loads from there."""
+    vae, path = _stirred(*request.param), tmp_path_factory.mktemp("run") / "model"
+    export(vae, path)
+    return vae, path, tf.saved_model.load(str(path))
+
+
+def _images(count):
+    rng = np.random.default_rng(1)
+    return tf.constant(rng.integers(0, 2, size=(count, *IMAGE)), tf.float32)
+
+
+def _answers(model, x, seed):
+    """What a FlowVAE answers, by endpoint."""
+    z = model.encode(x, seed)
+    return {
+        "sample": model.sample(x.shape[0], seed),
+        "encode": z,
+        "decode": model.decode(z),
+        "reconstruct": model.reconstruct(x, seed),
+        "elbo": model.elbo(x, seed=seed),
+        "log_prior": model.prior_layer(z),
+    }
+
+
+def _arguments(vae, x, seed):
+    """The arguments that make an exported endpoint answer the same, by endpoint."""
+    z = vae.encode(x, seed)
+    return {
+        "sample": (x.shape[0], seed),
+        "encode": (x, seed),
+        "decode": (z,),
+        "reconstruct": (x, seed),
+        "elbo": (x, seed),
+        "log_prior": (z,),
+    }
+
+
+def _assert_same_numbers(vae, loaded, count, seed=3):
+    x = _images(count)
+    wanted, arguments = _answers(vae, x, seed), _arguments(vae, x, seed)
+    for name, (_, output) in ENDPOINTS.items():
+        answer = getattr(loaded, name)(*arguments[name])
+        assert list(answer) == [output], name
+        assert answer[output].dtype == tf.float32, name
+        assert answer[output].shape == wanted[name].shape, name
+        np.testing.assert_allclose(answer[output], wanted[name], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_same_numbers_as_the_model_at_any_batch_size(exported, count):
+    vae, _, loaded = exported
+    _assert_same_numbers(vae, loaded, count)
+
+
+def test_signatures_are_named_as_promised(exported):
+    _, _, loaded = exported
+    assert set(ENDPOINTS) <= set(loaded.signatures)
+    for name, (inputs, output) in ENDPOINTS.items():
+        signature = loaded.signatures[name]
+        specs = signature.structured_input_signature[1]
+        assert sorted(specs) == inputs, name
+        assert list(signature.structured_outputs) == [output], name
+        for argument, spec in specs.items():
+            whole = {"n": (tf.int32, []), "seed": (tf.int32, []), "z": (tf.float32, [None, D])}
+            dtype, shape = whole.get(argument, (tf.float32, [None, *IMAGE]))
+            assert (spec.dtype, spec.shape.as_list()) == (dtype, shape), (name, argument)
+
+
+def test_signatures_answer_the_same_by_keyword(exported):
+    vae, _, loaded = exported
+    x, seed = _images(2), 5
+    arguments = _arguments(vae, x, seed)
+    order = {"sample": ["n", "seed"], "decode": ["z"], "log_prior": ["z"]}
+    for name, (_, output) in ENDPOINTS.items():
+        named = dict(zip(order.get(name, ["x", "seed"]), arguments[name], strict=True))
+        tensors = {k: tf.constant(v) if isinstance(v, int) else v for k, v in named.items()}
+        by_signature = loaded.signatures[name](**tensors)[output]
+        by_keyword = getattr(loaded, name)(**named)[output]
+        positional = getattr(loaded, name)(*arguments[name])[output]
+        np.testing.assert_array_equal(by_signature, positional, err_msg=name)
+        np.testing.assert_array_equal(by_keyword, positional, err_msg=name)
+
+
+def test_seeds_decide_the_draws(exported):
+    _, _, loaded = exported
+    x = _images(3)
+    for draw in (
+        lambda seed: loaded.sample(3, seed)["images"],
+        lambda seed: loaded.encode(x, seed)["z"],
+        lambda seed: loaded.reconstruct(x, seed)["images"],
+        lambda seed: loaded.elbo(x, seed)["elbo"],
+    ):
+        np.testing.assert_array_equal(draw(1), draw(1))
+        assert np.max(np.abs(draw(1) - draw(2))) > 0
+        assert np.all(np.isfinite(draw(-1)))  # any int32 is a seed
+        assert np.all(np.isfinite(draw(2**31 - 1)))
+
+
+def test_images_are_means(exported):
+    _, _, loaded = exported
+    images = loaded.sample(50, 1)["images"].numpy()
+    assert 0 <= images.min() < images.max() <= 1
+    assert len(np.unique(images)) > 50  # not binary
+
+
+def test_decode_goes_with_encode(exported):
+    _, _, loaded = exported
+    x = _images(3)
+    z = loaded.encode(x, 4)["z"]
+    np.testing.assert_allclose(
+        loaded.decode(z)["images"], loaded.reconstruct(x, 4)["images"], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_load_gives_the_model_back(exported):
+    vae, path, _ = exported
+    for place in (path, str(path), path / KERAS_FILE):
+        again = load(place)
+        assert type(again) is models.FlowVAE
+        np.testing.assert_array_equal(again.elbo(_images(3), seed=1), vae.elbo(_images(3), seed=1))
+
+
+def test_no_pickle_and_nothing_unexpected(exported):
+    _, path, _ = exported
+    files = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+    assert KERAS_FILE in files
+    assert not [f for f in files if f.endswith((".pkl", ".pickle", ".npy", ".py"))]
+    graph = (path / "saved_model.pb").read_bytes()
+    for unportable in (b"PyFunc", b"EagerPyFunc", b"PyFuncStateless"):
+        assert unportable not in graph
+
+
+def test_runs_where_only_tensorflow_is(exported, tmp_path):
+    vae, path, _ = exported
+    script = BLOCKED + (
+        "import json\n"
+        "import tensorflow as tf\n"
+        "model = tf.saved_model.load(sys.argv[1])\n"
+        f"x = tf.ones([3, *{IMAGE}])\n"
+        "z = model.encode(x, 3)['z']\n"
+        "answers = [model.sample(n, 3)['images'] for n in (0, 1, 3)]\n"
+        "answers += [z, model.decode(z)['images'], model.reconstruct(x, 3)['images']]\n"
+        "answers += [model.elbo(x, 3)['elbo'], model.log_prior(z)['log_prior']]\n"
+        "assert not BLOCKED & set(sys.modules)\n"
+        "print(json.dumps([a.numpy().tolist() for a in answers]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    x = tf.ones([3, *IMAGE])
+    z = vae.encode(x, 3)
+    wanted = [vae.sample(n, 3) for n in (0, 1, 3)]
+    wanted += [z, vae.decode(z), vae.reconstruct(x, 3), vae.elbo(x, seed=3), vae.prior_layer(z)]
+    for answer, value in zip(json.loads(done.stdout.splitlines()[-1]), wanted, strict=True):
+        np.testing.assert_allclose(np.reshape(answer, value.shape), value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flow", "prior"), ALL_PAIRS)
+def test_every_flow_exports(flow, prior, tmp_path):
+    vae = _stirred(flow, prior)
+    export(vae, tmp_path)
+    loaded = tf.saved_model.load(str(tmp_path))
+    for count in (0, 1, 7):
+        _assert_same_numbers(vae, loaded, count)
+
+
+@pytest.mark.slow
+def test_a_model_trained_under_mixed_precision_exports_float32(tmp_path):
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        vae = _stirred("iaf", "realnvp", (4, 4, 3))
+        export(vae, tmp_path)
+    finally:
+        keras.config.set_dtype_policy(previous)
+    loaded = tf.saved_model.load(str(tmp_path))
+    images = loaded.sample(3, 1)["images"]
+    assert (images.dtype, images.shape) == (tf.float32, (3, 4, 4, 3))
+    assert loaded.elbo(images, 1)["elbo"].dtype == tf.float32
+    np.testing.assert_allclose(images, vae.sample(3, 1), atol=0.02)
+
+
+def test_load_of_what_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=rf"holds no {KERAS_FILE}; give the folder of a finished"):
+        load(tmp_path)
+    with pytest.raises(UserError, match=r"no\.keras' holds no"):
+        load(tmp_path / "no.keras")
+
+
+def test_load_of_what_is_not_a_flow_vae(tmp_path):
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / KERAS_FILE)
+    with pytest.raises(UserError, match="holds a Sequential, not a FlowVAE"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip file"])
+def test_load_of_a_broken_file(content, tmp_path):
+    (tmp_path / KERAS_FILE).write_bytes(content)
+    with pytest.raises(UserError, match="is not a model that Keras can load") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_load_of_a_truncated_file(tmp_path):
+    _stirred("none", "none").save(tmp_path / KERAS_FILE)
+    whole = (tmp_path / KERAS_FILE).read_bytes()
+    (tmp_path / KERAS_FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="is not a model that Keras can load"):
+        load(tmp_path)
+
+
+def test_load_runs_no_code_from_the_file(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)])
+    model.save(tmp_path / KERAS_FILE)
+    with pytest.raises(UserError, match="is not a model that Keras can load"):
+        load(tmp_path)

@@ -1,0 +1,147 @@
+"""What the variants of the Sylvester flow share, all but Q; `sylvester.py` has the mathematics."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+
+from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.bijectors import _numerics, _triangular, _validate
+from tfp_flowvae.bijectors._activations import ACTIVATIONS, Activation
+from tfp_flowvae.bijectors._linear import multiply
+from tfp_flowvae.bijectors.joint import JointEvaluation
+from tfp_flowvae.bijectors.planar import _log_derivative
+
+
+class Frame(NamedTuple):
+    """The map Q: `project` takes `[..., D]` to Q^T x, `lift` takes `[..., M]` to Q x."""
+
+    project: Callable[[tf.Tensor], tf.Tensor]
+    lift: Callable[[tf.Tensor], tf.Tensor]
+
+
+class System(NamedTuple):
+    """What acts in M dimensions: R, R~ of `[..., M, M]`, b, s and log s of `[..., M]`."""
+
+    r: tf.Tensor
+    r_tilde: tf.Tensor
+    b: tf.Tensor
+    slope: tf.Tensor
+    log_slope: tf.Tensor
+
+
+class SylvesterBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
+    """What the variants share: all but Q."""
+
+    _AXES: ClassVar[Mapping[str, str]]
+
+    def __init__(
+        self, values: Mapping[str, TensorLike], activation: str, parameters: dict[str, Any]
+    ) -> None:
+        owner = type(self).__name__
+        if activation not in ACTIVATIONS:
+            known = " or ".join(repr(key) for key in ACTIVATIONS)
+            raise ValueError(f"{owner} takes the activation {known}. Received: {activation!r}.")
+        with tf.name_scope(parameters["name"]) as name:
+            tensors = _validate.convert_parameters(owner, self._AXES, values)
+            self._r, self._r_tilde, self._b = (tensors[key] for key in ("r", "r_tilde", "b"))
+            self._activation = activation
+            self._set_frame(tensors, parameters)
+            super().__init__(
+                forward_min_event_ndims=1,
+                validate_args=parameters["validate_args"],
+                dtype=self._b.dtype,
+                parameters=parameters,
+                name=name,
+            )
+
+    @property
+    def r(self) -> tf.Tensor | tf.Variable:
+        """The raw R, as it was given."""
+        return self._r
+
+    @property
+    def r_tilde(self) -> tf.Tensor | tf.Variable:
+        """The raw R~, as it was given."""
+        return self._r_tilde
+
+    @property
+    def b(self) -> tf.Tensor | tf.Variable:
+        """The offset, as it was given."""
+        return self._b
+
+    @property
+    def activation(self) -> str:
+        """The name of h."""
+        return self._activation
+
+    def constrained_r(self) -> tf.Tensor:
+        """Returns R, the upper triangular matrix that acts, `[..., M, M]`."""
+        return self._system().r
+
+    def constrained_r_tilde(self) -> tf.Tensor:
+        """Returns R~, the upper triangular matrix that acts, `[..., M, M]`."""
+        return self._system().r_tilde
+
+    @abc.abstractmethod
+    def _set_frame(
+        self, tensors: Mapping[str, tf.Tensor | tf.Variable], parameters: Mapping[str, Any]
+    ) -> None:
+        """Keeps, in the constructor, what Q is made of."""
+
+    @abc.abstractmethod
+    def _frame(self) -> Frame:
+        """Makes Q."""
+
+    def _event_shape(self) -> tf.TensorShape:
+        """`[D]`, as far as it is known."""
+        return self.b.shape[-1:]
+
+    def _parameter_control_dependencies(self, is_init: bool) -> list:
+        if not self.validate_args:
+            return []
+        named = {name: getattr(self, name) for name in self._AXES}
+        return _validate.finite_assertions(type(self).__name__, named, is_init)
+
+    def _system(self) -> System:
+        r, r_tilde, b = (tf.convert_to_tensor(p) for p in (self.r, self.r_tilde, self.b))
+        diagonal = _numerics.unit_softplus(tf.linalg.diag_part(r_tilde))[0]
+        r_tilde = tf.linalg.set_diag(tf.linalg.band_part(r_tilde, 0, -1), diagonal)
+        raw = tf.linalg.diag_part(r)
+        product = raw * diagonal
+        slope, log_slope, ratio = _numerics.unit_softplus(product)
+        # m(a) / r~ in two ways: without division near a = 0, without cancellation away from it.
+        is_near = tf.abs(product) < 1.0
+        divisor = tf.where(is_near, tf.ones_like(product), diagonal)
+        outer = tf.where(is_near, raw * (1.0 + ratio), (slope - 1.0) / divisor)
+        r = tf.linalg.band_part(r, 0, -1) + tf.zeros_like(product)[..., tf.newaxis]
+        return System(tf.linalg.set_diag(r, outer), r_tilde, b, slope, log_slope)
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x = _validate.check_event(type(self).__name__, x, self._event_shape())
+        frame, system = self._frame(), self._system()
+        t = multiply(system.r_tilde, frame.project(x)) + system.b
+        y = x + frame.lift(multiply(system.r, self._h().value(t)))
+        return y, self._log_det(t, system)
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        y = _validate.check_event(type(self).__name__, y, self._event_shape())
+        frame, system = self._frame(), self._system()
+        target = frame.project(y)
+        v, t = _triangular.implicit_solution(self._h(), *system[:4], target)
+        x = y + frame.lift(v - target)
+        # Where f expands, that cancels, and x keeps an error that f would multiply. Q^T x = v says
+        # it better. The correction is 0 but for rounding: so is its derivative.
+        x += tf.stop_gradient(frame.lift(v - frame.project(x)))
+        return x, -self._log_det(t, system)
+
+    def _log_det(self, t: tf.Tensor, system: System) -> tf.Tensor:
+        terms = _log_derivative(self._h(), t, system.slope, system.log_slope)
+        return tf.reduce_sum(terms, axis=-1)
+
+    def _h(self) -> Activation:
+        return ACTIVATIONS[self.activation]

@@ -1,0 +1,282 @@
+"""Sylvester flows, invertible by construction for every parameter value, with their inverse.
+
+The step of van den Berg et al. (2018, equation 13) generalises a planar step to M <= D dimensions,
+
+    f(z) = z + Q R h(R~ Q^T z + b),        Q^T Q = I,  R and R~ upper triangular,
+
+with Q of `[D, M]`, and by Sylvester's determinant identity, with t = R~ Q^T z + b,
+
+    log |det df/dz| = sum_i log(1 + r_i r~_i h'(t_i)),
+
+where r_i and r~_i are the diagonals of R and R~. With h' <= h'(0) = 1 the step is invertible if
+r_i r~_i > -1 for all i (their theorem 2). That holds for all raw parameters here:
+
+    r~_i = 1 + m(raw) > 0,    r_i = m(raw r~_i) / r~_i,    m(a) = softplus(a + log(e - 1)) - 1,
+
+so that raw zeros give R~ with ones on its diagonal, R = 0 and the identity, with a gradient in R
+that is not 0. That r~_i is positive costs nothing: h is odd, and turning the signs of row i of R~,
+of b_i and of column i of R together changes nothing. As in the planar flow the slope
+
+    s_i = 1 + r_i r~_i = softplus(raw r~_i + log(e - 1))
+
+is carried itself, never as that sum, and log |det df/dz| = sum_i log(s_i h' + (1 - h')).
+
+The inverse happens in M dimensions. v = Q^T z solves v + R h(R~ v + b) = Q^T y, which is
+triangular: back-substitution, with one monotone scalar root for each coordinate (`_triangular.py`).
+Then z = y + Q (v - Q^T y). Derivatives in y and all parameters are those of the implicit function
+theorem.
+
+There are as many variants as ways to make Q: `OrthogonalSylvester` orthonormalises a matrix,
+`HouseholderSylvester` multiplies reflections, and `TriangularSylvester` permutes the coordinates.
+Several steps are a `tfb.Chain`.
+
+References:
+  Rianne van den Berg, Leonard Hasenclever, Jakub M. Tomczak and Max Welling. Sylvester Normalizing
+  Flows for Variational Inference. UAI 2018. https://arxiv.org/abs/1803.05649
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.bijectors import _permute, _validate
+from tfp_flowvae.bijectors._linear import multiply
+from tfp_flowvae.bijectors._orthonormal import orthonormal_columns
+from tfp_flowvae.bijectors._sylvester import Frame, SylvesterBase
+from tfp_flowvae.bijectors.householder import HouseholderFlow
+
+
+class OrthogonalSylvester(SylvesterBase):
+    """A Sylvester step in the M-dimensional space that the columns of `eye + q` span.
+
+    The mathematics is at the head of this module. Q is the orthonormal factor of E + q, where E,
+    `[D, M]`, has ones on its diagonal, by a QR decomposition with positive diagonal: unique,
+    smooth, and Q = E at q = 0. To have Q span the columns of another matrix, subtract E from that.
+    The paper orthonormalises by iteration instead, which fails at dependent columns; here Q is
+    orthonormal for every q, and where columns of E + q are dependent its gradient is 0.
+
+    Both directions cost O(DM + M^2) for a point, after O(D M^2) for each Q; gradients of the
+    inverse cost O(M^3) for a point.
+
+    Example:
+      >>> sylvester = OrthogonalSylvester(  # raw zeros are the identity
+      ...     q=tf.zeros([3, 2]), r=tf.zeros([2, 2]), r_tilde=tf.zeros([2, 2]), b=tf.zeros([2])
+      ... )
+      >>> sylvester.forward([1.0, 2.0, 3.0])
+      <tf.Tensor: shape=(3,), dtype=float32, numpy=array([1., 2., 3.], dtype=float32)>
+
+    Args:
+      q: `[..., D, M]` with M <= D, raw: any real matrix is valid. Float32 or float64, as all
+        parameters.
+      r: `[..., M, M]`, raw: any real matrix is valid; its upper triangle is read.
+      r_tilde: `[..., M, M]`, raw: any real matrix is valid; its upper triangle is read.
+      b: `[..., M]`, any real vector.
+      activation: The function h, "tanh" or "isru".
+      validate_args: Whether to check that the parameters are finite.
+      name: The name of this bijector and the scope of its operations.
+
+    Raises:
+      TypeError: If the dtypes differ or are not float32 or float64.
+      ValueError: If the shapes do not fit together, M > D, `activation` is unknown, or
+        `validate_args` finds a parameter that is not finite.
+    """
+
+    _AXES: ClassVar[Mapping[str, str]] = {"q": "DM", "r": "MM", "r_tilde": "MM", "b": "M"}
+
+    def __init__(
+        self,
+        q: TensorLike,
+        r: TensorLike,
+        r_tilde: TensorLike,
+        b: TensorLike,
+        activation: str = "tanh",
+        validate_args: bool = False,
+        name: str = "orthogonal_sylvester",
+    ) -> None:
+        parameters = dict(locals())
+        super().__init__({"q": q, "r": r, "r_tilde": r_tilde, "b": b}, activation, parameters)
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
+        # A bijector's input tells D but not M: `make_trainable` makes M = D, unless its
+        # `initial_parameters` is a function, which may return any M.
+        return _validate.parameter_properties({k: "D" * len(v) for k, v in cls._AXES.items()})
+
+    @property
+    def q(self) -> tf.Tensor | tf.Variable:
+        """The raw Q, as it was given."""
+        return self._q
+
+    def orthonormal_q(self) -> tf.Tensor:
+        """Returns Q, the matrix that acts, `[..., D, M]`, with orthonormal columns."""
+        q = tf.convert_to_tensor(self.q)
+        shape = tf.shape(q)
+        return orthonormal_columns(tf.eye(shape[-2], shape[-1], dtype=q.dtype) + q)
+
+    def _set_frame(
+        self, tensors: Mapping[str, tf.Tensor | tf.Variable], parameters: Mapping[str, Any]
+    ) -> None:
+        self._q = tensors["q"]
+        if self._q.shape.rank is None:
+            return
+        rows, columns = self._q.shape[-2:].as_list()
+        if rows is not None and columns is not None and columns > rows:
+            raise ValueError(
+                f"OrthogonalSylvester takes q [..., D, M] with M <= D. Received: D={rows}, "
+                f"M={columns}."
+            )
+
+    def _frame(self) -> Frame:
+        q = self.orthonormal_q()
+        adjoint = tf.linalg.matrix_transpose(q)
+        return Frame(lambda x: multiply(adjoint, x), lambda x: multiply(q, x))
+
+    def _event_shape(self) -> tf.TensorShape:
+        return self.q.shape[-2:-1]
+
+
+class HouseholderSylvester(SylvesterBase):
+    """A Sylvester step with M = D, between a product of K Householder reflections and its inverse.
+
+    The mathematics is at the head of this module. Q = (H(v_K) ... H(v_1)), as `HouseholderFlow(v)`
+    has it, is orthogonal for every `v`, and never formed: both directions cost O(DK + D^2) for a
+    point, gradients of the inverse O(D^3).
+
+    Example:
+      >>> sylvester = HouseholderSylvester(  # r = 0 is the identity
+      ...     v=tf.random.normal([4, 3]), r=tf.zeros([3, 3]), r_tilde=tf.eye(3), b=tf.zeros([3])
+      ... )
+      >>> sylvester.forward_log_det_jacobian([1.0, 2.0, 3.0])
+      <tf.Tensor: shape=(), dtype=float32, numpy=0.0>
+
+    Args:
+      v: `[..., K, D]`, the normals of the mirrors, of any lengths; a zero vector is no reflection.
+        Float32 or float64, as all parameters.
+      r: `[..., D, D]`, raw: any real matrix is valid; its upper triangle is read.
+      r_tilde: `[..., D, D]`, raw: any real matrix is valid; its upper triangle is read.
+      b: `[..., D]`, any real vector.
+      activation: The function h, "tanh" or "isru".
+      validate_args: Whether to check that the parameters are finite.
+      name: The name of this bijector and the scope of its operations.
+
+    Raises:
+      TypeError: If the dtypes differ or are not float32 or float64.
+      ValueError: If the shapes do not fit together, K is 0, `activation` is unknown, or
+        `validate_args` finds a parameter that is not finite.
+    """
+
+    _AXES: ClassVar[Mapping[str, str]] = {"v": "KD", "r": "DD", "r_tilde": "DD", "b": "D"}
+
+    def __init__(
+        self,
+        v: TensorLike,
+        r: TensorLike,
+        r_tilde: TensorLike,
+        b: TensorLike,
+        activation: str = "tanh",
+        validate_args: bool = False,
+        name: str = "householder_sylvester",
+    ) -> None:
+        parameters = dict(locals())
+        super().__init__({"v": v, "r": r, "r_tilde": r_tilde, "b": b}, activation, parameters)
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
+        return _validate.parameter_properties(cls._AXES)
+
+    @property
+    def v(self) -> tf.Tensor | tf.Variable:
+        """The normals of the mirrors, as they were given."""
+        return self._v
+
+    def _set_frame(
+        self, tensors: Mapping[str, tf.Tensor | tf.Variable], parameters: Mapping[str, Any]
+    ) -> None:
+        self._v = tensors["v"]
+
+    def _frame(self) -> Frame:
+        q = HouseholderFlow(tf.convert_to_tensor(self.v))
+        return Frame(lambda x: q.inverse_and_log_det(x)[0], lambda x: q.forward_and_log_det(x)[0])
+
+
+class TriangularSylvester(SylvesterBase):
+    """A Sylvester step with M = D in the coordinates themselves, in any order.
+
+    The mathematics is at the head of this module. Q is the identity, or a permutation:
+    Q^T z = z[permutation], so that R and R~ are triangular in that order. The paper alternates
+    between the identity and the reverse order, `permutation=range(D)[::-1]`. Both directions cost
+    O(D^2) for a point, gradients of the inverse O(D^3).
+
+    Example:
+      >>> sylvester = TriangularSylvester(  # raw zeros are the identity
+      ...     r=tf.zeros([3, 3]), r_tilde=tf.zeros([3, 3]), b=tf.zeros([3]), permutation=[2, 1, 0]
+      ... )
+      >>> sylvester.forward([1.0, 2.0, 3.0])
+      <tf.Tensor: shape=(3,), dtype=float32, numpy=array([1., 2., 3.], dtype=float32)>
+
+    Args:
+      r: `[..., D, D]`, raw: any real matrix is valid; its upper triangle is read. Float32 or
+        float64, as all parameters.
+      r_tilde: `[..., D, D]`, raw: any real matrix is valid; its upper triangle is read.
+      b: `[..., D]`, any real vector.
+      permutation: `[..., D]` int32 or int64, each of 0 to D - 1 once; None is the identity.
+      activation: The function h, "tanh" or "isru".
+      validate_args: Whether to check that the parameters are finite, and a `permutation` that is
+        only known when the graph runs.
+      name: The name of this bijector and the scope of its operations.
+
+    Raises:
+      TypeError: If the dtypes differ or are not float32 or float64, or `permutation` holds no
+        integers.
+      ValueError: If the shapes do not fit together, `permutation` is no permutation, `activation`
+        is unknown, or `validate_args` finds a parameter that is not finite.
+    """
+
+    _AXES: ClassVar[Mapping[str, str]] = {"r": "DD", "r_tilde": "DD", "b": "D"}
+
+    def __init__(
+        self,
+        r: TensorLike,
+        r_tilde: TensorLike,
+        b: TensorLike,
+        permutation: TensorLike | None = None,
+        activation: str = "tanh",
+        validate_args: bool = False,
+        name: str = "triangular_sylvester",
+    ) -> None:
+        super().__init__({"r": r, "r_tilde": r_tilde, "b": b}, activation, dict(locals()))
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
+        return _validate.parameter_properties(cls._AXES) | {"permutation": _permute.properties()}
+
+    @property
+    def permutation(self) -> tf.Tensor | tf.Variable | None:
+        """The order of the coordinates, as it was given."""
+        return self._permutation
+
+    def _set_frame(
+        self, tensors: Mapping[str, tf.Tensor | tf.Variable], parameters: Mapping[str, Any]
+    ) -> None:
+        self._permutation = _permute.convert(
+            type(self).__name__, parameters["permutation"], self.b.shape[-1:]
+        )
+
+    def _parameter_control_dependencies(self, is_init: bool) -> list:
+        return [
+            *super()._parameter_control_dependencies(is_init),
+            *_permute.assertions(
+                type(self).__name__, self.permutation, is_init, self.validate_args
+            ),
+        ]
+
+    def _frame(self) -> Frame:
+        if self.permutation is None:
+            return Frame(tf.identity, tf.identity)
+        order = tf.convert_to_tensor(self.permutation)
+        back = _permute.invert(order)
+        return Frame(lambda x: _permute.gather(x, order), lambda x: _permute.gather(x, back))
