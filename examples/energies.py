@@ -25,8 +25,8 @@ What is worth knowing:
   * The panels show q at every pixel, by the inverse of the flow, and not a cloud of its samples.
 
 What to see: with K = 2 planar steps a fit is a bent blob; with K = 32 it has the shape and the
-branches of the truth. Radial steps, which push along rays from a centre, make a ring at once and waves
-with difficulty: at equal K they fit worse, but for U1 at K = 2.
+branches of the truth. Radial steps, which push along rays from a centre, make a ring at once and
+waves with difficulty: at equal K they fit worse, but for U1 at K = 2.
 
   python examples/energies.py --output energies.png
 """
@@ -122,7 +122,7 @@ def fit(q: tfd.TransformedDistribution, steps: int, seed: int) -> np.ndarray:
 
 
 def divergence(q: tfd.TransformedDistribution, log_z: np.ndarray, seed: int) -> np.ndarray:
-    """KL(q || p), `[4]`, in nats, from 20000 samples: to about 0.01 where q is poor, better elsewhere."""
+    """KL(q || p), `[4]`, in nats, from 20000 samples, to about 0.01 where q is poor."""
     z, log_q = q.experimental_sample_and_log_prob(20_000, seed=(seed, 2))
     return tf.reduce_mean(log_q + energies(z), axis=0).numpy() + log_z
 

@@ -147,6 +147,7 @@ EXTREME_NAMES = (
     "householder_flow",
     pytest.param("planar_flow", marks=pytest.mark.slow),
     pytest.param("radial_flow", marks=pytest.mark.slow),
+    pytest.param("triangular_sylvester", marks=pytest.mark.slow),
 )
 SCALES = st.sampled_from([0.0, 1e-6, 1e-2, 1.0, 30.0])
 

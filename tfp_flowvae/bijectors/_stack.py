@@ -34,7 +34,7 @@ def run_stack(
     """Applies the K steps one after the other.
 
     First derivatives come from the loop below; higher ones from TensorFlow's own rules on the
-    unrolled stack, right but slow to compile.
+    unrolled stack, right but slow to compile, for which K has to be known.
 
     Args:
       step: One step.

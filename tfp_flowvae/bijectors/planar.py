@@ -259,10 +259,13 @@ def _inverse_step(
     inverse_length: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     t = _root.implicit_root(h, slope, tf.reduce_sum(w * y, axis=-1) + b, hint)
-    x = y - u * h.value(t)[..., tf.newaxis]
-    # For large s that difference cancels, and x keeps an error along w that f would multiply by s.
-    # There w.x + b = t says it better. The correction is 0 but for rounding: so is its derivative.
-    missing = tf.where(slope > 2.0, t - b - tf.reduce_sum(w * x, axis=-1), tf.zeros_like(t))
+    h_t = h.value(t)
+    x = y - u * h_t[..., tf.newaxis]
+    # For large s that difference may cancel, and leave an error along w that f multiplies by s. Then
+    # w.x + b = t says it better. The correction is 0 but for rounding: so is its derivative.
+    products = w * x
+    cancels = (slope - 1.0) * tf.abs(h_t) > tf.reduce_sum(tf.abs(products), axis=-1)
+    missing = tf.where(cancels, t - b - tf.reduce_sum(products, axis=-1), tf.zeros_like(t))
     along = (missing * inverse_length)[..., tf.newaxis] * (inverse_length[..., tf.newaxis] * w)
     x += tf.stop_gradient(along)
     return x, -_log_derivative(h, t, slope, log_slope), t

@@ -58,7 +58,6 @@ def fit_rbig(
       base = tfd.MultivariateNormalDiag(tf.zeros([train.shape[-1]]))
       model = tfd.TransformedDistribution(base, flow)
       model.log_prob(test)
-      normal = flow.inverse(train)
       ```
 
     Args:
@@ -92,9 +91,8 @@ def fit_rbig(
         matrix = _principal_axes(data) if takes_axes else _random_rotation(rng, data.shape[1])
         data = (data.astype(np.float64) @ matrix).astype(data.dtype)
         knots, scores = _marginal_fit.fit(data, num_knots, smoothing)
-        marginals = MarginalInverseCDF(
-            tf.constant(knots, dtype), tf.constant(scores, dtype), **options
-        )
+        knots, scores = tf.constant(knots, dtype), tf.constant(scores, dtype)
+        marginals = MarginalInverseCDF(knots, scores, **options)
         data = np.concatenate([marginals.inverse(part).numpy() for part in _pieces(data)])
         parts += [Rotation(tf.constant(matrix, dtype), **options), marginals]
     return tfb.Chain(parts, validate_args=validate_args, name=name)

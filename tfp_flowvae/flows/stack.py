@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae.flows.base import Flow
+from tfp_flowvae.flows.registry import FLOWS
 from tfp_flowvae.networks.building import ensure_built
 
 
@@ -64,5 +65,7 @@ class FlowStack(Flow):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> FlowStack:
         """Rebuilds the stack and every flow in it."""
+        for entry in FLOWS.values():
+            entry.load()  # Keras finds a registered class only once its module is imported
         flows = [keras.saving.deserialize_keras_object(flow) for flow in config.pop("flows")]
         return cls(flows, **config)
