@@ -107,7 +107,7 @@ def train(flow: tfb.Bijector, steps: int, seed: int) -> None:
         keras.optimizers.Adam(rate),
         steps,
         sample_size=256,
-        jit_compile=True,
+        jit_compile=steps > 500,  # compiling takes as long as some hundreds of steps
         seed=(seed, 1),
     )
 

@@ -144,7 +144,8 @@ def test_radii_whose_squares_overflow():
     np.testing.assert_allclose(radial.inverse(tf.identity(y)), x, rtol=1e-6)
 
 
-numbers = st.floats(-1e3, 1e3, width=32)
+# Down to numbers that processors may flush to 0.
+numbers = st.floats(-1e3, 1e3, width=32).filter(lambda x: x == 0.0 or abs(x) > 1e-25)
 
 
 @settings(max_examples=40, deadline=None)

@@ -34,9 +34,13 @@ def test_two_runs_at_once_get_two_names():
 
 
 def test_an_error_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), RunFolder(None, "x") as folder:
-        (folder.staging / "file").write_text("half")
-        raise RuntimeError
+    def fail():
+        with RunFolder(None, "x") as folder:
+            (folder.staging / "file").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list((tmp_path / "saved_models").iterdir()) == []
 
 
@@ -56,7 +60,7 @@ def test_takes_an_empty_folder_and_makes_parents(tmp_path):
 def test_refuses_a_full_folder_and_a_file(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thing").write_text("old")
-    with pytest.raises(UserError, match="not empty.*--overwrite"):
+    with pytest.raises(UserError, match=r"not empty.*--overwrite"):
         publish(tmp_path / "full")
     with pytest.raises(UserError, match="is a file"):
         publish(tmp_path / "full" / "thing", overwrite=True)

@@ -56,7 +56,9 @@ def iterate(
     return tf.stop_gradient(value), passes
 
 
-def attach_gradient(apply: Map, solution: tf.Tensor, max_passes: int | tf.Tensor) -> tf.Tensor:
+def attach_gradient(
+    apply: Map, solution: tf.Tensor, max_passes: int | tf.Tensor, exact: bool = False
+) -> tf.Tensor:
     """One more pass at y*, whose derivatives are those of the fixed point itself.
 
     Plain differentiation of this pass at a constant y* gives dF/dp dp for everything that F closes
@@ -67,9 +69,11 @@ def attach_gradient(apply: Map, solution: tf.Tensor, max_passes: int | tf.Tensor
       apply: F.
       solution: y*, `[..., D]`; its own derivatives are not used.
       max_passes: D.
+      exact: Whether y* is the fixed point up to rounding and of the shape of F(y*). The pass then
+        serves its derivatives alone, and in a graph that takes none it is pruned.
 
     Returns:
-      F(y*), `[..., D]`. To differentiate it twice raises a `LookupError`.
+      F(y*), or y* if that is exact, `[..., D]`. To differentiate it twice raises a `LookupError`.
     """
     point = tf.stop_gradient(solution)
 
@@ -84,7 +88,7 @@ def attach_gradient(apply: Map, solution: tf.Tensor, max_passes: int | tf.Tensor
             barrier = tf.raw_ops.PreventGradient(input=sources, message=_FIRST_ORDER_ONLY)
             return tf.where(always, solution, barrier)
 
-        return tf.identity(once), grad
+        return tf.identity(point if exact else once), grad
 
     return attached(apply(point))
 

@@ -138,3 +138,17 @@ def _log_of_softplus(shifted: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     return tf.where(
         is_linear, shifted, tf.math.log(tf.where(is_linear, tf.ones_like(value), value))
     )
+
+
+def with_diagonal(matrix: tf.Tensor, diagonal: tf.Tensor) -> tf.Tensor:
+    """`matrix` with another diagonal.
+
+    As `tf.linalg.set_diag`, but batch dimensions broadcast, and XLA compiles the gradient also when
+    one of them is unknown at tracing, which it refuses there.
+
+    Args:
+      matrix: `[..., N, N]`.
+      diagonal: `[..., N]`.
+    """
+    here = tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype) > 0.0
+    return tf.where(here, tf.linalg.diag(diagonal), matrix)

@@ -110,7 +110,7 @@ class SylvesterBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
     def _system(self) -> System:
         r, r_tilde, b = (tf.convert_to_tensor(p) for p in (self.r, self.r_tilde, self.b))
         diagonal = _numerics.unit_softplus(tf.linalg.diag_part(r_tilde))[0]
-        r_tilde = tf.linalg.set_diag(tf.linalg.band_part(r_tilde, 0, -1), diagonal)
+        r_tilde = _numerics.with_diagonal(tf.linalg.band_part(r_tilde, 0, -1), diagonal)
         raw = tf.linalg.diag_part(r)
         product = raw * diagonal
         slope, log_slope, ratio = _numerics.unit_softplus(product)
@@ -119,7 +119,7 @@ class SylvesterBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         divisor = tf.where(is_near, tf.ones_like(product), diagonal)
         outer = tf.where(is_near, raw * (1.0 + ratio), (slope - 1.0) / divisor)
         r = tf.linalg.band_part(r, 0, -1) + tf.zeros_like(product)[..., tf.newaxis]
-        return System(tf.linalg.set_diag(r, outer), r_tilde, b, slope, log_slope)
+        return System(_numerics.with_diagonal(r, outer), r_tilde, b, slope, log_slope)
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = _validate.check_event(type(self).__name__, x, self._event_shape())

@@ -79,7 +79,7 @@ def _attach_gradient(
             steep, flat = activation.slopes(inner)
             jacobian = tf.matmul(r * steep[..., tf.newaxis, :], r_tilde)
             diagonal = tf.maximum(slope * steep + flat, _numerics.tiny(inner.dtype))
-            jacobian = tf.linalg.set_diag(jacobian, diagonal)
+            jacobian = _numerics.with_diagonal(jacobian, diagonal)
             weights = solve_triangular(jacobian, upstream, lower=False, adjoint=True)
             here = (r, r_tilde, b, target)
             with tf.GradientTape() as tape:
@@ -105,8 +105,8 @@ def _substitute(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns v and t alone, from the last coordinate to the first; not differentiable."""
     diagonal, diagonal_tilde = tf.linalg.diag_part(r), tf.linalg.diag_part(r_tilde)
-    strict = tf.linalg.set_diag(r, tf.zeros_like(diagonal))
-    strict_tilde = tf.linalg.set_diag(r_tilde, tf.zeros_like(diagonal_tilde))
+    strict = _numerics.with_diagonal(r, tf.zeros_like(diagonal))
+    strict_tilde = _numerics.with_diagonal(r_tilde, tf.zeros_like(diagonal_tilde))
     zeros = tf.zeros_like(target + b + slope + diagonal_tilde)
     size = tf.shape(target)[-1] if target.shape[-1] is None else target.shape[-1]
 

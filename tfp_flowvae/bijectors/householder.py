@@ -112,7 +112,7 @@ class HouseholderFlow(JointEvaluation, tfb.AutoCompositeTensorBijector):
         # Half of what the rounded rows' squares are, not of 1, makes the product orthogonal.
         squares = tf.linalg.diag_part(gram)
         half = 0.5 * tf.where(tf.equal(squares, 0.0), tf.ones_like(squares), squares)
-        lower = tf.linalg.set_diag(tf.linalg.band_part(gram, -1, 0), half)
+        lower = _numerics.with_diagonal(tf.linalg.band_part(gram, -1, 0), half)
         if mirrors.shape.rank == 2:  # one matrix for all points: products of matrices
             points = tf.reshape(x, [-1, tf.shape(x)[-1]])
             inner = tf.matmul(mirrors, points, transpose_b=True)

@@ -25,7 +25,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _permute, _validate
+from tfp_flowvae.bijectors import _numerics, _permute, _validate
 from tfp_flowvae.bijectors._linear import multiply, solve_triangular
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
@@ -193,9 +193,9 @@ class LULinear(JointEvaluation, tfb.AutoCompositeTensorBijector):
             sign = tf.convert_to_tensor(self.sign)
             diagonal = tf.where(sign < 0.0, -diagonal, diagonal)
         lower = _strict(lower, lower=True)
-        lower = tf.linalg.set_diag(lower, tf.ones_like(lower[..., 0]))
+        lower = _numerics.with_diagonal(lower, tf.ones_like(lower[..., 0]))
         upper = _strict(upper, lower=False) + tf.zeros_like(diagonal)[..., tf.newaxis]
-        return lower, tf.linalg.set_diag(upper, diagonal + tf.zeros_like(upper[..., 0]))
+        return lower, _numerics.with_diagonal(upper, diagonal + tf.zeros_like(upper[..., 0]))
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = _validate.check_event(type(self).__name__, x, self.log_diag.shape[-1:])
@@ -226,4 +226,4 @@ class LULinear(JointEvaluation, tfb.AutoCompositeTensorBijector):
 def _strict(matrix: tf.Tensor, *, lower: bool) -> tf.Tensor:
     """What of `matrix` is below its diagonal, or above it."""
     triangle = tf.linalg.band_part(matrix, -1, 0) if lower else tf.linalg.band_part(matrix, 0, -1)
-    return tf.linalg.set_diag(triangle, tf.zeros_like(matrix[..., 0]))
+    return _numerics.with_diagonal(triangle, tf.zeros_like(matrix[..., 0]))

@@ -106,14 +106,21 @@ class _PlanarBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         """Returns `(u^, w, b, s, log s)`, all that a step needs, and 1 / ||w||, 0 at w = 0."""
         u, w, b = (tf.convert_to_tensor(p) for p in (self.u, self.w, self.b))
         length, unit = _numerics.norm_and_unit(w)
-        slope, log_slope, change = _numerics.unit_softplus(tf.reduce_sum(u * w, axis=-1))
-        # (m(a) - a) / ||w|| for a = w.u, without ||w||, whose square a derivative would divide by.
-        shift = change * tf.reduce_sum(u * unit, axis=-1)
+        product = tf.reduce_sum(u * w, axis=-1)
+        slope, log_slope, change = _numerics.unit_softplus(product)
+        # u^ is put together from its part along w and the rest, so that w.u^ is m(w.u) also where
+        # u is long. The rest's own part along w is 0 but for rounding: so is its derivative.
+        along = tf.reduce_sum(u * unit, axis=-1)
+        rest = u - along[..., tf.newaxis] * unit
+        rest -= tf.stop_gradient(tf.reduce_sum(rest * unit, axis=-1, keepdims=True) * unit)
+        # m(a) / ||w|| for a = w.u: near 0 without ||w||, whose square a derivative would divide by.
+        is_near = tf.abs(product) < 1.0
         is_zero = tf.equal(length, 0.0)
-        inverse_length = tf.where(
-            is_zero, tf.zeros_like(length), 1.0 / tf.where(is_zero, tf.ones_like(length), length)
-        )
-        constrained = (u + shift[..., tf.newaxis] * unit, w, b, slope, log_slope)
+        divisor = tf.where(is_near | is_zero, tf.ones_like(product), length)
+        along = tf.where(is_near, along * (1.0 + change), (slope - 1.0) / divisor)
+        safe_length = tf.where(is_zero, tf.ones_like(length), length)
+        inverse_length = tf.where(is_zero, tf.zeros_like(length), 1.0 / safe_length)
+        constrained = (rest + along[..., tf.newaxis] * unit, w, b, slope, log_slope)
         return constrained, tf.stop_gradient(inverse_length)
 
     def _checked(self, x: tf.Tensor) -> tf.Tensor:
@@ -261,7 +268,7 @@ def _inverse_step(
     t = _root.implicit_root(h, slope, tf.reduce_sum(w * y, axis=-1) + b, hint)
     h_t = h.value(t)
     x = y - u * h_t[..., tf.newaxis]
-    # For large s that difference may cancel, and leave an error along w that f multiplies by s. Then
+    # For large s that difference may cancel, and its error along w is multiplied by s in f. Then
     # w.x + b = t says it better. The correction is 0 but for rounding: so is its derivative.
     products = w * x
     cancels = (slope - 1.0) * tf.abs(h_t) > tf.reduce_sum(tf.abs(products), axis=-1)

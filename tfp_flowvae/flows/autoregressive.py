@@ -1,4 +1,8 @@
-"""Autoregressive flows: TFP's `MaskedAutoregressiveFlow` around our MADE, both ways round."""
+"""Autoregressive flows: a `tfb.MaskedAutoregressiveFlow` around our MADE, both ways round.
+
+The direction that takes TFP D passes is one sweep over the MADE's degrees here; see
+`networks.made_sweep`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
+from tfp_flowvae.bijectors import ParallelMaskedAutoregressiveFlow
 from tfp_flowvae.flows.base import Flow, checked_length
-from tfp_flowvae.flows.conditioner import Conditioner
+from tfp_flowvae.flows.conditioner import AutoregressiveConditioner
 from tfp_flowvae.networks import MADE
 from tfp_flowvae.networks.building import ensure_built
 
@@ -66,7 +71,10 @@ class MaskedAutoregressiveFlowLayer(Flow):
             ensure_built(network)
 
     def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
-        layers = [tfb.MaskedAutoregressiveFlow(Conditioner(n, context)) for n in self._networks]
+        layers = [
+            ParallelMaskedAutoregressiveFlow(AutoregressiveConditioner(network, context))
+            for network in self._networks
+        ]
         if self._invert:
             layers = [tfb.Invert(layer) for layer in layers]
         # tfb.Chain applies its last part first.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfp_flowvae import _compat
+from tfp_flowvae.networks import MADE
 
 # Affine layers scale by exp(s) with |s| below this: wide enough not to bind in practice, narrow
 # enough that one bad step cannot overflow in either direction.
@@ -49,5 +51,33 @@ class Conditioner(tf.Module):
         out = self._run(x[tf.newaxis] if single else x)
         if single and not self._in_context:
             out = out[0]
-        shift, raw = tf.unstack(out, axis=-1)
-        return shift, LOG_SCALE_BOUND * tf.tanh(raw / LOG_SCALE_BOUND)
+        return _shift_and_log_scale(out)
+
+
+class AutoregressiveConditioner(Conditioner):
+    """A `Conditioner` around a MADE, for which a flow can be solved in one sweep.
+
+    Args:
+      network: Two parameters for each dimension.
+      context: Passed to the network as it is, or None.
+      name: Of the module.
+    """
+
+    def __init__(
+        self, network: MADE, context: tf.Tensor | None = None, name: str = "conditioner"
+    ) -> None:
+        super().__init__(network, context, name)
+        self._solve: Callable[..., tf.Tensor] = lambda x, transform: network.solve_in_order(
+            x, transform, context
+        )
+
+    def solve_in_order(
+        self, x: tf.Tensor, transform: Callable[[Any, tf.Tensor], tf.Tensor]
+    ) -> tf.Tensor:
+        """The y `[..., D]` of `bijectors.SolvesInOrder`; transform gets shift and log-scale."""
+        return self._solve(x, lambda out, entry: transform(_shift_and_log_scale(out), entry))
+
+
+def _shift_and_log_scale(out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    shift, raw = tf.unstack(out, axis=-1)
+    return shift, LOG_SCALE_BOUND * tf.tanh(raw / LOG_SCALE_BOUND)

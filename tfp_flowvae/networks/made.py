@@ -9,14 +9,16 @@ output d depends on inputs 1..d-1 only, whatever the weights.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flowvae import _compat
 from tfp_flowvae.networks.building import ensure_built
+from tfp_flowvae.networks.made_sweep import SweepNetwork, sweep
 from tfp_flowvae.networks.masked_dense import MaskedDense
 
 
@@ -100,9 +102,7 @@ class MADE(keras.layers.Layer):
 
     def call(self, z: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps z `[..., D]` and the context `[..., C]` to `[..., D, P]`."""
-        if (context is None) != (self.context_size is None):
-            wanted = "no context" if self.context_size is None else "a context"
-            raise ValueError(f"This MADE was built for {wanted}. Received: {context=}.")
+        self._check_context(context)
         activation = keras.activations.get(self.activation)
         h = self._hidden_layers[0](z)
         if context is not None:
@@ -114,6 +114,54 @@ class MADE(keras.layers.Layer):
         if context is not None:
             out += self._context_layers[1](context)
         return tf.reshape(out, tf.concat([tf.shape(out)[:-1], [self.event_size, self.params]], 0))
+
+    def solve_in_order(
+        self,
+        x: tf.Tensor,
+        transform: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+        context: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """The y with y_d = transform(output_d, x_d), where output is this network's at y.
+
+        One sweep over the degrees (see `networks.made_sweep`), the work of about one call. Not
+        differentiable: `bijectors.ParallelMaskedAutoregressiveFlow`, which it is for, gets the
+        derivatives from one application at y.
+
+        Args:
+          x: `[..., D]`.
+          transform: Elementwise, from `[N, 1, P]` and `[N, 1]` to `[N, 1]`: the leading dimensions
+            arrive as one.
+          context: `[..., context_size]`, as for a call.
+
+        Returns:
+          y, `[..., D]`; leading dimensions are those of x and the context, broadcast.
+
+        Raises:
+          ValueError: If x is not of size D, or a context is missing or not wanted.
+        """
+        self._check_context(context)
+        if x.shape.rank is None or x.shape.rank < 1 or x.shape[-1] not in (None, self.event_size):
+            raise ValueError(
+                f"This MADE takes points [..., {self.event_size}] of known rank. "
+                f"Received: shape {x.shape}."
+            )
+        ensure_built(self)
+        layers = [*self._hidden_layers, self._output_layer]
+        with_context = context is not None
+        network = SweepNetwork(
+            kernels=[tf.cast(_compat.live(layer.kernel), self.compute_dtype) for layer in layers],
+            biases=[tf.cast(_compat.live(layer.bias), self.compute_dtype) for layer in layers],
+            degrees=[hidden_degrees(self.event_size, n, with_context) for n in self.hidden],
+            activation=keras.activations.get(self.activation),
+            reverse=self.reverse,
+        )
+        x = tf.ensure_shape(x, [*x.shape[:-1], self.event_size])
+        return sweep(network, x, transform, [layer(context) for layer in self._context_layers])
+
+    def _check_context(self, context: tf.Tensor | None) -> None:
+        if (context is None) != (self.context_size is None):
+            wanted = "no context" if self.context_size is None else "a context"
+            raise ValueError(f"This MADE was built for {wanted}. Received: {context=}.")
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -131,17 +179,21 @@ class MADE(keras.layers.Layer):
 def autoregressive_masks(
     event_size: int, hidden: Sequence[int], params: int, context: bool, reverse: bool
 ) -> list[np.ndarray]:
-    """The masks of a MADE, one `[fan_in, units]` for each layer, the output's last.
-
-    Hidden degrees are spread evenly over 1..D-1, or 0..D-1 where units that see the context alone
-    are of use: the same network every time, with no draw of degrees to save and restore.
-    """
+    """The masks of a MADE, one `[fan_in, units]` for each layer, the output's last."""
     order = np.arange(1, event_size + 1)
     inputs = order[::-1] if reverse else order
-    lowest = 0 if context or event_size == 1 else 1
-    spread = [lowest + np.arange(size) * (event_size - lowest) // size for size in hidden]
-    degrees = [inputs, *spread]
+    degrees = [inputs, *(hidden_degrees(event_size, size, context) for size in hidden)]
     masks = [below[:, None] <= above[None, :] for below, above in itertools.pairwise(degrees)]
     outputs = np.repeat(inputs, params)
     masks.append(degrees[-1][:, None] < outputs[None, :])
     return [mask.astype(np.int8) for mask in masks]
+
+
+def hidden_degrees(event_size: int, size: int, context: bool) -> np.ndarray:
+    """The degrees of a hidden layer's units, `[size]`, ascending.
+
+    They are spread evenly over 1..D-1, or 0..D-1 where units that see the context alone are of use:
+    the same network every time, with no draw of degrees to save and restore.
+    """
+    lowest = 0 if context or event_size == 1 else 1
+    return lowest + np.arange(size) * (event_size - lowest) // size
