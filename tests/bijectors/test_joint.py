@@ -228,3 +228,13 @@ def test_gradients_pass():
 
     numeric = (value(0.51) - value(0.49)) / 0.02
     np.testing.assert_allclose(analytic, numeric, rtol=1e-2)
+
+
+def test_arrays_keep_their_precision():
+    x = np.array([1.0 + 2.0**-40, 2.0])
+    assert fvb.forward_and_log_det(tfb.Identity(), x)[0].dtype == tf.float64
+    assert fvb.forward_and_log_det(tfb.Identity(), [1.0, 2.0])[0].dtype == tf.float32
+    double = tfb.Chain([tfb.Shift(tf.zeros(2, tf.float64)), tfb.Exp()])
+    assert fvb.forward_and_log_det(double, x)[0].numpy()[0] == np.exp(x[0])
+    single = tfb.Chain([tfb.Shift(tf.zeros(2)), tfb.Exp()])  # as TFP's own methods convert
+    assert fvb.forward_and_log_det(single, x)[0].dtype == single.forward(x).dtype == tf.float32

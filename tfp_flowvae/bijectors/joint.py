@@ -79,14 +79,21 @@ def forward_and_log_det(
     Returns:
       The pair `(y, log_det)` of shapes `[..., D]` and `[...]`.
     """
-    return _evaluate(bijector, tf.convert_to_tensor(x, dtype_hint=tf.float32), event_ndims, True)
+    return _evaluate(bijector, _as_tensor(x, bijector.inverse_dtype()), event_ndims, True)
 
 
 def inverse_and_log_det(
     bijector: tfb.Bijector, y: TensorLike, event_ndims: int = 1
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns x = f^-1(y) and log |det dx/dy| in nats; the twin of `forward_and_log_det`."""
-    return _evaluate(bijector, tf.convert_to_tensor(y, dtype_hint=tf.float32), event_ndims, False)
+    return _evaluate(bijector, _as_tensor(y, bijector.forward_dtype()), event_ndims, False)
+
+
+def _as_tensor(value: TensorLike, dtype: tf.DType | None) -> tf.Tensor:
+    """The value in the bijector's dtype if it has one, else an array's own, or float32."""
+    if dtype is None and not hasattr(value, "dtype"):
+        dtype = tf.float32
+    return tf.convert_to_tensor(value, dtype_hint=dtype)
 
 
 def _evaluate(
