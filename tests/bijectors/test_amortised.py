@@ -55,9 +55,7 @@ def test_gradients_compile_for_a_batch_of_unknown_size(name, part):
         return tape.gradient(total, (flat, x), unconnected_gradients=zero)
 
     signature = [tf.TensorSpec([None, sum(sizes)]), tf.TensorSpec([None, None, D])]
-    compiled = tf.function(
-        gradients, input_signature=signature, autograph=False, jit_compile=True
-    )
+    compiled = tf.function(gradients, input_signature=signature, autograph=False, jit_compile=True)
     rng = np.random.default_rng(0)
     flat = tf.constant(rng.normal(scale=0.5, size=(3, sum(sizes))), tf.float32)
     x = tf.constant(rng.normal(size=(2, 3, D)), tf.float32)

@@ -11,6 +11,8 @@ import math
 
 import tensorflow as tf
 
+from tfp_flowvae.bijectors import _numerics
+
 
 class Activation(abc.ABC):
     """An odd sigmoidal h with h'(0) = 1 its steepest slope; every method acts elementwise."""
@@ -102,3 +104,20 @@ class Isru(Activation):
 
 
 ACTIVATIONS: dict[str, Activation] = {"tanh": Tanh(), "isru": Isru()}
+
+
+def check_activation(owner: str, name: str) -> None:
+    """Raises `ValueError` on behalf of the class `owner` if `name` is no activation."""
+    if name not in ACTIVATIONS:
+        known = " or ".join(repr(key) for key in ACTIVATIONS)
+        raise ValueError(f"{owner} takes the activation {known}. Received: {name!r}.")
+
+
+def log_derivative(
+    h: Activation, t: tf.Tensor, slope: tf.Tensor, log_slope: tf.Tensor
+) -> tf.Tensor:
+    """log(s h'(t) + 1 - h'(t)), also where s and 1 - h'(t) both underflow."""
+    steep, flat = h.slopes(t)
+    total = slope * steep + flat
+    tiny = _numerics.tiny(t.dtype)
+    return tf.where(total < tiny, tf.minimum(log_slope, 0.0), tf.math.log(tf.maximum(total, tiny)))

@@ -11,10 +11,14 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _numerics, _triangular, _validate
-from tfp_flowvae.bijectors._activations import ACTIVATIONS, Activation
+from tfp_flowvae.bijectors._activations import (
+    ACTIVATIONS,
+    Activation,
+    check_activation,
+    log_derivative,
+)
 from tfp_flowvae.bijectors._linear import multiply
 from tfp_flowvae.bijectors.joint import JointEvaluation
-from tfp_flowvae.bijectors.planar import _log_derivative
 
 
 class Frame(NamedTuple):
@@ -43,9 +47,7 @@ class SylvesterBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         self, values: Mapping[str, TensorLike], activation: str, parameters: dict[str, Any]
     ) -> None:
         owner = type(self).__name__
-        if activation not in ACTIVATIONS:
-            known = " or ".join(repr(key) for key in ACTIVATIONS)
-            raise ValueError(f"{owner} takes the activation {known}. Received: {activation!r}.")
+        check_activation(owner, activation)
         with tf.name_scope(parameters["name"]) as name:
             tensors = _validate.convert_parameters(owner, self._AXES, values)
             self._r, self._r_tilde, self._b = (tensors[key] for key in ("r", "r_tilde", "b"))
@@ -140,7 +142,7 @@ class SylvesterBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         return x, -self._log_det(t, system)
 
     def _log_det(self, t: tf.Tensor, system: System) -> tf.Tensor:
-        terms = _log_derivative(self._h(), t, system.slope, system.log_slope)
+        terms = log_derivative(self._h(), t, system.slope, system.log_slope)
         return tf.reduce_sum(terms, axis=-1)
 
     def _h(self) -> Activation:

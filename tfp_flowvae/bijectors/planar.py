@@ -44,7 +44,12 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _numerics, _root, _stack, _validate
-from tfp_flowvae.bijectors._activations import ACTIVATIONS, Activation
+from tfp_flowvae.bijectors._activations import (
+    ACTIVATIONS,
+    Activation,
+    check_activation,
+    log_derivative,
+)
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
 
@@ -57,9 +62,7 @@ class _PlanarBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         self, values: Mapping[str, TensorLike], activation: str, parameters: dict[str, Any]
     ) -> None:
         owner = type(self).__name__
-        if activation not in ACTIVATIONS:
-            known = " or ".join(repr(key) for key in ACTIVATIONS)
-            raise ValueError(f"{owner} takes the activation {known}. Received: {activation!r}.")
+        check_activation(owner, activation)
         with tf.name_scope(parameters["name"]) as name:
             tensors = _validate.convert_parameters(owner, self._AXES, values)
             self._u, self._w, self._b = tensors["u"], tensors["w"], tensors["b"]
@@ -251,7 +254,7 @@ def _forward_step(
 ) -> tuple[tf.Tensor, tf.Tensor, None]:
     t = tf.reduce_sum(w * x, axis=-1) + b
     y = x + u * h.value(t)[..., tf.newaxis]
-    return y, _log_derivative(h, t, slope, log_slope), None
+    return y, log_derivative(h, t, slope, log_slope), None
 
 
 def _inverse_step(
@@ -275,14 +278,4 @@ def _inverse_step(
     missing = tf.where(cancels, t - b - tf.reduce_sum(products, axis=-1), tf.zeros_like(t))
     along = (missing * inverse_length)[..., tf.newaxis] * (inverse_length[..., tf.newaxis] * w)
     x += tf.stop_gradient(along)
-    return x, -_log_derivative(h, t, slope, log_slope), t
-
-
-def _log_derivative(
-    h: Activation, t: tf.Tensor, slope: tf.Tensor, log_slope: tf.Tensor
-) -> tf.Tensor:
-    """log(s h'(t) + 1 - h'(t)), also where s and 1 - h'(t) both underflow."""
-    steep, flat = h.slopes(t)
-    total = slope * steep + flat
-    tiny = _numerics.tiny(t.dtype)
-    return tf.where(total < tiny, tf.minimum(log_slope, 0.0), tf.math.log(tf.maximum(total, tiny)))
+    return x, -log_derivative(h, t, slope, log_slope), t
