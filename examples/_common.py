@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 class Conditioner(tf.Module):
     """A tanh network `[..., inputs] -> (shift, log_scale)`, each `[..., outputs]`.
 
-    A callable `tf.Module`, not a closure: `tfb.RealNVP` then finds its variables, and
+    A callable `tf.Module`, not a closure: a coupling then finds its variables, and
     `distribution.trainable_variables` is complete. The last layer starts at zero, so that the
     coupling starts as the identity, and log_scale is bounded by `bound` for stability.
     """
@@ -42,7 +42,7 @@ class Conditioner(tf.Module):
             )
 
     def __call__(self, x: tf.Tensor, output_units: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Answers as `tfb.RealNVP` asks its `shift_and_log_scale_fn`."""
+        """Answers as `tfb.RealNVP` and `Coupling` ask their `shift_and_log_scale_fn`."""
         for kernel, bias in self._layers[:-1]:
             x = tf.tanh(x @ kernel + bias)
         kernel, bias = self._layers[-1]

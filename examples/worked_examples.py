@@ -143,7 +143,7 @@ def main(output: Path, steps: int = 20_000, seed: int = 0) -> dict[str, tuple[fl
         bins = np.linspace(*example.limits, 61)
         # Weights, not density=True: what falls outside the panel counts as well.
         weights = np.full(steps, 1.0 / (steps * (bins[1] - bins[0])))
-        label = "where the points are from" if example.title == FITTED else "closed form"
+        label = "the points' own density" if example.title == FITTED else "closed form"
         panel.hist(samples, bins, weights=weights, color="0.85", label=f"{steps} samples f(u)")
         panel.plot(x, exact, color="tab:orange", lw=3, label=label)
         panel.plot(x, p, "k--", lw=1.2, label="change of variables")

@@ -87,7 +87,7 @@ def test_neural_transport(load, tmp_path):
     transport = load("neural_transport")
     summaries = transport.main(tmp_path / "transport.png", steps=400, draws=300)
     assert_picture(tmp_path / "transport.png")
-    flow, none = summaries["RealNVP"], summaries["no flow"]
+    flow, none = summaries["couplings"], summaries["no flow"]
     assert flow.ess > 2.0 * none.ess
     assert abs(flow.mean) < 0.4
     assert abs(flow.sd - transport.EXACT["sd"]) < 0.4
@@ -98,7 +98,7 @@ def test_neural_transport(load, tmp_path):
 def test_neural_transport_in_full(load, tmp_path):
     transport = load("neural_transport")
     summaries = transport.main(tmp_path / "transport.png")
-    flow, none = summaries["RealNVP"], summaries["no flow"]
+    flow, none = summaries["couplings"], summaries["no flow"]
     assert flow.ess > 10.0 * none.ess
     assert flow.r_hat < 1.01 < none.r_hat
     assert abs(flow.mean) < 0.1
