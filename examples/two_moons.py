@@ -135,12 +135,12 @@ def main(
         print(f"{name:10} {score:8.3f}")
     size = 300
     cells = grid(LIMITS, size).reshape(-1, 2)
-    densities = {k: np.exp(f(cells)).reshape(size, size) for k, f in log_probs.items()}
     samples = {
         "truth": test[:1500],
         "RealNVP": real_nvp.sample(1500, seed=(seed, 2)).numpy(),
         "RBIG": rbig.sample(1500, seed=(seed, 3)).numpy(),
     }
+    densities = {name: np.exp(log_probs[name](cells)).reshape(size, size) for name in samples}
     draw(output, densities, samples, scores)
     return scores
 

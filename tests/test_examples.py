@@ -85,19 +85,28 @@ def test_energies_more_steps_fit_better(load, tmp_path):
 
 def test_neural_transport(load, tmp_path):
     transport = load("neural_transport")
-    summaries = transport.main(tmp_path / "transport.png", steps=400, draws=300)
+    flow = transport.build("couplings", seed=0)
+    transport.train(flow, steps=1000, seed=0)
+    points = transport.sample(flow, draws=200, seed=0)
+    summary = transport.summarize(points)
+    transport.draw(
+        tmp_path / "transport.png",
+        {"couplings": flow},
+        {"couplings": points},
+        {"couplings": summary},
+    )
     assert_picture(tmp_path / "transport.png")
-    flow, none = summaries["couplings"], summaries["no flow"]
-    assert flow.ess > 2.0 * none.ess
-    assert abs(flow.mean) < 0.4
-    assert abs(flow.sd - transport.EXACT["sd"]) < 0.4
-    assert abs(flow.neck - transport.EXACT["neck"]) < abs(none.neck - transport.EXACT["neck"])
+    assert summary.ess > 0.1 * 200 * transport.CHAINS
+    assert summary.mean == pytest.approx(0.0, abs=0.3)
+    assert summary.sd == pytest.approx(transport.EXACT["sd"], abs=0.3)
+    assert summary.neck == pytest.approx(transport.EXACT["neck"], abs=0.02)
 
 
 @pytest.mark.slow
 def test_neural_transport_in_full(load, tmp_path):
     transport = load("neural_transport")
     summaries = transport.main(tmp_path / "transport.png")
+    assert_picture(tmp_path / "transport.png")
     flow, none = summaries["couplings"], summaries["no flow"]
     assert flow.ess > 10.0 * none.ess
     assert flow.r_hat < 1.01 < none.r_hat
@@ -109,7 +118,7 @@ def test_neural_transport_in_full(load, tmp_path):
 def test_transported_target_is_the_funnel(load):
     """The kernel's image of z has the law of the funnel even behind an untrained flow."""
     transport = load("neural_transport")
-    points = transport.sample(transport.build("planar", seed=3), draws=400, seed=0)
+    points = transport.sample(transport.build("planar", seed=3), draws=300, seed=0)
     x, v = points[..., 0], points[..., 1]
     # What holds at every v that is visited: x / exp(v / 2) is standard normal.
     wide = np.abs(v) < 2.0
@@ -126,7 +135,7 @@ def test_two_moons_true_density(load):
 
 def test_two_moons(load, tmp_path):
     moons = load("two_moons")
-    scores = moons.main(tmp_path / "moons.png", steps=300, count=1000, layers=6)
+    scores = moons.main(tmp_path / "moons.png", steps=200, count=1000, layers=5)
     assert_picture(tmp_path / "moons.png")
     for name in ("KDE", "RBIG", "RealNVP"):
         assert scores["Gaussian"] + 0.4 < scores[name] < scores["truth"]

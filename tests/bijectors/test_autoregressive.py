@@ -261,6 +261,85 @@ def test_validate_args_finds_a_conditioner_that_looks_ahead():
     fvb.ParallelMaskedAutoregressiveFlow(Network(), validate_args=True).forward(points(2, SIZE))
 
 
+class Knowing(Network):
+    """A network that settles one entry after another by itself, and counts how often it did."""
+
+    solved = 0
+
+    def solve_in_order(self, x, transform):
+        self.solved += 1
+        y = tf.zeros_like(x)
+        for d in range(SIZE):
+            out = [value[..., d : d + 1] for value in Network.__call__(self, y)]
+            entry = transform(self.at_one_entry(out), x[..., d : d + 1])
+            y = tf.concat([y[..., :d], entry, y[..., d + 1 :]], axis=-1)
+        self.calls = 0
+        return y
+
+    def at_one_entry(self, out):
+        return tuple(out)
+
+
+class KnowingAsOneTensor(Knowing):
+    def __call__(self, y):
+        return tf.stack(super().__call__(y), axis=-1)
+
+    def at_one_entry(self, out):
+        return tf.stack(out, axis=-1)
+
+
+@pytest.mark.parametrize("network", [Knowing, KnowingAsOneTensor])
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_conditioner_that_solves_in_order_is_left_to_it(network, gated):
+    net, x = network(), points(4, SIZE)
+    how = {"bijector_fn": fvb.GatedUpdate(net)} if gated else {"shift_and_log_scale_fn": net}
+    ours = fvb.ParallelMaskedAutoregressiveFlow(validate_args=True, **how)
+    theirs = tfb.MaskedAutoregressiveFlow(**how)
+    sources = [x, *net.trainable_variables]
+    wanted = loss_and_gradients(theirs, x, sources)
+    assert net.solved == 0
+    for got, reference in zip(loss_and_gradients(ours, x, sources), wanted, strict=True):
+        np.testing.assert_allclose(got, reference, rtol=1e-10, atol=1e-10)
+    assert net.solved > 0
+    assert int(ours.num_passes(x)) == 1
+    net.calls = 0
+    fvb.ParallelMaskedAutoregressiveFlow(**how).forward(x + 1.0)
+    assert net.calls == 1  # for the gradients
+
+
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_solving_in_order_without_a_shift_or_a_scale(left_out):
+    class Half:
+        def __init__(self):
+            self.whole = Knowing()
+
+        def __call__(self, y):
+            return self.half(self.whole(y))
+
+        def solve_in_order(self, x, transform):
+            return self.whole.solve_in_order(x, lambda out, one: transform(self.half(out), one))
+
+        def half(self, out):
+            return tuple(None if k == left_out else value for k, value in enumerate(out))
+
+    ours, theirs = pair(Half())
+    x = points(3, SIZE)
+    np.testing.assert_allclose(ours.forward(x), theirs.forward(tf.identity(x)), rtol=1e-12)
+
+
+def test_validate_args_finds_a_wrong_solution():
+    net = Knowing()
+    net.solve_in_order = lambda x, transform: x
+    flow = fvb.ParallelMaskedAutoregressiveFlow(net, validate_args=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="autoregressive conditioner"):
+        flow.forward(points(2, SIZE))
+
+
+def test_gated_update_solves_in_order_only_if_its_conditioner_does():
+    assert not hasattr(fvb.GatedUpdate(Network()), "solve_in_order")
+    assert hasattr(fvb.GatedUpdate(Knowing()), "solve_in_order")
+
+
 @pytest.mark.parametrize("bias", [1.0, 2.0])
 def test_gated_update_is_the_papers(bias):
     net = Network()

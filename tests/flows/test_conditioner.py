@@ -5,7 +5,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flowvae.flows.conditioner import LOG_SCALE_BOUND, Conditioner
+from tfp_flowvae.flows.conditioner import (
+    LOG_SCALE_BOUND,
+    AutoregressiveConditioner,
+    Conditioner,
+)
 from tfp_flowvae.networks import MADE, MLP
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -70,3 +74,16 @@ def test_serves_realnvp_with_its_depth_argument(stir):
     shift, log_scale = Conditioner(network)(x[:, :2])
     np.testing.assert_allclose(y[:, 2:], x[:, 2:] * tf.exp(log_scale) + shift, rtol=1e-5, atol=1e-6)
     assert len(flow.trainable_variables) == len(network.trainable_weights)
+
+
+@pytest.mark.parametrize("context_size", [None, 3])
+def test_around_a_made_it_solves_in_order(context_size, stir):
+    network = _network(stir, context_size)
+    context = None if context_size is None else tf.random.normal([5, 3])
+    conditioner = AutoregressiveConditioner(network, context)
+    assert not hasattr(Conditioner(network, context), "solve_in_order")
+    assert len(conditioner.trainable_variables) == len(network.trainable_weights)
+    x = tf.random.normal([5, 4])
+    y = conditioner.solve_in_order(x, lambda out, entry: entry * tf.exp(out[1]) + out[0])
+    shift, log_scale = conditioner(y)
+    np.testing.assert_allclose(y, x * tf.exp(log_scale) + shift, rtol=1e-5, atol=1e-5)

@@ -124,14 +124,14 @@ def _sweep_columns(
         first = hidden[0]
         values = tf.matmul(first.rows(into_first, degree), y) + first.rows(biases[0], degree)
         totals = []
-        for here, following, kernel, total in zip(hidden, above, kernels[1:], sums, strict=True):
-            final = here.keep(network.activation(values), degree)
-            totals.append(total + tf.matmul(here.rows(kernel, degree), final, transpose_a=True))
+        for block, following, kernel, total in zip(hidden, above, kernels[1:], sums, strict=True):
+            final = block.keep(network.activation(values), degree)
+            totals.append(total + tf.matmul(block.rows(kernel, degree), final, transpose_a=True))
             values = following.rows(totals[-1], degree)
         entry = tf.gather(tf.constant(order, tf.int32), degree)
         moved = transform(tf.transpose(values)[:, tf.newaxis], tf.gather(x, entry)[:, tf.newaxis])
-        y = tf.tensor_scatter_nd_update(y, [[entry]], tf.reshape(moved, [1, points]))
-        return (degree + 1, y, *totals)
+        here = tf.range(event_size)[:, tf.newaxis] == entry
+        return (degree + 1, tf.where(here, tf.reshape(moved, [1, points]), y), *totals)
 
     start = [tf.zeros_like(x), *(bias + tf.zeros([1, points], x.dtype) for bias in biases[1:])]
     # The number of points may be known to one operation and not to the next.
