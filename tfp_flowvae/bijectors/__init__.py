@@ -4,7 +4,11 @@ from tfp_flowvae import bijectors as fvb
 """
 
 from tfp_flowvae.bijectors.actnorm import ActNorm, initialize_act_norms
-from tfp_flowvae.bijectors.autoregressive import GatedUpdate, ParallelMaskedAutoregressiveFlow
+from tfp_flowvae.bijectors.autoregressive import (
+    GatedUpdate,
+    ParallelMaskedAutoregressiveFlow,
+    SolvesInOrder,
+)
 from tfp_flowvae.bijectors.contractive_residual import ContractiveResidual
 from tfp_flowvae.bijectors.coupling import (
     AdditiveCoupling,
@@ -60,6 +64,7 @@ __all__ = [
     "RadialFlow",
     "RationalQuadraticSpline",
     "Rotation",
+    "SolvesInOrder",
     "SplineTransform",
     "TriangularSylvester",
     "alternating_mask",

@@ -59,8 +59,8 @@ class FlowEntry:
       path: `module:Class` of the `Flow` layer.
       options: What its spec string takes.
       default_length: K when the spec does not say.
-      fast_sample: Whether base sample to z, with its log-det, is one pass, not D.
-      fast_density: Whether z to base sample, with its log-det, is one pass, not D.
+      fast_sample: Whether base sample to z, with its log-det, is one pass, not D steps in a row.
+      fast_density: Whether z to base sample, with its log-det, is one pass, not D steps in a row.
       smallest_event: The smallest latent size D that the flow can take.
       alternative: What to use instead where this flow's direction is the slow one.
     """
