@@ -191,8 +191,8 @@ def _check_direction(flag: str, specs: tuple[FlowSpec, ...], direction: str, why
     for spec in specs:
         if not getattr(spec.entry, direction):
             raise UserError(
-                f"{flag} cannot be {spec.name!r}: {why}, which takes {spec.name} as many steps in a "
-                f"row as there are latent dimensions; use {spec.entry.alternative!r} there instead."
+                f"{flag} cannot be {spec.name!r}: {why}, which takes {spec.name} one step after "
+                f"another for each latent dimension; use {spec.entry.alternative!r} there instead."
             )
 
 
