@@ -51,14 +51,13 @@ def save_samples(path: Path, images: np.ndarray) -> None:
 def save_reconstructions(path: Path, originals: np.ndarray, reconstructions: np.ndarray) -> None:
     """Writes pairs of rows, each image over its reconstruction; both `[N, H, W, C]`."""
     columns = min(10, len(originals))
-    figure, axes = _figure(9.0, 0.0, 1)
     rows = [
         image_grid(part[start : start + columns], columns)[:-_GAP]
         for start in range(0, len(originals), columns)
         for part in (originals, reconstructions)
     ]
     picture = np.concatenate(rows)
-    figure.set_size_inches(9.0, 0.5 + 8.0 * picture.shape[0] / picture.shape[1])
+    figure, axes = _figure(9.0, 0.5 + 8.0 * picture.shape[0] / picture.shape[1], 1)
     axes[0].imshow(picture, interpolation="nearest")
     axes[0].set_xticks([])
     height = picture.shape[0] / len(rows)
@@ -86,8 +85,7 @@ def save_training(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
             values = [row[key] for row in rows if key in row]
             if values:
                 axes.plot(epochs[: len(values)], values, label=label, marker="." * (len(rows) < 4))
-                # The first epochs would flatten the rest of the curve.
-                axes.set_title(title, fontsize=11)
+        axes.set_title(title, fontsize=11)
         _frame(axes, [row[k] for row in rows for k in (name, f"val_{name}") if k in row], len(rows))
     _save(figure, path)
 
@@ -98,7 +96,7 @@ def _frame(axes: Axes, values: Sequence[float], epochs: int) -> None:
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     finite = np.asarray(values)[np.isfinite(values)]
-    if epochs >= 20 and finite.size:
+    if epochs >= 20 and finite.size:  # the first epochs would flatten the rest of the curve
         low, high = finite.min(), np.quantile(finite, 0.95)
         pad = 0.08 * (high - low) or 1.0
         axes.set_ylim(low - pad, high + pad)
@@ -106,7 +104,7 @@ def _frame(axes: Axes, values: Sequence[float], epochs: int) -> None:
 
 def _figure(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
     """A figure that belongs to no window and to no global state of pyplot."""
-    figure = Figure(figsize=(width, height or 1.0), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(np.atleast_1d(figure.subplots(1, panels)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.flows.spec import FlowSpec, format_spec, parse_spec
+from tfp_flowvae.flows.spec import FlowSpec, parse_spec
 
 if TYPE_CHECKING:
     from tfp_flowvae.flows.stack import FlowStack
@@ -52,6 +52,5 @@ def make_flow(spec: str, event_size: int, context_size: int | None = None) -> Fl
         for flow in flows
     ]
     stack = FlowStack(layers, event_size=event_size, context_size=context_size)
-    stack.spec = format_spec(flows)
     ensure_built(stack, event_size)
     return stack
