@@ -33,7 +33,7 @@ class Conditioner(tf.Module):
         super().__init__()
         sizes = (inputs, *hidden, 2 * outputs)
         self._bound = bound
-        self._layers = []
+        self._layers: list[tuple[tf.Variable, tf.Variable]] = []
         for fan_in, fan_out in itertools.pairwise(sizes):
             last = len(self._layers) == len(hidden)
             kernel = rng.normal(scale=0.0 if last else fan_in**-0.5, size=(fan_in, fan_out))

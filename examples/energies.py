@@ -138,7 +138,7 @@ def main(
     log_z = log_normalizers()
     points = on_grid(LIMITS, 200)
     truth = np.exp(-energies(points).numpy() - log_z)
-    panels = [("truth", truth, None)]
+    panels: list[tuple[str, np.ndarray, np.ndarray | None]] = [("truth", truth, None)]
     untrained = divergence(build("planar", sizes[0], seed), log_z, seed)
     divergences = {("base", 0): untrained}
     print("KL(q || p) in nats    " + "".join(f"{name:>8}" for name in NAMES))

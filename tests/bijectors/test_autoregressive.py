@@ -44,16 +44,6 @@ def pair(net, **kwargs) -> tuple[tfb.Bijector, tfb.Bijector]:
     )
 
 
-def loss_and_gradients(flow, x, sources) -> list[tf.Tensor]:
-    weights = tf.range(1, 1 + SIZE, dtype=x.dtype)
-    with tf.GradientTape() as tape:
-        tape.watch([s for s in sources if not isinstance(s, tf.Variable)])
-        y = flow.forward(tf.identity(x))
-        log_det = flow.forward_log_det_jacobian(tf.identity(x), 1)
-        loss = tf.reduce_sum(weights * tf.sin(y)) + tf.reduce_sum(log_det * y[..., 0])
-    return [loss, *tape.gradient(loss, sources)]
-
-
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
 def test_same_as_the_loop(reverse, dtype):
@@ -93,7 +83,9 @@ def test_stops_early_and_never_late():
     net = Network()
     flow = fvb.ParallelMaskedAutoregressiveFlow(net)
     flow.forward(x)
-    assert net.calls == int(strong.num_passes(x)) <= SIZE
+    passes = int(strong.num_passes(x))
+    assert passes <= SIZE
+    assert net.calls == passes + 1  # one more, for second derivatives alone
     loose = fvb.ParallelMaskedAutoregressiveFlow(Network(0.01), tolerance=1e-3)
     exact = fvb.ParallelMaskedAutoregressiveFlow(Network(0.01))
     assert int(loose.num_passes(x)) < int(exact.num_passes(x))
@@ -107,84 +99,6 @@ def test_nan_stays_where_it_is():
     y = ours.forward(tf.constant(x)).numpy()
     assert np.isfinite(y[0]).all()
     np.testing.assert_array_equal(y, theirs.forward(tf.constant(x)))
-
-
-@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-def test_gradients_are_the_loops(mode):
-    net = Network()
-    ours, theirs = pair(net)
-    x = points(4, SIZE)
-    sources = [x, *net.trainable_variables]
-
-    def evaluate() -> list[tf.Tensor]:
-        return loss_and_gradients(ours, x, sources)
-
-    if mode != "eager":
-        evaluate = tf.function(evaluate, jit_compile=mode == "xla", autograph=False)
-    wanted = loss_and_gradients(theirs, x, sources)
-    for got, reference in zip(evaluate(), wanted, strict=True):
-        np.testing.assert_allclose(got, reference, rtol=1e-10, atol=1e-10)
-
-
-def test_gradients_against_differences():
-    net = Network()
-    flow = fvb.ParallelMaskedAutoregressiveFlow(net)
-    x = points(4, SIZE)
-    sources = [x, net.kernel]
-    gradients = loss_and_gradients(flow, x, sources)[1:]
-    direction = points(2, SIZE, SIZE, seed=8)
-    ahead_behind = []
-    for sign in (1.0, -1.0):
-        net.kernel.assign_add(sign * 1e-6 * direction)
-        ahead_behind.append(loss_and_gradients(flow, x, [x])[0])
-        net.kernel.assign_sub(sign * 1e-6 * direction)
-    wanted = (ahead_behind[0] - ahead_behind[1]) / 2e-6
-    np.testing.assert_allclose(tf.reduce_sum(gradients[1] * direction), wanted, rtol=1e-6)
-
-
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
-def test_gradients_in_a_context_that_is_closed_over(compiled):
-    net, context, x = Network(), points(4, SIZE), points(4, SIZE, seed=1)
-
-    def gradients(kind) -> list[tf.Tensor]:
-        def conditioner(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            shift, log_scale = net(y)
-            return shift * tf.cos(context), log_scale + 0.1 * context
-
-        return loss_and_gradients(kind(conditioner), x, [context, net.kernel])
-
-    ours = lambda: gradients(fvb.ParallelMaskedAutoregressiveFlow)  # noqa: E731
-    got = (tf.function(ours, autograph=False) if compiled else ours)()
-    wanted = gradients(tfb.MaskedAutoregressiveFlow)
-    for a, b in zip(got, wanted, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
-
-
-def test_traced_forward_inside_an_outer_tape():
-    net = Network()
-    ours, theirs = pair(net)
-    x = points(4, SIZE)
-    traced = tf.function(ours.forward, autograph=False)
-    found = []
-    for forward in (traced, theirs.forward):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(forward(tf.identity(x)) ** 2)
-        found.append(tape.gradient(loss, net.kernel))
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-10)
-
-
-@pytest.mark.parametrize("loss", [tf.reduce_sum, lambda y: tf.reduce_sum(y**2)])
-def test_second_derivatives_are_refused(loss):
-    flow = fvb.ParallelMaskedAutoregressiveFlow(Network())
-    x = points(2, SIZE)
-    with tf.GradientTape() as outer:
-        outer.watch(x)
-        with tf.GradientTape() as inner:
-            inner.watch(x)
-            value = loss(flow.forward(tf.identity(x)))
-        gradient = inner.gradient(value, x)
-    with pytest.raises(LookupError, match="differentiated once"):
-        outer.gradient(gradient, x)
 
 
 def test_saved_model_and_dynamic_shapes(tmp_path):
@@ -259,85 +173,6 @@ def test_validate_args_finds_a_conditioner_that_looks_ahead():
     with pytest.raises(tf.errors.InvalidArgumentError, match="autoregressive conditioner"):
         ahead.forward([1.0, 2.0, 3.0])
     fvb.ParallelMaskedAutoregressiveFlow(Network(), validate_args=True).forward(points(2, SIZE))
-
-
-class Knowing(Network):
-    """A network that settles one entry after another by itself, and counts how often it did."""
-
-    solved = 0
-
-    def solve_in_order(self, x, transform):
-        self.solved += 1
-        y = tf.zeros_like(x)
-        for d in range(SIZE):
-            out = [value[..., d : d + 1] for value in Network.__call__(self, y)]
-            entry = transform(self.at_one_entry(out), x[..., d : d + 1])
-            y = tf.concat([y[..., :d], entry, y[..., d + 1 :]], axis=-1)
-        self.calls = 0
-        return y
-
-    def at_one_entry(self, out):
-        return tuple(out)
-
-
-class KnowingAsOneTensor(Knowing):
-    def __call__(self, y):
-        return tf.stack(super().__call__(y), axis=-1)
-
-    def at_one_entry(self, out):
-        return tf.stack(out, axis=-1)
-
-
-@pytest.mark.parametrize("network", [Knowing, KnowingAsOneTensor])
-@pytest.mark.parametrize("gated", [False, True])
-def test_a_conditioner_that_solves_in_order_is_left_to_it(network, gated):
-    net, x = network(), points(4, SIZE)
-    how = {"bijector_fn": fvb.GatedUpdate(net)} if gated else {"shift_and_log_scale_fn": net}
-    ours = fvb.ParallelMaskedAutoregressiveFlow(validate_args=True, **how)
-    theirs = tfb.MaskedAutoregressiveFlow(**how)
-    sources = [x, *net.trainable_variables]
-    wanted = loss_and_gradients(theirs, x, sources)
-    assert net.solved == 0
-    for got, reference in zip(loss_and_gradients(ours, x, sources), wanted, strict=True):
-        np.testing.assert_allclose(got, reference, rtol=1e-10, atol=1e-10)
-    assert net.solved > 0
-    assert int(ours.num_passes(x)) == 1
-    net.calls = 0
-    fvb.ParallelMaskedAutoregressiveFlow(**how).forward(x + 1.0)
-    assert net.calls == 1  # for the gradients
-
-
-@pytest.mark.parametrize("left_out", [0, 1])
-def test_solving_in_order_without_a_shift_or_a_scale(left_out):
-    class Half:
-        def __init__(self):
-            self.whole = Knowing()
-
-        def __call__(self, y):
-            return self.half(self.whole(y))
-
-        def solve_in_order(self, x, transform):
-            return self.whole.solve_in_order(x, lambda out, one: transform(self.half(out), one))
-
-        def half(self, out):
-            return tuple(None if k == left_out else value for k, value in enumerate(out))
-
-    ours, theirs = pair(Half())
-    x = points(3, SIZE)
-    np.testing.assert_allclose(ours.forward(x), theirs.forward(tf.identity(x)), rtol=1e-12)
-
-
-def test_validate_args_finds_a_wrong_solution():
-    net = Knowing()
-    net.solve_in_order = lambda x, transform: x
-    flow = fvb.ParallelMaskedAutoregressiveFlow(net, validate_args=True)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="autoregressive conditioner"):
-        flow.forward(points(2, SIZE))
-
-
-def test_gated_update_solves_in_order_only_if_its_conditioner_does():
-    assert not hasattr(fvb.GatedUpdate(Network()), "solve_in_order")
-    assert hasattr(fvb.GatedUpdate(Knowing()), "solve_in_order")
 
 
 @pytest.mark.parametrize("bias", [1.0, 2.0])

@@ -63,7 +63,9 @@ def test_is_numerically_orthogonal_for_twice_as_many_reflections_as_dimensions(d
     v = v.astype(dtype)
     flow = HouseholderFlow(v)
     matrix = flow.forward(np.eye(d, dtype=dtype)).numpy().astype(np.float64)
-    bound = np.finfo(dtype).eps * (6 * d if mirrors == "nearly equal" else 32)
+    # Float32 is computed in float64 here, whose own errors nearly equal mirrors amplify.
+    amplified = mirrors == "nearly equal" and dtype == np.float64
+    bound = np.finfo(dtype).eps * (6 * d if amplified else 8 if dtype == np.float32 else 32)
     assert np.max(np.abs(matrix @ matrix.T - np.eye(d))) < bound
     np.testing.assert_allclose(matrix, reflect_one_by_one(v, np.eye(d)), atol=2 * bound)
     back = flow.inverse(tf.identity(flow.forward(np.eye(d, dtype=dtype))))
@@ -108,3 +110,13 @@ def test_log_det_methods_of_tfp():
     for method in (flow.forward_log_det_jacobian, flow.inverse_log_det_jacobian):
         np.testing.assert_array_equal(method(x), np.zeros((5, 4)))
         np.testing.assert_array_equal(method(x[0, 0]), np.zeros(4))
+
+
+def test_the_most_mirrors_that_float32_is_trusted_with():
+    """Nearly equal ones, the worst: K^2 / 2 eps."""
+    for seed in range(20):
+        v = draw(1, 8, seed=seed) + 1e-3 * draw(8, 8, seed=seed + 100)
+        flow = HouseholderFlow(v.astype(np.float32))
+        matrix = flow.forward(np.eye(8, dtype=np.float32)).numpy().astype(np.float64)
+        error = np.linalg.norm(matrix @ matrix.T - np.eye(8), 2)
+        assert error < 32 * np.finfo(np.float32).eps

@@ -93,3 +93,23 @@ def test_transformed_transition_kernel_samples_the_target(make):
     assert np.mean(accepted) > 0.8
     assert_allclose(np.mean(noise, axis=0), 0.0, atol=0.15)
     assert_allclose(np.cov(noise, rowvar=False), np.eye(D), atol=0.2)
+
+
+def test_a_chain_of_contractive_residuals():
+    rng = np.random.default_rng(0)
+
+    def layers(*shapes):
+        return [tf.Variable(rng.normal(size=shape)) for shape in shapes]
+
+    steps = [fvb.ContractiveResidual(layers((3, 5), (5, 3)), layers(5, 3)) for _ in range(2)]
+    chain = tfb.Chain(steps)
+    assert len(chain.trainable_variables) == 8
+    x = tf.constant(rng.normal(size=(4, 3)))
+    y, log_det = fvb.forward_and_log_det(chain, x)
+    back, inverse_log_det = fvb.inverse_and_log_det(chain, tf.identity(y))
+    np.testing.assert_allclose(back, x, atol=1e-12)
+    np.testing.assert_allclose(inverse_log_det, -log_det, atol=1e-12)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = chain.forward(tf.identity(x))
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(tape.batch_jacobian(y, x))[1], atol=1e-12)

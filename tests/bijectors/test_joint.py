@@ -238,3 +238,12 @@ def test_arrays_keep_their_precision():
     assert fvb.forward_and_log_det(double, x)[0].numpy()[0] == np.exp(x[0])
     single = tfb.Chain([tfb.Shift(tf.zeros(2)), tfb.Exp()])  # as TFP's own methods convert
     assert fvb.forward_and_log_det(single, x)[0].dtype == single.forward(x).dtype == tf.float32
+
+
+def test_new_values_of_variables_are_seen_for_an_old_tensor():
+    """TFP's cache is keyed by the tensor, and shared by bijectors over the same variables."""
+    log_scale, x = tf.Variable([1.0, 1.0]), tf.ones([3, 2])
+    kept = [fvb.forward_and_log_det(tfb.Scale(log_scale=log_scale), x)]
+    log_scale.assign([2.0, 2.0])
+    kept.append(fvb.forward_and_log_det(tfb.Scale(log_scale=log_scale), x))
+    assert [float(np.max(log_det)) for _, log_det in kept] == [2.0, 4.0]

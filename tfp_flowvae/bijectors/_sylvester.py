@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
 
-from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _numerics, _triangular, _validate
+from tfp_flowvae.bijectors import _numerics, _triangular
 from tfp_flowvae.bijectors._activations import (
     ACTIVATIONS,
     Activation,
-    check_activation,
     log_derivative,
 )
 from tfp_flowvae.bijectors._linear import multiply
-from tfp_flowvae.bijectors.joint import JointEvaluation
+from tfp_flowvae.bijectors._parametric import ActivatedBijector
 
 
 class Frame(NamedTuple):
@@ -38,28 +35,12 @@ class System(NamedTuple):
     log_slope: tf.Tensor
 
 
-class SylvesterBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
+class SylvesterBase(ActivatedBijector):
     """What the variants share: all but Q."""
 
-    _AXES: ClassVar[Mapping[str, str]]
-
-    def __init__(
-        self, values: Mapping[str, TensorLike], activation: str, parameters: dict[str, Any]
-    ) -> None:
-        owner = type(self).__name__
-        check_activation(owner, activation)
-        with tf.name_scope(parameters["name"]) as name:
-            tensors = _validate.convert_parameters(owner, self._AXES, values)
-            self._r, self._r_tilde, self._b = (tensors[key] for key in ("r", "r_tilde", "b"))
-            self._activation = activation
-            self._set_frame(tensors, parameters)
-            super().__init__(
-                forward_min_event_ndims=1,
-                validate_args=parameters["validate_args"],
-                dtype=self._b.dtype,
-                parameters=parameters,
-                name=name,
-            )
+    _r: tf.Tensor | tf.Variable
+    _r_tilde: tf.Tensor | tf.Variable
+    _b: tf.Tensor | tf.Variable
 
     @property
     def r(self) -> tf.Tensor | tf.Variable:
@@ -76,11 +57,6 @@ class SylvesterBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         """The offset, as it was given."""
         return self._b
 
-    @property
-    def activation(self) -> str:
-        """The name of h."""
-        return self._activation
-
     def constrained_r(self) -> tf.Tensor:
         """Returns R, the upper triangular matrix that acts, `[..., M, M]`."""
         return self._system().r
@@ -90,24 +66,8 @@ class SylvesterBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         return self._system().r_tilde
 
     @abc.abstractmethod
-    def _set_frame(
-        self, tensors: Mapping[str, tf.Tensor | tf.Variable], parameters: Mapping[str, Any]
-    ) -> None:
-        """Keeps, in the constructor, what Q is made of."""
-
-    @abc.abstractmethod
     def _frame(self) -> Frame:
         """Makes Q."""
-
-    def _event_shape(self) -> tf.TensorShape:
-        """`[D]`, as far as it is known."""
-        return self.b.shape[-1:]
-
-    def _parameter_control_dependencies(self, is_init: bool) -> list:
-        if not self.validate_args:
-            return []
-        named = {name: getattr(self, name) for name in self._AXES}
-        return _validate.finite_assertions(type(self).__name__, named, is_init)
 
     def _system(self) -> System:
         r, r_tilde, b = (tf.convert_to_tensor(p) for p in (self.r, self.r_tilde, self.b))
@@ -124,14 +84,14 @@ class SylvesterBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         return System(_numerics.with_diagonal(r, outer), r_tilde, b, slope, log_slope)
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = _validate.check_event(type(self).__name__, x, self._event_shape())
+        x = self._checked(x)
         frame, system = self._frame(), self._system()
         t = multiply(system.r_tilde, frame.project(x)) + system.b
         y = x + frame.lift(multiply(system.r, self._h().value(t)))
         return y, self._log_det(t, system)
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        y = _validate.check_event(type(self).__name__, y, self._event_shape())
+        y = self._checked(y)
         frame, system = self._frame(), self._system()
         target = frame.project(y)
         v, t = _triangular.implicit_solution(self._h(), *system[:4], target)

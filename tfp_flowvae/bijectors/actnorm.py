@@ -23,7 +23,8 @@ References:
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -31,15 +32,13 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _validate
+from tfp_flowvae.bijectors._parametric import ParametricBijector
 from tfp_flowvae.bijectors._statistics import log_statistics
-from tfp_flowvae.bijectors.joint import JointEvaluation
 
-_AXES = {"log_scale": "D", "shift": "D"}
 _DIRECTIONS = ("forward", "inverse")
 
 
-class ActNorm(JointEvaluation, tfb.AutoCompositeTensorBijector):
+class ActNorm(ParametricBijector):
     """y = exp(log_scale) x + shift, with `initialize(x)` to set both from a batch of data.
 
     The mathematics, and why `initialize` is a method, is at the head of this module.
@@ -66,6 +65,10 @@ class ActNorm(JointEvaluation, tfb.AutoCompositeTensorBijector):
         not finite.
     """
 
+    _AXES: ClassVar[Mapping[str, str]] = {"log_scale": "D", "shift": "D"}
+    _log_scale: tf.Tensor | tf.Variable
+    _shift: tf.Tensor | tf.Variable
+
     def __init__(
         self,
         log_scale: TensorLike,
@@ -74,22 +77,10 @@ class ActNorm(JointEvaluation, tfb.AutoCompositeTensorBijector):
         validate_args: bool = False,
         name: str = "act_norm",
     ) -> None:
-        parameters = dict(locals())
-        owner = type(self).__name__
-        with tf.name_scope(name) as name:
-            tensors = _validate.convert_parameters(
-                owner, _AXES, {"log_scale": log_scale, "shift": shift}
-            )
-            self._log_scale, self._shift = tensors["log_scale"], tensors["shift"]
-            self._initialized = _checked_flag(owner, initialized)
-            super().__init__(
-                forward_min_event_ndims=1,
-                is_constant_jacobian=True,
-                validate_args=validate_args,
-                dtype=self._log_scale.dtype,
-                parameters=parameters,
-                name=name,
-            )
+        super().__init__(dict(locals()), is_constant_jacobian=True)
+
+    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
+        self._initialized = _checked_flag(type(self).__name__, parameters["initialized"])
 
     @classmethod
     def create(
@@ -123,10 +114,6 @@ class ActNorm(JointEvaluation, tfb.AutoCompositeTensorBijector):
             validate_args=validate_args,
             name=name,
         )
-
-    @classmethod
-    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        return _validate.parameter_properties(_AXES)
 
     @property
     def log_scale(self) -> tf.Tensor | tf.Variable:
@@ -166,7 +153,7 @@ class ActNorm(JointEvaluation, tfb.AutoCompositeTensorBijector):
         _check_direction(direction)
         with tf.name_scope(f"{self.name}/initialize"):
             x = tf.convert_to_tensor(x, dtype=self.dtype)
-            x = _validate.check_event(type(self).__name__, x, self.log_scale.shape[-1:])
+            x = self._checked(x)
             axes = self._sample_axes(x.shape)
             if self.validate_args:
                 x = tf.debugging.check_numerics(x, "ActNorm.initialize takes finite points.")
@@ -183,7 +170,7 @@ class ActNorm(JointEvaluation, tfb.AutoCompositeTensorBijector):
 
     def _sample_axes(self, shape: tf.TensorShape) -> list[int]:
         """The axes of x that are no batch dimensions of the parameters."""
-        for name in _AXES:
+        for name in self._AXES:
             if not hasattr(getattr(self, name), "assign"):
                 raise TypeError(
                     "ActNorm.initialize needs log_scale and shift to be tf.Variables. "
@@ -206,20 +193,14 @@ class ActNorm(JointEvaluation, tfb.AutoCompositeTensorBijector):
             )
         return axes
 
-    def _parameter_control_dependencies(self, is_init: bool) -> list:
-        if not self.validate_args:
-            return []
-        named = {"log_scale": self.log_scale, "shift": self.shift}
-        return _validate.finite_assertions(type(self).__name__, named, is_init)
-
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = _validate.check_event(type(self).__name__, x, self.log_scale.shape[-1:])
+        x = self._checked(x)
         log_scale = tf.convert_to_tensor(self.log_scale)
         y = tf.exp(log_scale) * x + self.shift
         return y, tf.reduce_sum(log_scale + tf.zeros_like(y), axis=-1)
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        y = _validate.check_event(type(self).__name__, y, self.log_scale.shape[-1:])
+        y = self._checked(y)
         log_scale = tf.convert_to_tensor(self.log_scale)
         x = (y - self.shift) * tf.exp(-log_scale)
         return x, -tf.reduce_sum(log_scale + tf.zeros_like(x), axis=-1)

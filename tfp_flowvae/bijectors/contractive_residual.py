@@ -57,6 +57,7 @@ class ContractiveResidual(JointEvaluation, tfb.AutoCompositeTensorBijector):
 
     The mathematics is at the head of this module. All kernels 0 is a shift, with biases 0 the
     identity. Forward costs one pass through g, the inverse as many as it takes to come to rest.
+    Several steps are a `tfb.Chain`.
 
     The estimates "series" and "roulette" are functions of `seed`: the same call gives the same
     number, each point of x has probes of its own, and f's log-det at x and its inverse's at f(x),

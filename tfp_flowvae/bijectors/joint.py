@@ -90,10 +90,14 @@ def inverse_and_log_det(
 
 
 def _as_tensor(value: TensorLike, dtype: tf.DType | None) -> tf.Tensor:
-    """The value in the bijector's dtype if it has one, else an array's own, or float32."""
+    """The value in the bijector's dtype if it has one, else an array's own, or float32.
+
+    A new tensor, which no cache has seen: TFP's answers for a tensor that it knows with what the
+    variables were at that time.
+    """
     if dtype is None and not hasattr(value, "dtype"):
         dtype = tf.float32
-    return tf.convert_to_tensor(value, dtype_hint=dtype)
+    return tf.identity(tf.convert_to_tensor(value, dtype_hint=dtype))
 
 
 def _evaluate(

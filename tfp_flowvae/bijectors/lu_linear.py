@@ -19,20 +19,18 @@ References:
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _numerics, _permute, _validate
 from tfp_flowvae.bijectors._linear import multiply, solve_triangular
-from tfp_flowvae.bijectors.joint import JointEvaluation
-
-_AXES = {"lower": "DD", "log_diag": "D", "upper": "DD", "shift": "D", "sign": "D"}
+from tfp_flowvae.bijectors._parametric import ParametricBijector
 
 
-class LULinear(JointEvaluation, tfb.AutoCompositeTensorBijector):
+class LULinear(ParametricBijector):
     """y = P L U x + shift, a linear map that all of its parameters leave invertible.
 
     The mathematics is at the head of this module. Both directions cost O(D^2), the log-det O(D).
@@ -64,6 +62,19 @@ class LULinear(JointEvaluation, tfb.AutoCompositeTensorBijector):
         `validate_args` finds a parameter that is not finite.
     """
 
+    _AXES: ClassVar[Mapping[str, str]] = {
+        "lower": "DD",
+        "log_diag": "D",
+        "upper": "DD",
+        "shift": "D",
+        "sign": "D",
+    }
+    _lower: tf.Tensor | tf.Variable
+    _log_diag: tf.Tensor | tf.Variable
+    _upper: tf.Tensor | tf.Variable
+    _shift: tf.Tensor | tf.Variable | None
+    _sign: tf.Tensor | tf.Variable | None
+
     def __init__(
         self,
         lower: TensorLike,
@@ -75,25 +86,12 @@ class LULinear(JointEvaluation, tfb.AutoCompositeTensorBijector):
         validate_args: bool = False,
         name: str = "lu_linear",
     ) -> None:
-        parameters = dict(locals())
-        owner = type(self).__name__
-        with tf.name_scope(name) as name:
-            values = {k: parameters[k] for k in _AXES if parameters[k] is not None}
-            axes = {k: _AXES[k] for k in values}
-            tensors = _validate.convert_parameters(owner, axes, values)
-            self._lower, self._log_diag = tensors["lower"], tensors["log_diag"]
-            self._upper = tensors["upper"]
-            self._shift, self._sign = tensors.get("shift"), tensors.get("sign")
-            event_shape = self._log_diag.shape[-1:]
-            self._permutation = _permute.convert(owner, permutation, event_shape)
-            super().__init__(
-                forward_min_event_ndims=1,
-                is_constant_jacobian=True,
-                validate_args=validate_args,
-                dtype=self._log_diag.dtype,
-                parameters=parameters,
-                name=name,
-            )
+        super().__init__(dict(locals()), is_constant_jacobian=True)
+
+    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
+        self._permutation = _permute.convert(
+            type(self).__name__, parameters["permutation"], self._event_shape()
+        )
 
     @classmethod
     def from_matrix(
@@ -141,7 +139,7 @@ class LULinear(JointEvaluation, tfb.AutoCompositeTensorBijector):
 
     @classmethod
     def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        properties = _validate.parameter_properties(_AXES)
+        properties = super()._parameter_properties(dtype)
         properties["sign"] = properties["sign"]._replace(is_preferred=False)
         return properties | {"permutation": _permute.properties()}
 
@@ -176,12 +174,12 @@ class LULinear(JointEvaluation, tfb.AutoCompositeTensorBijector):
         return self._sign
 
     def _parameter_control_dependencies(self, is_init: bool) -> list:
-        owner = type(self).__name__
-        found = _permute.assertions(owner, self.permutation, is_init, self.validate_args)
-        if not self.validate_args:
-            return found
-        named = {k: getattr(self, k) for k in _AXES if getattr(self, k) is not None}
-        return [*found, *_validate.finite_assertions(owner, named, is_init)]
+        return [
+            *super()._parameter_control_dependencies(is_init),
+            *_permute.assertions(
+                type(self).__name__, self.permutation, is_init, self.validate_args
+            ),
+        ]
 
     def _factors(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns L and U, `[..., D, D]`."""
@@ -198,7 +196,7 @@ class LULinear(JointEvaluation, tfb.AutoCompositeTensorBijector):
         return lower, _numerics.with_diagonal(upper, diagonal + tf.zeros_like(upper[..., 0]))
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = _validate.check_event(type(self).__name__, x, self.log_diag.shape[-1:])
+        x = self._checked(x)
         lower, upper = self._factors()
         y = multiply(lower, multiply(upper, x))
         if self.permutation is not None:
@@ -208,7 +206,7 @@ class LULinear(JointEvaluation, tfb.AutoCompositeTensorBijector):
         return y, self._log_det(y)
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = _validate.check_event(type(self).__name__, y, self.log_diag.shape[-1:])
+        x = self._checked(y)
         if self.shift is not None:
             x -= self.shift
         if self.permutation is not None:

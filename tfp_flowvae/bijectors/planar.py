@@ -37,43 +37,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _numerics, _root, _stack, _validate
+from tfp_flowvae.bijectors import _numerics, _root, _stack
 from tfp_flowvae.bijectors._activations import (
-    ACTIVATIONS,
     Activation,
-    check_activation,
     log_derivative,
 )
-from tfp_flowvae.bijectors.joint import JointEvaluation
+from tfp_flowvae.bijectors._parametric import ActivatedBijector
 
 
-class _PlanarBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
+class _PlanarBase(ActivatedBijector):
     """What a planar step and a stack of them share: parameters, checks, the constraint."""
 
-    _AXES: ClassVar[Mapping[str, str]]
-
-    def __init__(
-        self, values: Mapping[str, TensorLike], activation: str, parameters: dict[str, Any]
-    ) -> None:
-        owner = type(self).__name__
-        check_activation(owner, activation)
-        with tf.name_scope(parameters["name"]) as name:
-            tensors = _validate.convert_parameters(owner, self._AXES, values)
-            self._u, self._w, self._b = tensors["u"], tensors["w"], tensors["b"]
-            self._activation = activation
-            super().__init__(
-                forward_min_event_ndims=1,
-                validate_args=parameters["validate_args"],
-                dtype=self._u.dtype,
-                parameters=parameters,
-                name=name,
-            )
+    _u: tf.Tensor | tf.Variable
+    _w: tf.Tensor | tf.Variable
+    _b: tf.Tensor | tf.Variable
 
     @property
     def u(self) -> tf.Tensor | tf.Variable:
@@ -90,20 +72,9 @@ class _PlanarBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         """The offset of the plane, as it was given."""
         return self._b
 
-    @property
-    def activation(self) -> str:
-        """The name of h."""
-        return self._activation
-
     def constrained_u(self) -> tf.Tensor:
         """Returns u^, the direction that acts, of the shape of `u` broadcast with that of `w`."""
         return self._constrain()[0][0]
-
-    def _parameter_control_dependencies(self, is_init: bool) -> list:
-        if not self.validate_args:
-            return []
-        named = {"u": self.u, "w": self.w, "b": self.b}
-        return _validate.finite_assertions(type(self).__name__, named, is_init)
 
     def _constrain(self) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
         """Returns `(u^, w, b, s, log s)`, all that a step needs, and 1 / ||w||, 0 at w = 0."""
@@ -125,12 +96,6 @@ class _PlanarBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         inverse_length = tf.where(is_zero, tf.zeros_like(length), 1.0 / safe_length)
         constrained = (rest + along[..., tf.newaxis] * unit, w, b, slope, log_slope)
         return constrained, tf.stop_gradient(inverse_length)
-
-    def _checked(self, x: tf.Tensor) -> tf.Tensor:
-        return _validate.check_event(type(self).__name__, x, self.u.shape[-1:])
-
-    def _h(self) -> Activation:
-        return ACTIVATIONS[self.activation]
 
 
 class Planar(_PlanarBase):
@@ -170,11 +135,7 @@ class Planar(_PlanarBase):
         validate_args: bool = False,
         name: str = "planar",
     ) -> None:
-        super().__init__({"u": u, "w": w, "b": b}, activation, dict(locals()))
-
-    @classmethod
-    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        return _validate.parameter_properties(cls._AXES)
+        super().__init__(dict(locals()))
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _forward_step(self._h(), self._checked(x), None, *self._constrain()[0])[:2]
@@ -220,11 +181,7 @@ class PlanarFlow(_PlanarBase):
         validate_args: bool = False,
         name: str = "planar_flow",
     ) -> None:
-        super().__init__({"u": u, "w": w, "b": b}, activation, dict(locals()))
-
-    @classmethod
-    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        return _validate.parameter_properties(cls._AXES)
+        super().__init__(dict(locals()))
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         step = partial(_forward_step, self._h())

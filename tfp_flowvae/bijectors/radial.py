@@ -32,29 +32,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _numerics, _stack, _validate
-from tfp_flowvae.bijectors.joint import JointEvaluation
+from tfp_flowvae.bijectors._parametric import ParametricBijector
 
 
-class _RadialBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
+class _RadialBase(ParametricBijector):
     """What a radial step and a stack of them share: parameters, checks, the constraint."""
 
-    _AXES: ClassVar[Mapping[str, str]]
-
-    def __init__(self, values: Mapping[str, TensorLike], parameters: dict[str, Any]) -> None:
-        with tf.name_scope(parameters["name"]) as name:
-            tensors = _validate.convert_parameters(type(self).__name__, self._AXES, values)
-            self._center, self._alpha, self._beta = (tensors[key] for key in self._AXES)
-            super().__init__(
-                forward_min_event_ndims=1,
-                validate_args=parameters["validate_args"],
-                dtype=self._center.dtype,
-                parameters=parameters,
-                name=name,
-            )
+    _center: tf.Tensor | tf.Variable
+    _alpha: tf.Tensor | tf.Variable
+    _beta: tf.Tensor | tf.Variable
 
     @property
     def center(self) -> tf.Tensor | tf.Variable:
@@ -75,15 +64,16 @@ class _RadialBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         """Returns beta^, the strength that acts, of the shape of `beta` broadcast with `alpha`."""
         return self._constrain()[3]
 
+    @classmethod
+    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
+        return _validate.parameter_properties(cls._AXES, positive={"alpha": dtype})
+
     def _parameter_control_dependencies(self, is_init: bool) -> list:
+        found = super()._parameter_control_dependencies(is_init)
         if not self.validate_args:
-            return []
+            return found
         owner = type(self).__name__
-        named = {"center": self.center, "alpha": self.alpha, "beta": self.beta}
-        return [
-            *_validate.finite_assertions(owner, named, is_init),
-            *_validate.positive_assertions(owner, "alpha", self.alpha, is_init),
-        ]
+        return [*found, *_validate.positive_assertions(owner, "alpha", self.alpha, is_init)]
 
     def _constrain(self) -> tuple[tf.Tensor, ...]:
         """Returns `(center, alpha, gamma, beta^, log(gamma / alpha))`, all that a step needs."""
@@ -92,9 +82,6 @@ class _RadialBase(JointEvaluation, tfb.AutoCompositeTensorBijector):
         )
         gamma, excess, log_gamma = _numerics.shifted_softplus(beta, alpha)
         return center, alpha, gamma, excess, log_gamma - tf.math.log(alpha)
-
-    def _checked(self, x: tf.Tensor) -> tf.Tensor:
-        return _validate.check_event(type(self).__name__, x, self.center.shape[-1:])
 
 
 class Radial(_RadialBase):
@@ -130,11 +117,7 @@ class Radial(_RadialBase):
         validate_args: bool = False,
         name: str = "radial",
     ) -> None:
-        super().__init__({"center": center, "alpha": alpha, "beta": beta}, dict(locals()))
-
-    @classmethod
-    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        return _validate.parameter_properties(cls._AXES, positive={"alpha": dtype})
+        super().__init__(dict(locals()))
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _forward_step(self._checked(x), None, *self._constrain())[:2]
@@ -176,11 +159,7 @@ class RadialFlow(_RadialBase):
         validate_args: bool = False,
         name: str = "radial_flow",
     ) -> None:
-        super().__init__({"center": center, "alpha": alpha, "beta": beta}, dict(locals()))
-
-    @classmethod
-    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        return _validate.parameter_properties(cls._AXES, positive={"alpha": dtype})
+        super().__init__(dict(locals()))
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _stack.run_stack(_forward_step, self._checked(x), self._constrain(), (1, 0, 0, 0, 0))

@@ -157,6 +157,7 @@ class SplineTransform(tf.Module):
         flow = ParallelMaskedAutoregressiveFlow(bijector_fn=SplineTransform(network, bins=8))
 
     As in the paper, points are expected on the scale of `bound`: what lies outside is left alone.
+    With a conditioner that `SolvesInOrder` an autoregressive flow is solved in one sweep.
 
     Args:
       conditioner: To raw parameters `[..., M, 3 K - 1]` or `[..., M (3 K - 1)]` for M points: from
@@ -194,8 +195,18 @@ class SplineTransform(tf.Module):
 
     def __call__(self, y: tf.Tensor, *units: int) -> RationalQuadraticSpline:
         """Returns the spline for `(y)` or, in a coupling, `(kept, units)`."""
-        raw = tf.convert_to_tensor(self._conditioner(y, *units))
-        points = units[0] if units else y.shape[-1]
+        return self._spline(self._conditioner(y, *units), units[0] if units else y.shape[-1])
+
+    @property
+    def solve_in_order(self) -> Callable[..., tf.Tensor]:
+        """That of `SolvesInOrder`; there is none (`AttributeError`) if the conditioner has none."""
+        solve = self._conditioner.solve_in_order  # type: ignore[attr-defined]
+        return lambda x, transform: solve(
+            x, lambda out, entry: transform(self._spline(out, 1), entry)
+        )
+
+    def _spline(self, raw: TensorLike, points: int | None) -> RationalQuadraticSpline:
+        raw = tf.convert_to_tensor(raw)
         wanted = (points, self.num_parameters)
         if tuple(raw.shape[-2:]) != wanted:
             if points is None or raw.shape[-1] != points * self.num_parameters:

@@ -86,6 +86,7 @@ class OrthogonalSylvester(SylvesterBase):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"q": "DM", "r": "MM", "r_tilde": "MM", "b": "M"}
+    _q: tf.Tensor | tf.Variable
 
     def __init__(
         self,
@@ -97,8 +98,7 @@ class OrthogonalSylvester(SylvesterBase):
         validate_args: bool = False,
         name: str = "orthogonal_sylvester",
     ) -> None:
-        parameters = dict(locals())
-        super().__init__({"q": q, "r": r, "r_tilde": r_tilde, "b": b}, activation, parameters)
+        super().__init__(dict(locals()))
 
     @classmethod
     def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
@@ -117,10 +117,8 @@ class OrthogonalSylvester(SylvesterBase):
         shape = tf.shape(q)
         return orthonormal_columns(tf.eye(shape[-2], shape[-1], dtype=q.dtype) + q)
 
-    def _set_frame(
-        self, tensors: Mapping[str, tf.Tensor | tf.Variable], parameters: Mapping[str, Any]
-    ) -> None:
-        self._q = tensors["q"]
+    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
+        super()._keep_others(parameters)
         if self._q.shape.rank is None:
             return
         rows, columns = self._q.shape[-2:].as_list()
@@ -134,9 +132,6 @@ class OrthogonalSylvester(SylvesterBase):
         q = self.orthonormal_q()
         adjoint = tf.linalg.matrix_transpose(q)
         return Frame(lambda x: multiply(adjoint, x), lambda x: multiply(q, x))
-
-    def _event_shape(self) -> tf.TensorShape:
-        return self.q.shape[-2:-1]
 
 
 class HouseholderSylvester(SylvesterBase):
@@ -170,6 +165,7 @@ class HouseholderSylvester(SylvesterBase):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"v": "KD", "r": "DD", "r_tilde": "DD", "b": "D"}
+    _v: tf.Tensor | tf.Variable
 
     def __init__(
         self,
@@ -181,22 +177,12 @@ class HouseholderSylvester(SylvesterBase):
         validate_args: bool = False,
         name: str = "householder_sylvester",
     ) -> None:
-        parameters = dict(locals())
-        super().__init__({"v": v, "r": r, "r_tilde": r_tilde, "b": b}, activation, parameters)
-
-    @classmethod
-    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        return _validate.parameter_properties(cls._AXES)
+        super().__init__(dict(locals()))
 
     @property
     def v(self) -> tf.Tensor | tf.Variable:
         """The normals of the mirrors, as they were given."""
         return self._v
-
-    def _set_frame(
-        self, tensors: Mapping[str, tf.Tensor | tf.Variable], parameters: Mapping[str, Any]
-    ) -> None:
-        self._v = tensors["v"]
 
     def _frame(self) -> Frame:
         q = HouseholderFlow(tf.convert_to_tensor(self.v))
@@ -248,7 +234,7 @@ class TriangularSylvester(SylvesterBase):
         validate_args: bool = False,
         name: str = "triangular_sylvester",
     ) -> None:
-        super().__init__({"r": r, "r_tilde": r_tilde, "b": b}, activation, dict(locals()))
+        super().__init__(dict(locals()))
 
     @classmethod
     def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
@@ -259,9 +245,8 @@ class TriangularSylvester(SylvesterBase):
         """The order of the coordinates, as it was given."""
         return self._permutation
 
-    def _set_frame(
-        self, tensors: Mapping[str, tf.Tensor | tf.Variable], parameters: Mapping[str, Any]
-    ) -> None:
+    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
+        super()._keep_others(parameters)
         self._permutation = _permute.convert(
             type(self).__name__, parameters["permutation"], self.b.shape[-1:]
         )
