@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 
-def ensure_built(layer: keras.layers.Layer, input_size: int | None = None) -> None:
-    """Builds `layer` for inputs `[B, input_size]` unless it is built already.
+def ensure_built(
+    layer: keras.layers.Layer, input_size: int | Sequence[int | None] | None = None
+) -> None:
+    """Builds `layer` for inputs `[B, input_size]` or `[B, *input_size]` unless it is built already.
 
     Keras builds each layer of a deserialised model from its own config, before its parent's turn
     comes, and a layer that is built refuses to be built again.
     """
     if not layer.built:
-        layer.build((None, input_size))
+        sizes = input_size if isinstance(input_size, Sequence) else (input_size,)
+        layer.build((None, *sizes))

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flowvae.networks.building import ensure_built
+from tfp_flowvae.networks.image import ImageDecoder, ImageEncoder, dense_units
 
 _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
 
@@ -106,111 +107,67 @@ class MLP(keras.layers.Layer):
         }
 
 
-class _ImageMLP(keras.layers.Layer):
-    """What the encoder and the decoder share: an image shape, layer sizes and their config."""
+@_register
+class MLPEncoder(ImageEncoder):
+    """Dense layers, from an image to the features that the posterior's parameters are linear in.
+
+    Args:
+      image_shape: `(H, W, C)`.
+      hidden: Sizes of the hidden layers; the last is the number of features.
+      activation: The hidden layers' activation.
+      norm: "none", "batch" or "layer", between each linear map and its activation.
+      **kwargs: See `keras.layers.Layer`.
+
+    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
+    """
 
     def __init__(
         self,
         image_shape: Sequence[int],
         hidden: Sequence[int] = (300, 300),
         activation: str = "elu",
+        norm: str = "none",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if len(image_shape) != 3 or min(image_shape) < 1:
-            raise ValueError(
-                "image_shape must be (height, width, channels), each at least 1. "
-                f"Received: {tuple(image_shape)}."
-            )
-        self.image_shape = tuple(image_shape)
-        self.hidden = tuple(hidden)
-        self.activation = activation
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "hidden": self.hidden,
-            "activation": self.activation,
-        }
+        super().__init__(image_shape, hidden=hidden, activation=activation, norm=norm, **kwargs)
+        self._stages = [*dense_units(self.image_shape, self.hidden, self._style(), scale=1.0)]
 
 
 @_register
-class MLPEncoder(_ImageMLP):
-    """From an image to the features that the posterior's parameters are linear in.
-
-    Args:
-      image_shape: `(H, W, C)`.
-      hidden: Sizes of the hidden layers; the last is the number of features.
-      activation: The hidden layers' activation.
-      **kwargs: See `keras.layers.Layer`.
-
-    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
-    """
-
-    def __init__(self, image_shape: Sequence[int], **kwargs: Any) -> None:
-        super().__init__(image_shape, **kwargs)
-        self._body = MLP(
-            math.prod(self.image_shape),
-            self.hidden,
-            activation=self.activation,
-            dtype=self.dtype_policy,
-            name="body",
-        )
-
-    def build(self, input_shape: Any = None) -> None:
-        """Builds the body; its sizes are known from the constructor."""
-        ensure_built(self._body, self._body.input_size)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps `[..., H, W, C]` to `[..., hidden[-1]]`."""
-        flat = tf.concat([tf.shape(x)[:-3], [math.prod(self.image_shape)]], axis=0)
-        return self._body(tf.reshape(x, flat))
-
-
-@_register
-class MLPDecoder(_ImageMLP):
-    """From a latent vector to the parameters of the likelihood of every pixel.
+class MLPDecoder(ImageDecoder):
+    """Dense layers, from a latent vector to the parameters of the likelihood of every pixel.
 
     Args:
       image_shape: `(H, W, C)`.
       event_size: D, the size of the latent vector.
-      hidden: Sizes of the hidden layers.
+      output_channels: How many numbers the likelihood takes for each pixel; C where None.
+      hidden: Sizes of the hidden layers; none for a linear decoder.
       activation: The hidden layers' activation.
-      params: How many numbers the likelihood takes for each pixel and channel.
-      **kwargs: See `keras.layers.Layer`.
+      norm: "none", "batch" or "layer", between each linear map and its activation.
+      **kwargs: `initial_bias`, see `ImageDecoder`, and those of `keras.layers.Layer`.
 
-    Input shape: `[..., D]`. Output shape: `[..., H, W, C * params]`.
+    Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
     """
 
     def __init__(
-        self, image_shape: Sequence[int], event_size: int, params: int = 1, **kwargs: Any
+        self,
+        image_shape: Sequence[int],
+        event_size: int,
+        output_channels: int | None = None,
+        hidden: Sequence[int] = (300, 300),
+        activation: str = "elu",
+        norm: str = "none",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(image_shape, **kwargs)
-        self.event_size, self.params = event_size, params
-        self._body = MLP(
+        super().__init__(
+            image_shape,
             event_size,
-            self.hidden,
-            activation=self.activation,
-            dtype=self.dtype_policy,
-            name="body",
+            output_channels,
+            hidden=hidden,
+            activation=activation,
+            norm=norm,
+            **kwargs,
         )
-        self._pixels = keras.layers.Dense(
-            math.prod(self.image_shape) * params, dtype=self.dtype_policy, name="pixels"
-        )
-
-    def build(self, input_shape: Any = None) -> None:
-        """Builds both parts; their sizes are known from the constructor."""
-        ensure_built(self._body, self.event_size)
-        ensure_built(self._pixels, self.hidden[-1])
-
-    def call(self, z: tf.Tensor) -> tf.Tensor:
-        """Maps `[..., D]` to `[..., H, W, C * params]`."""
-        height, width, channels = self.image_shape
-        pixels = self._pixels(self._body(z))
-        shape = [height, width, channels * self.params]
-        return tf.reshape(pixels, tf.concat([tf.shape(pixels)[:-1], shape], axis=0))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "event_size": self.event_size, "params": self.params}
+        units = dense_units((event_size,), self.hidden, self._style(), scale=1.0)
+        last = units[-1].out_shape if units else (event_size,)
+        self._stages = [*units, self._pixels(last)]

@@ -1,0 +1,82 @@
+"""Gated multilayer perceptrons: every unit is multiplied by a sigmoid of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfp_flowvae.networks.image import ImageDecoder, ImageEncoder, dense_units
+
+_register = keras.saving.register_keras_serializable(package="tfp_flowvae")
+
+
+@_register
+class GatedMLPEncoder(ImageEncoder):
+    """Gated dense layers, h = f(A x + a) * sigmoid(B x + b), from an image to features.
+
+    Dauphin et al. (2017), https://arxiv.org/abs/1612.08083; in VAEs Tomczak & Welling (2018),
+    https://arxiv.org/abs/1705.07120, with f linear.
+
+    Args:
+      image_shape: `(H, W, C)`.
+      hidden: Sizes of the hidden layers; the last is the number of features.
+      activation: f; "linear" is the papers'.
+      norm: "none", "batch" or "layer", of A x.
+      **kwargs: See `keras.layers.Layer`.
+
+    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        hidden: Sequence[int] = (300, 300),
+        activation: str = "linear",
+        norm: str = "none",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(image_shape, hidden=hidden, activation=activation, norm=norm, **kwargs)
+        style = self._style(gated=True)
+        self._stages = [*dense_units(self.image_shape, self.hidden, style, scale=1.0)]
+
+
+@_register
+class GatedMLPDecoder(ImageDecoder):
+    """Gated dense layers and a linear one, from a latent vector to every pixel's parameters.
+
+    Args:
+      image_shape: `(H, W, C)`.
+      event_size: D, the size of the latent vector.
+      output_channels: How many numbers the likelihood takes for each pixel; C where None.
+      hidden: Sizes of the hidden layers; none for a linear decoder.
+      activation: f; "linear" is the papers'.
+      norm: "none", "batch" or "layer", of A x.
+      **kwargs: `initial_bias`, see `ImageDecoder`, and those of `keras.layers.Layer`.
+
+    Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        event_size: int,
+        output_channels: int | None = None,
+        hidden: Sequence[int] = (300, 300),
+        activation: str = "linear",
+        norm: str = "none",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            image_shape,
+            event_size,
+            output_channels,
+            hidden=hidden,
+            activation=activation,
+            norm=norm,
+            **kwargs,
+        )
+        units = dense_units((event_size,), self.hidden, self._style(gated=True), scale=1.0)
+        last = units[-1].out_shape if units else (event_size,)
+        self._stages = [*units, self._pixels(last)]
