@@ -1,38 +1,15 @@
-"""Likelihoods p(x|z): how the decoder's numbers become a distribution over images."""
+"""Binary pixels."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flowvae.models.configurable import Configurable
-
-
-class Likelihood(Configurable, ABC):
-    """The distribution of an image `[H, W, C]` given the decoder's output for it.
-
-    Attributes:
-      params: How many numbers the decoder gives for each pixel and channel.
-    """
-
-    params: ClassVar[int]
-
-    @abstractmethod
-    def distribution(self, output: tf.Tensor) -> tfd.Distribution:
-        """p(x|z) with batch shape `[...]` and event shape `[H, W, C]`."""
-
-    @abstractmethod
-    def mean(self, output: tf.Tensor) -> tf.Tensor:
-        """The mean image, `[..., H, W, C]`, in [0, 1]."""
-
-    def log_prob(self, output: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        """log p(x|z) in nats, `[...]`, of x `[..., H, W, C]`; leading dimensions broadcast."""
-        return self.distribution(output).log_prob(x)
+from tfp_flowvae.models.likelihood.base import Likelihood, check_unit_interval
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -44,7 +21,10 @@ class Bernoulli(Likelihood):
     log(1 - p), no density: binarise the images for a true likelihood.
     """
 
-    params: ClassVar[int] = 1
+    @property
+    def discrete(self) -> bool:
+        """True, of binary images."""
+        return True
 
     def distribution(self, output: tf.Tensor) -> tfd.Distribution:
         """p(x|z) with batch shape `[...]` and event shape `[H, W, C]`."""
@@ -64,3 +44,7 @@ class Bernoulli(Likelihood):
         """
         logits = tf.cast(output, tf.float32)
         return tf.reduce_sum(x * logits - tf.math.softplus(logits), axis=[-3, -2, -1])
+
+    def check_data(self, images: np.ndarray, levels: int | None = None) -> None:
+        """Refuses pixels outside [0, 1]."""
+        check_unit_interval(self, images, levels)

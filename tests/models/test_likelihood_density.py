@@ -1,0 +1,192 @@
+"""The likelihoods with a density: their integrals, means, and the dequantisation bound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import integrate, special, stats
+from tensorflow_probability import distributions as tfd
+
+from tfp_flowvae.models.likelihood import ContinuousBernoulli, Gaussian
+
+LOGITS = np.array(
+    [0.0, 1e-30, 1e-8, -1e-6, 1e-4, -1e-3, 0.01, 0.1, -0.5, 0.99, 1.0, -1.01, 3, -9, 30, -80, 500]
+).astype(np.float32)
+
+
+def _image(values):
+    """One pixel an image: `[N, 1, 1, 1]`."""
+    return tf.constant(np.reshape(values, (-1, 1, 1, 1)), tf.float32)
+
+
+def _log_normalizer(logit):
+    """log of the integral of e^(l x) over [0, 1], by quadrature in float64."""
+    logit = float(logit)
+    shift = max(logit, 0.0)  # the integrand is at most 1, its mass within 1 / |l| of an end
+    width = min(1.0, 40.0 / max(abs(logit), 1e-9))
+    ends = (1.0 - width, 1.0) if logit > 0 else (0.0, width)
+    return shift + np.log(integrate.quad(lambda x: np.exp(logit * x - shift), *ends)[0])
+
+
+def test_continuous_bernoulli_integrates_to_one():
+    likelihood = ContinuousBernoulli(levels=None)
+    for x in (0.0, 0.3, 1.0):
+        truth = [float(v) * x - _log_normalizer(v) for v in LOGITS]
+        got = likelihood.log_prob(_image(LOGITS), _image([x]))
+        np.testing.assert_allclose(got, truth, rtol=3e-7, atol=3e-7)
+
+
+def test_continuous_bernoulli_is_tfds_with_better_gradients():
+    likelihood, x = ContinuousBernoulli(levels=None), _image([0.3])
+    logits = _image(LOGITS)
+    truth = tfd.ContinuousBernoulli(logits=logits).log_prob(x)[:, 0, 0, 0]
+    np.testing.assert_allclose(likelihood.log_prob(logits, x), truth, rtol=1e-5, atol=2e-5)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        log_prob = likelihood.log_prob(logits, x)
+    slope = tape.gradient(log_prob, logits)
+    # An exponential family: d log p / dl = x - E[x].
+    np.testing.assert_allclose(slope, x - likelihood.pixel_mean(logits), atol=2e-7)
+    with tf.GradientTape() as tape:
+        wide = tf.Variable(tf.cast(logits, tf.float64))
+        log_prob = tfd.ContinuousBernoulli(logits=wide, dtype=tf.float64).log_prob(
+            np.float64(np.float32(0.3))
+        )
+    # TFP's series stops early: it is off by 1e-6 even in float64.
+    np.testing.assert_allclose(slope, tape.gradient(log_prob, wide), atol=2e-6)
+
+
+def test_continuous_bernoulli_mean_is_that_of_the_density():
+    got = ContinuousBernoulli(levels=None).mean(_image(LOGITS))[:, 0, 0, 0]
+    wide = [v for v in LOGITS if abs(v) >= 1e-4]
+    truth = [1 / -np.expm1(-np.float64(v)) - 1 / np.float64(v) for v in wide]
+    np.testing.assert_allclose(got[np.abs(LOGITS) >= 1e-4], truth, rtol=2e-6)
+    np.testing.assert_allclose(got[np.abs(LOGITS) < 1e-4], 0.5, atol=1e-6)
+    by_quadrature = integrate.quad(lambda x: x * np.exp(5 * x), 0, 1)[0] / (np.expm1(5) / 5)
+    mean = ContinuousBernoulli(levels=None).mean(_image([5.0])).numpy().item()
+    np.testing.assert_allclose(mean, by_quadrature, rtol=1e-6)
+    np.testing.assert_allclose(mean, 0.81, atol=0.005)  # what the docstring says
+
+
+def test_gaussian_is_scipys():
+    output = np.random.default_rng(0).normal(size=(7, 1, 1, 2)).astype(np.float32)
+    x = np.linspace(0, 1, 7, dtype=np.float32)
+    got = Gaussian(levels=None).log_prob(output, _image(x))
+    mean, scale = (
+        special.expit(output[..., 0]),
+        1 / (256 * 12**0.5) + np.log1p(np.exp(output[..., 1])),
+    )
+    truth = stats.norm(mean.ravel(), scale.ravel()).logpdf(x)
+    np.testing.assert_allclose(got, truth, rtol=1e-5)
+    np.testing.assert_allclose(
+        Gaussian(levels=None).mean(output).numpy().ravel(), mean.ravel(), rtol=1e-6
+    )
+
+
+def test_gaussians_channels_are_the_means_then_the_scales():
+    output = tf.constant([-1.0, 0.0, 1.0, -3.0, -4.0, -5.0])[None, None, None]
+    distribution = Gaussian(levels=None).distribution(output)
+    np.testing.assert_allclose(distribution.mean()[0, 0, 0], tf.sigmoid([-1.0, 0.0, 1.0]))
+    scales = Gaussian().smallest_scale + np.log1p(np.exp([-3.0, -4.0, -5.0]))
+    np.testing.assert_allclose(distribution.stddev()[0, 0, 0], scales, rtol=1e-5)
+
+
+def test_no_smaller_scale_than_gaussians_smallest_would_score_better():
+    levels, mean = 17, 3.5 / 17
+    u = (np.arange(2000) + 0.5) / 2000
+    x = (3 + u) / levels
+
+    def score(scale):
+        return stats.norm(mean, scale).logpdf(x).mean()
+
+    smallest = Gaussian(levels=levels).smallest_scale
+    scores = [score(factor * smallest) for factor in (0.3, 0.8, 0.95, 1.0, 1.05, 1.5)]
+    assert np.argmax(scores) == 3
+
+
+# ---- dequantisation ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ContinuousBernoulli, Gaussian])
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_prepare_draws_from_the_levels_bin(kind, levels):
+    likelihood = kind(levels=levels)
+    k = np.arange(levels, dtype=np.float32)
+    x = tf.constant(np.tile(k / np.float32(levels - 1), (400, 1))[:, :, None, None])
+    u = levels * likelihood.prepare(x, tf.constant([3, 4])).numpy()[:, :, 0, 0] - k
+    assert np.all((u > -1e-4) & (u < 1 + 1e-4))
+    assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-3
+    assert abs(np.corrcoef(u[:-1].ravel(), u[1:].ravel())[0, 1]) < 0.2  # no draw comes twice
+
+
+def test_prepare_is_a_function_of_the_seed():
+    x = tf.fill([4, 3, 3, 1], 0.5)
+    draw = Gaussian(levels=17).prepare
+    one, again, other = (draw(x, tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3]))
+    np.testing.assert_array_equal(one, again)
+    assert np.all(one != other)
+    compiled = tf.function(draw, jit_compile=True, autograph=False)(x, tf.constant([1, 2]))
+    np.testing.assert_allclose(one, compiled, rtol=2e-7)
+    # Not the numbers that the seed gives to whoever uses it as it is.
+    bits = tf.random.stateless_uniform(x.shape, [1, 2], None, None, tf.int32, alg="philox")
+    plain = (8 + (bits.numpy() & 0xFFFFFF) / 2**24) / 17
+    assert np.all(np.abs(one - plain) > 1e-6)
+    np.testing.assert_array_equal(Gaussian(levels=None).prepare(x, tf.constant([1, 2])), x)
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+@pytest.mark.parametrize(
+    ("kind", "output", "cdf"),
+    [
+        (ContinuousBernoulli, [4.0], lambda x: np.expm1(4 * x) / np.expm1(4)),
+        (ContinuousBernoulli, [-60.0], lambda x: np.expm1(-60 * x) / np.expm1(-60)),
+        (Gaussian, [0.4, -3.0], None),
+        (Gaussian, [-1.0, -9.0], None),
+    ],
+)
+def test_dequantised_log_prob_bounds_the_bins_log_probability(levels, kind, output, cdf):
+    """E_u[log_prob] <= log P(k) for every level, near it where the density is flat in the bin."""
+    likelihood = kind(levels=levels)
+    if cdf is None:
+        scale = likelihood.smallest_scale + np.log1p(np.exp(output[1]))
+        cdf = stats.norm(special.expit(output[0]), scale).cdf
+    edges = np.arange(levels + 1) / levels
+    density = np.diff(cdf(edges))
+    seen = density > 1e-12  # further out float64 has no log P(k) to compare with
+    exact = np.log(density[seen])
+    midpoints = (np.arange(64) + 0.5) / 64
+    x = (np.arange(levels)[seen, None] + midpoints) / levels
+    log_prob = likelihood.log_prob(tf.constant(output)[None, None, None], _image(x))
+    bound = np.mean(log_prob.numpy().reshape(x.shape), axis=1)
+    assert np.all(bound <= exact + 2e-4)
+    if kind is ContinuousBernoulli:  # log p is linear in x: the gap is log(sinh(a) / a)
+        a = abs(output[0]) / (2 * levels)
+        np.testing.assert_allclose(exact - bound, np.log(np.sinh(a) / a), atol=2e-4)
+    assert np.sum(np.exp(bound)) <= 1 + 1e-4
+
+
+def test_the_constant_counts_every_pixel_and_channel():
+    output = tf.zeros([2, 3, 5, 2])
+    with_levels, without = (
+        ContinuousBernoulli(levels=levels).log_prob(output, tf.fill([2, 3, 5, 2], 0.4))
+        for levels in (256, None)
+    )
+    np.testing.assert_allclose(without, 0.0, atol=1e-6)  # uniform on [0, 1]
+    np.testing.assert_allclose(with_levels, -3 * 5 * 2 * np.log(256), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "output"),
+    [(ContinuousBernoulli(levels=17), [-9.0]), (Gaussian(levels=17), [0.3, -2.0])],
+)
+def test_mean_is_on_the_scale_of_the_images(likelihood, output):
+    output = tf.constant(output)[None, None]
+    sample = likelihood.distribution(output).sample(40_000, seed=1).numpy()
+    level = np.clip(np.floor(17 * sample), 0, 16)
+    np.testing.assert_allclose(
+        likelihood.mean(output).numpy().item(), np.mean(level / 16), atol=0.01
+    )
+    # A pixel known to be white is shown white, not 16.5 / 17.
+    white = tf.constant([50.0, -50.0] if isinstance(likelihood, Gaussian) else [5000.0])
+    assert likelihood.mean(white[None, None]).numpy().item() == 1.0

@@ -1,0 +1,225 @@
+"""What every likelihood answers, and what those with a density share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.models.configurable import Configurable
+
+# Kept apart from whatever else is drawn with the seed that `prepare` gets.
+_STREAM = 0x0DE9
+_CHUNK = 1 << 20  # pixels checked at once
+_OFF_GRID = 0.01  # of a level: float32 holds k / (levels - 1) far closer than this
+
+
+class Likelihood(Configurable, ABC):
+    """The distribution of an image `[H, W, C]` given the decoder's output for it, `[H, W, P]`.
+
+    `prepare` makes of an image x what `log_prob` scores:
+
+        log_prob(output, prepare(x, seed)),
+
+    which is log p(x|z), or an unbiased estimate of a lower bound on it. The encoder sees x.
+
+    A subclass is a frozen dataclass, its fields its Keras config.
+    """
+
+    def output_channels(self, channels: int) -> int:
+        """P, how many numbers the decoder gives for a pixel of C channels; C if not overridden."""
+        return channels
+
+    def image_channels(self, output_channels: int) -> int:
+        """C, from P: the inverse of `output_channels`.
+
+        Raises:
+          ValueError: If no number of channels takes an output of that size.
+        """
+        for channels in range(1, output_channels + 1):
+            if self.output_channels(channels) == output_channels:
+                return channels
+        wanted = ", ".join(str(self.output_channels(channels)) for channels in (1, 2, 3))
+        raise ValueError(
+            f"For {self!r} a decoder's output must have {wanted}, ... channels, for images of 1, "
+            f"2, 3, ... channels. Received: an output of {output_channels} channels."
+        )
+
+    @property
+    def discrete(self) -> bool:
+        """Whether `log_prob` is that of an image among finitely many, or bounds it.
+
+        Only then is -log2 p(x) / (H W C) a number of bits per dimension.
+        """
+        return False
+
+    @abstractmethod
+    def distribution(self, output: tf.Tensor) -> tfd.Distribution:
+        """p(x|z) of prepared images, with batch shape `[...]` and event shape `[H, W, C]`."""
+
+    @abstractmethod
+    def mean(self, output: tf.Tensor) -> tf.Tensor:
+        """The mean image, `[..., H, W, C]`, in [0, 1]."""
+
+    def prepare(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """The images as `log_prob` takes them: here, as they are.
+
+        Args:
+          x: `[..., H, W, C]` in [0, 1].
+          seed: A stateless seed, `[2]`; the one that draws z will do, the streams are apart.
+        """
+        return x
+
+    def log_prob(self, output: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """log p(x|z) in nats, `[...]`, of prepared x `[..., H, W, C]`; leading dims broadcast."""
+        return self.distribution(output).log_prob(x)
+
+    def check_data(self, images: np.ndarray, levels: int | None = None) -> None:
+        """Refuses images that the likelihood does not fit; here, those that are not finite.
+
+        Args:
+          images: `[N, H, W, C]`, whole numbers 0 .. levels - 1, or intensities.
+          levels: What the images' values are divided by, plus 1; None for intensities.
+
+        Raises:
+          UserError: In one sentence.
+        """
+        if images.size and not math.isfinite(float(np.max(images)) - float(np.min(images))):
+            raise UserError(
+                "Pixels must be finite numbers. "
+                f"Received: values from {np.min(images)} to {np.max(images)}."
+            )
+
+
+def check_unit_interval(likelihood: Likelihood, images: np.ndarray, levels: int | None) -> None:
+    """Raises a `UserError` if an intensity lies outside [0, 1]; arguments as in `check_data`."""
+    if not images.size:
+        return
+    low, high = float(np.min(images)), float(np.max(images))
+    top = 1 if levels is None else levels - 1
+    # As one comparison that holds, because NaN fails it.
+    if not 0.0 <= low <= high <= top:
+        hint = ": divide 8-bit images by 255" if levels is None and 1 < high <= 255 else ""
+        raise UserError(
+            f"A {type(likelihood).__name__} likelihood needs pixels in [0, {top}]{hint}. "
+            f"Received: values from {low:g} to {high:g}."
+        )
+
+
+def check_grid(
+    likelihood: Likelihood, images: np.ndarray, levels: int | None, wanted: int, way_out: str
+) -> None:
+    """Raises a `UserError` if an intensity is not k / (wanted - 1) for some whole k.
+
+    Args:
+      likelihood: Whose images they are.
+      images: As in `Likelihood.check_data`.
+      levels: As in `Likelihood.check_data`.
+      wanted: The likelihood's number of levels.
+      way_out: What to do about it.
+    """
+    if levels == wanted:
+        return
+    scale = (wanted - 1) / (1 if levels is None else levels - 1)
+    flat = images.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        steps = flat[start : start + _CHUNK] * np.float64(scale)
+        off = np.abs(steps - np.rint(steps)) > _OFF_GRID
+        if np.any(off):
+            raise UserError(
+                f"A {type(likelihood).__name__} likelihood with levels={wanted} needs pixels "
+                f"k / {wanted - 1} for whole k: {way_out}. "
+                f"Received: a pixel of {steps[off][0] / (wanted - 1):g}."
+            )
+
+
+def check_levels(levels: int | None, optional: bool) -> None:
+    """Raises a `UserError` if this is no number of grey levels."""
+    if levels is None and optional:
+        return
+    if type(levels) is not int or not 2 <= levels <= 1 << 16:
+        allowed = "from 2 to 65536" + (", or None for images that have none" if optional else "")
+        raise UserError(f"levels must be a whole number {allowed}. Received: {levels!r}.")
+
+
+@dataclass(frozen=True)
+class DensityLikelihood(Likelihood):
+    """A likelihood with a density, for images in [0, 1] with or without grey levels.
+
+    A density on images of L levels can be made as large as one likes by spikes on the levels.
+    Uniform dequantisation forbids it: with k = (L - 1) x the level of a pixel and u ~ U[0, 1),
+
+        x' = (k + u) / L,    P(k) = E_u[p(x')] / L,
+        log P(x) >= E_u[log p(x')] - H W C log L                           (Jensen)
+
+    where P, the probability of the pixel's bin [k / L, (k + 1) / L], is a distribution over images
+    of L levels (Uria et al. 2013, https://arxiv.org/abs/1306.0186; Theis et al. 2016,
+    https://arxiv.org/abs/1511.01844, section 3.1). `prepare` draws x', `log_prob` includes the
+    constant, and `mean` goes back to the scale of x: level k is the bin with centre (k + 1/2) / L.
+
+    Attributes:
+      levels: L, the number of grey levels; None scores the density of x itself, no dequantisation.
+
+    Raises:
+      UserError: If `levels` is not allowed.
+    """
+
+    levels: int | None = 256
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels, optional=True)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether `log_prob` bounds a log-probability: with `levels`."""
+        return self.levels is not None
+
+    @abstractmethod
+    def pixel_log_density(self, output: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """log p of every prepared pixel, `[..., H, W, C]`, in nats, from float32 arguments."""
+
+    @abstractmethod
+    def pixel_mean(self, output: tf.Tensor) -> tf.Tensor:
+        """The mean of every prepared pixel, `[..., H, W, C]`, from float32 `output`."""
+
+    def mean(self, output: tf.Tensor) -> tf.Tensor:
+        """The mean image, `[..., H, W, C]`, on the scale of x, clipped to [0, 1]."""
+        mean = self.pixel_mean(tf.cast(output, tf.float32))
+        if self.levels is not None:
+            mean = (self.levels * mean - 0.5) / (self.levels - 1)
+        return tf.clip_by_value(mean, 0.0, 1.0)
+
+    def prepare(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """x' as above, in [0, 1], from x `[..., H, W, C]` and a stateless seed `[2]`."""
+        x = tf.cast(x, tf.float32)
+        if self.levels is None:
+            return x
+        seed = tf.random.fold_in(seed, _STREAM, alg="philox")
+        # From bits, which XLA draws alike; its floating-point numbers are others than TensorFlow's.
+        bits = tf.random.stateless_uniform(
+            tf.shape(x), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+        )
+        noise = tf.cast(tf.bitwise.bitwise_and(bits, 0xFFFFFF), tf.float32) * 2.0**-24
+        # Rounded, because x (L - 1) may fall just short of the level and end in the bin below.
+        return (tf.round(x * float(self.levels - 1)) + noise) / float(self.levels)
+
+    def log_prob(self, output: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """log p(x'|z) - H W C log L in nats, `[...]`, of prepared x' `[..., H, W, C]`.
+
+        Summed in float32. The constant is taken off pixel by pixel, where it nearly cancels the
+        density of a pixel that is well known.
+        """
+        pixels = self.pixel_log_density(tf.cast(output, tf.float32), tf.cast(x, tf.float32))
+        return tf.reduce_sum(pixels - math.log(self.levels or 1), axis=[-3, -2, -1])
+
+    def check_data(self, images: np.ndarray, levels: int | None = None) -> None:
+        """Refuses pixels outside [0, 1] and, with `levels`, between the levels."""
+        check_unit_interval(self, images, levels)
+        if self.levels is not None:
+            way_out = "give it the images' own number of levels, or None for images without"
+            check_grid(self, images, levels, self.levels, way_out)
