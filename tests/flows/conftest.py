@@ -3,6 +3,31 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from tfp_flowvae.flows import FLOWS
+
+D, B, C = 4, 5, 3  # the small flow's event, the batch, the context
+
+
+def pytest_generate_tests(metafunc):
+    """Runs a test that takes `name` and `context_size` on every flow, with a context and without.
+
+    One of the two is marked slow, by turns from flow to flow and from test to test. A test with
+    parameters of its own is left alone.
+    """
+    if not {"name", "context_size"} <= set(metafunc.fixturenames):
+        return
+    if metafunc.definition.get_closest_marker("parametrize"):
+        return
+    offset = sum(map(ord, metafunc.function.__name__))
+    cases = []
+    for i, name in enumerate(FLOWS):
+        for j, size in enumerate((None, C)):
+            marks = [pytest.mark.slow] if (i + j + offset) % 2 else []
+            label = f"{name}-{'amortised' if size else 'own'}"
+            cases.append(pytest.param(name, size, id=label, marks=marks))
+    metafunc.parametrize(("name", "context_size"), cases)
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +54,46 @@ def stir():
         return layer
 
     return move
+
+
+@pytest.fixture
+def small_flow():
+    """A function that builds a small flow of its registered class, of size D."""
+
+    def make(name, context_size, dtype="float64", **options):
+        entry = FLOWS[name]
+        small = {"length": 2, "hidden": (16,), "bins": 4, "width": 3}
+        options = {k: v for k, v in small.items() if k in entry.options} | options
+        layer = entry.load()(event_size=D, context_size=context_size, dtype=dtype, **options)
+        layer.build()
+        return layer
+
+    return make
+
+
+@pytest.fixture
+def stirred_flow(small_flow, stir):
+    """A function that builds a small flow whose weights are away from their start.
+
+    Those of a spline not as far, or its slopes would be those of a step, at which no two dtypes
+    agree.
+    """
+
+    def make(name, context_size, dtype="float64", **options):
+        scale = 0.1 if "bins" in FLOWS[name].options else 0.3
+        return stir(small_flow(name, context_size, dtype, **options), scale)
+
+    return make
+
+
+@pytest.fixture
+def inputs():
+    """A function that draws points `[B, D]` and, if there is to be one, a context `[B, C]`."""
+
+    def draw(context_size, dtype="float64"):
+        rng = np.random.default_rng(1)
+        z = tf.constant(rng.normal(size=(B, D)), dtype)
+        context = tf.constant(rng.normal(size=(B, C)), dtype)
+        return z, None if context_size is None else context
+
+    return draw

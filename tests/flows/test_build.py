@@ -54,17 +54,18 @@ def test_the_first_flow_acts_on_the_base_sample_first(stir):
     assert np.max(np.abs(other(z)[0] - y)) > 0.01
 
 
-@pytest.mark.parametrize("name", [name for name in FLOWS if name != "none"])
-def test_at_its_default_length_every_output_depends_on_every_input(name, stir):
+@pytest.mark.parametrize("name", [n for n in FLOWS if n not in ("none", "affine", "permute")])
+def test_at_its_default_length_every_output_depends_on_every_input(name, stirred_flow):
     """So the orders and the masks do alternate."""
-    layer = FLOWS[name].load()(event_size=4, length=FLOWS[name].default_length, dtype="float64")
-    layer.build()
-    stir(layer)
+    entry = FLOWS[name]
+    options = {"length": entry.default_length} if "length" in entry.options else {}
+    layer = stirred_flow(name, None, **options)
     z = tf.random.normal([1, 4], dtype=tf.float64)
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(z)
-        y, _ = layer(z)
-    assert np.min(np.abs(tape.batch_jacobian(y, z))) > 1e-12
+        outputs = tf.unstack(layer(z)[0], axis=-1)
+    for y in outputs:
+        assert np.min(np.abs(tape.gradient(y, z))) > 1e-12
 
 
 def test_none_is_the_identity_with_no_weights():
@@ -102,13 +103,42 @@ def test_a_size_that_a_flow_cannot_take_is_refused(name):
                 make_flow(spec, smallest - 1)
 
 
-@pytest.mark.parametrize("name", FLOWS)
-@pytest.mark.parametrize("context_size", [None, 3])
+@pytest.mark.parametrize("name", [name for name, e in FLOWS.items() if e.largest_event])
+def test_a_size_beyond_a_flows_largest_is_refused(name):
+    largest = FLOWS[name].largest_event
+    check_event_size(parse_spec(name), largest)
+    message = f"{name!r} takes a latent size of at most {largest}.*Received: a latent size of"
+    with pytest.raises(UserError, match=f"{message} {largest + 1}"):
+        make_flow(f"householder+{name}", largest + 1)
+    with pytest.raises(ValueError, match=f"at most {largest}.*Received: event_size={largest + 1}"):
+        FLOWS[name].load()(event_size=largest + 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ("sylvester:width=5", "width must be at most the latent size, not 5"),
+        ("sylvester:kind=triangular,width=4", "as wide as the latent size, so leave width out"),
+        ("sylvester:reflections=4", "kind=orthogonal has no reflections"),
+        ("permute:order=reverse,seed=1", "order=reverse is not drawn, so leave seed out"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(spec, complaint):
+    with pytest.raises(UserError) as caught:
+        make_flow(f"planar+{spec}", 4)
+    message = str(caught.value)
+    assert message.startswith(f"The flow {spec!r} cannot be made: ")
+    assert complaint in message
+    assert message.endswith(". Received: a latent size of 4.")
+
+
 def test_works_at_its_smallest_size(name, context_size, stir):
     size = FLOWS[name].smallest_event
-    layer = FLOWS[name].load()(event_size=size, context_size=context_size, dtype="float64")
+    hidden = {"hidden": (8,)} if "hidden" in FLOWS[name].options else {}
+    sizes = {"event_size": size, "context_size": context_size}
+    layer = FLOWS[name].load()(**sizes, dtype="float64", **hidden)
     layer.build()
-    stir(layer)
+    stir(layer, 0.1)
     z = tf.random.normal([5, size], dtype=tf.float64)
     context = None if context_size is None else tf.random.normal([5, 3], dtype=tf.float64)
     y, log_det = layer(z, context)

@@ -76,6 +76,16 @@ def test_serves_realnvp_with_its_depth_argument(stir):
     assert len(flow.trainable_variables) == len(network.trainable_weights)
 
 
+def test_reads_the_output_as_the_bijector_wants_it(stir):
+    network = _network(stir)
+    x = tf.random.normal([6, 4])
+    raw = network(x)
+    np.testing.assert_array_equal(Conditioner(network, read=tf.identity)(x), raw)
+    conditioner = AutoregressiveConditioner(network, read=lambda out: 0.1 * out[..., 0])
+    y = conditioner.solve_in_order(x, lambda shift, entry: entry + shift)
+    np.testing.assert_allclose(y, x + 0.1 * network(y)[..., 0], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("context_size", [None, 3])
 def test_around_a_made_it_solves_in_order(context_size, stir):
     network = _network(stir, context_size)

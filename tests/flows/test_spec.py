@@ -10,6 +10,7 @@ from tfp_flowvae.flows import FLOWS, FlowSpec, format_spec, parse_spec
 SIZES = FLOWS["iaf"].options["hidden"].expected
 PLANAR_ACTIVATION = FLOWS["planar"].options["activation"].expected
 IAF_LENGTH, PLANAR_LENGTH = FLOWS["iaf"].default_length, FLOWS["planar"].default_length
+SPLINE_LENGTH = FLOWS["spline-iaf"].default_length
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,14 @@ IAF_LENGTH, PLANAR_LENGTH = FLOWS["iaf"].default_length, FLOWS["planar"].default
             (FlowSpec("maf", 2, {"hidden": (4,), "activation": "silu"}),),
         ),
         ("householder:4+iaf:1", (FlowSpec("householder", 4), FlowSpec("iaf", 1))),
+        ("spline-iaf:3", (FlowSpec("spline-iaf", 3),)),
+        (
+            "spline-maf:bins=16,bound=3.5+lu",
+            (FlowSpec("spline-maf", SPLINE_LENGTH, {"bins": 16, "bound": 3.5}), FlowSpec("lu")),
+        ),
+        ("spline-iaf:bound=4", (FlowSpec("spline-iaf", SPLINE_LENGTH, {"bound": 4.0}),)),
+        ("permute:order=random,seed=0", (FlowSpec("permute", 1, {"order": "random", "seed": 0}),)),
+        ("residual:lipschitz=1e-2", (FlowSpec("residual", 2, {"lipschitz": 0.01}),)),
         ("iaf:1+iaf:1+iaf:7", (FlowSpec("iaf", 1), FlowSpec("iaf", 1), FlowSpec("iaf", 7))),
     ],
 )  # fmt: skip
@@ -45,6 +54,8 @@ def test_reads_every_form(spec, flows):
         ("iaf:length=9", "iaf:9"),
         ("iaf:hidden=8x8,length=9", "iaf:9,hidden=8x8"),
         ("planar:1+iaf:activation=elu", "planar:1+iaf:activation=elu"),
+        ("spline:bound=4.0,bins=08", "spline:bound=4,bins=8"),
+        ("spline:bound=0.00001", "spline:bound=1e-05"),
     ],
 )
 def test_formats_canonically(spec, canonical):
@@ -54,6 +65,12 @@ def test_formats_canonically(spec, canonical):
 _VALUES = {
     "length": st.integers(1, 999),
     "hidden": st.lists(st.integers(1, 999), min_size=1, max_size=3).map(tuple),
+    "width": st.integers(1, 999),
+    "reflections": st.integers(1, 999),
+    "bins": st.integers(2, 256),
+    "bound": st.floats(0.0, 1000.0, exclude_min=True, exclude_max=True),
+    "lipschitz": st.floats(0.0, 1.0, exclude_min=True, exclude_max=True),
+    "seed": st.integers(0, 2**31 - 1),
 }
 
 
@@ -68,7 +85,7 @@ def _flows(draw):
             value = draw(st.sampled_from(option.expected.removeprefix("one of ").split(", ")))
         if key == "length" or draw(st.booleans()):
             options[key] = value
-    return FlowSpec(name, options.pop("length"), options)
+    return FlowSpec(name, options.pop("length", 1), options)
 
 
 @given(st.lists(_flows(), max_size=4).map(tuple))
@@ -127,10 +144,22 @@ def test_any_string_is_read_or_refused_in_one_sentence(text):
         ("planar:activation=>>>relu", f"activation must be {PLANAR_ACTIVATION}, not 'relu'"),
         (
             "iaf:>>>hiden=8",
-            "iaf has no option 'hiden', it takes length, hidden, activation. Did you",
+            "iaf has no option 'hiden', it takes length, hidden, activation, update. Did you",
         ),
         ("radial:3,>>>hidden=8", "radial has no option 'hidden', it takes length"),
-        ("iaf:>>>=8", "iaf has no option '', it takes length, hidden, activation"),
+        ("iaf:>>>=8", "iaf has no option '', it takes length, hidden, activation, update"),
+        ("iaf:update=>>>gates", "update must be one of affine, gated, not 'gates'"),
+        ("spline:bound=>>>0", "bound must be a number between 0 and 1000, not '0'"),
+        ("spline:bound=>>>nan", "bound must be a number between 0 and 1000, not 'nan'"),
+        ("spline:bound=>>>1e9", "bound must be a number between 0 and 1000, not '1e9'"),
+        ("spline-iaf:bound=>>>-4", "bound must be a number between 0 and 1000, not '-4'"),
+        ("spline-iaf:bound=>>>4_0", "bound must be a number between 0 and 1000, not '4_0'"),
+        ("spline:bins=>>>1", "bins must be a whole number from 2 to 256, not '1'"),
+        ("spline:bins=>>>257", "bins must be a whole number from 2 to 256, not '257'"),
+        ("residual:lipschitz=>>>1", "lipschitz must be a number between 0 and 1, not '1'"),
+        ("permute:seed=>>>-1", "seed must be a whole number, not '-1'"),
+        ("permute:>>>3", "key=value is expected, not '3'"),
+        ("lu>>>:2", "lu takes no options"),
     ],
 )
 def test_refusals_point_at_the_place(marked, complaint):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
@@ -89,8 +91,33 @@ def checked_length(length: int) -> int:
     return length
 
 
+def checked_word(name: str, word: str, allowed: Sequence[str]) -> str:
+    """Returns the word; raises `ValueError` if it is none of those allowed."""
+    if word not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}. Received: {name}={word!r}.")
+    return word
+
+
+def composed(layers: Sequence[tfb.Bijector]) -> tfb.Bijector:
+    """One bijector that applies `layers` in their order; none of them is the identity."""
+    if not layers:
+        return tfb.Identity()
+    # tfb.Chain applies its last part first.
+    return layers[0] if len(layers) == 1 else tfb.Chain(list(layers)[::-1])
+
+
+def derived(
+    value: tf.Tensor | tf.Variable, function: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor | tfp.util.DeferredTensor:
+    """A function of a parameter that stays live and in TFP's sight where the parameter does."""
+    result = function(tf.convert_to_tensor(value))
+    if not isinstance(value, tf.Variable):
+        return result
+    return tfp.util.DeferredTensor(value, function, shape=result.shape, name="derived")
+
+
 class ParametricFlow(Flow):
-    """A flow whose bijector takes K sets of parameters of fixed shapes.
+    """A flow whose bijector takes parameters of fixed shapes.
 
     A subclass names the shapes of the parameters and their starting values; without a context each
     is a weight, with one each is a linear function of the context that starts near those values.
@@ -98,18 +125,11 @@ class ParametricFlow(Flow):
     Args:
       event_size: D.
       context_size: Size of the context vector, or None.
-      length: K.
       **kwargs: See `keras.layers.Layer`.
     """
 
-    def __init__(
-        self, event_size: int, context_size: int | None = None, length: int = 1, **kwargs: Any
-    ) -> None:
-        super().__init__(event_size, context_size, **kwargs)
-        self.length = checked_length(length)
-
     def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """Name to shape (of the parameter, K included) and initializer, in a fixed order."""
+        """Name to shape and initializer, in a fixed order."""
         raise NotImplementedError
 
     def build(self, input_shape: Any = None) -> None:
@@ -132,7 +152,7 @@ class ParametricFlow(Flow):
                 )
 
     def parameters(self, context: tf.Tensor | None = None) -> dict[str, tf.Tensor | tf.Variable]:
-        """The bijector's parameters: live variables `[K, ...]`, or tensors `[B, K, ...]`."""
+        """The parameters: live variables of their shapes, or tensors with `[B]` in front."""
         weights = {name: _compat.live(weight) for name, weight in self._weights_by_name.items()}
         if context is None:
             return weights
@@ -143,6 +163,23 @@ class ParametricFlow(Flow):
             shaped = tf.reshape(flat, tf.concat([tf.shape(context)[:-1], shape], axis=0))
             parameters[name] = shaped + weights[name]
         return parameters
+
+
+class RepeatedFlow(ParametricFlow):
+    """A parametric flow of K layers: its parameters have K in front, `[K, ...]`.
+
+    Args:
+      event_size: D.
+      context_size: Size of the context vector, or None.
+      length: K.
+      **kwargs: See `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, event_size: int, context_size: int | None = None, length: int = 1, **kwargs: Any
+    ) -> None:
+        super().__init__(event_size, context_size, **kwargs)
+        self.length = checked_length(length)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

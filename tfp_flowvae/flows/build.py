@@ -12,14 +12,22 @@ if TYPE_CHECKING:
 
 
 def check_event_size(flows: tuple[FlowSpec, ...], event_size: int) -> None:
-    """Raises `UserError` if a flow of the stack cannot act on vectors of `event_size`."""
+    """Raises `UserError` if a flow, with its options, cannot act on vectors of `event_size`."""
     for flow in flows:
-        if event_size < flow.entry.smallest_event:
+        entry, received = flow.entry, f"Received: a latent size of {event_size}."
+        if event_size < entry.smallest_event:
             raise UserError(
-                f"The flow {flow.name!r} needs a latent size of at least "
-                f"{flow.entry.smallest_event}; choose a larger latent size or another flow. "
-                f"Received: a latent size of {event_size}."
+                f"The flow {flow.name!r} needs a latent size of at least {entry.smallest_event}; "
+                f"choose a larger latent size or another flow. {received}"
             )
+        if entry.largest_event is not None and event_size > entry.largest_event:
+            raise UserError(
+                f"The flow {flow.name!r} takes a latent size of at most {entry.largest_event}; "
+                f"choose a smaller latent size or another flow. {received}"
+            )
+        complaint = entry.complaint(flow.options, event_size)
+        if complaint:
+            raise UserError(f"The flow {str(flow)!r} cannot be made: {complaint}. {received}")
 
 
 def make_flow(spec: str, event_size: int, context_size: int | None = None) -> FlowStack:

@@ -16,6 +16,12 @@ from tfp_flowvae.networks import MADE
 LOG_SCALE_BOUND = 3.0
 
 
+def shift_and_log_scale(out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads `[..., M, 2]` as a shift and a bounded log-scale, `[..., M]` each."""
+    shift, raw = tf.unstack(out, num=2, axis=-1)
+    return shift, LOG_SCALE_BOUND * tf.tanh(raw / LOG_SCALE_BOUND)
+
+
 class Conditioner(tf.Module):
     """A Keras network, bound to its context, as the callable that a TFP bijector wants.
 
@@ -25,8 +31,9 @@ class Conditioner(tf.Module):
     `tfd.TransformedDistribution` are complete.
 
     Args:
-      network: A built layer from `[..., D]` (and a context) to `[..., M, 2]`.
+      network: A built layer from `[..., D]` (and a context) to `[..., M, P]`.
       context: Passed to the network as it is, or None.
+      read: What the bijector wants to be told, from the network's output.
       name: Of the module.
     """
 
@@ -34,9 +41,11 @@ class Conditioner(tf.Module):
         self,
         network: keras.layers.Layer,
         context: tf.Tensor | None = None,
+        read: Callable[[tf.Tensor], Any] = shift_and_log_scale,
         name: str = "conditioner",
     ) -> None:
         super().__init__(name=name)
+        self._read = read
         self._live_weights = [_compat.live(weight) for weight in network.trainable_weights]
         self._in_context = context is not None
         # In a closure, or tf.Module would walk the layer's attributes as well.
@@ -44,29 +53,34 @@ class Conditioner(tf.Module):
             network(x) if context is None else network(x, context=context)
         )
 
-    def __call__(self, x: tf.Tensor, *unused_depth: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns shift and log-scale, `[..., M]` each, as `shift_and_log_scale_fn` must."""
+    def __call__(self, x: tf.Tensor, *unused_depth: int) -> Any:
+        """Returns what `read` makes of the output: shift and log-scale, `[..., M]`, by default."""
         # Keras's layers take no single vector, which is what an unbatched draw is made of.
         single = x.shape.rank == 1
         out = self._run(x[tf.newaxis] if single else x)
         if single and not self._in_context:
             out = out[0]
-        return _shift_and_log_scale(out)
+        return self._read(out)
 
 
 class AutoregressiveConditioner(Conditioner):
     """A `Conditioner` around a MADE, for which a flow can be solved in one sweep.
 
     Args:
-      network: Two parameters for each dimension.
+      network: The MADE.
       context: Passed to the network as it is, or None.
+      read: What the bijector wants to be told, from the network's output.
       name: Of the module.
     """
 
     def __init__(
-        self, network: MADE, context: tf.Tensor | None = None, name: str = "conditioner"
+        self,
+        network: MADE,
+        context: tf.Tensor | None = None,
+        read: Callable[[tf.Tensor], Any] = shift_and_log_scale,
+        name: str = "conditioner",
     ) -> None:
-        super().__init__(network, context, name)
+        super().__init__(network, context, read, name)
         self._solve: Callable[..., tf.Tensor] = lambda x, transform: network.solve_in_order(
             x, transform, context
         )
@@ -74,10 +88,5 @@ class AutoregressiveConditioner(Conditioner):
     def solve_in_order(
         self, x: tf.Tensor, transform: Callable[[Any, tf.Tensor], tf.Tensor]
     ) -> tf.Tensor:
-        """The y `[..., D]` of `bijectors.SolvesInOrder`; transform gets shift and log-scale."""
-        return self._solve(x, lambda out, entry: transform(_shift_and_log_scale(out), entry))
-
-
-def _shift_and_log_scale(out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    shift, raw = tf.unstack(out, axis=-1)
-    return shift, LOG_SCALE_BOUND * tf.tanh(raw / LOG_SCALE_BOUND)
+        """The y `[..., D]` of `bijectors.SolvesInOrder`; transform gets what `read` returns."""
+        return self._solve(x, lambda out, entry: transform(self._read(out), entry))

@@ -8,11 +8,11 @@ import keras
 import tensorflow as tf
 
 from tfp_flowvae import bijectors as fvb
-from tfp_flowvae.flows.base import ParametricFlow
+from tfp_flowvae.flows.base import RepeatedFlow
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class HouseholderFlowLayer(ParametricFlow):
+class HouseholderFlowLayer(RepeatedFlow):
     """K reflections: `tfp_flowvae.bijectors.HouseholderFlow` with weights.
 
     Reflections come in pairs that start equal and so undo each other: an even K starts as the

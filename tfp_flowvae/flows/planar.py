@@ -8,11 +8,11 @@ import keras
 import tensorflow as tf
 
 from tfp_flowvae import bijectors as fvb
-from tfp_flowvae.flows.base import ParametricFlow
+from tfp_flowvae.flows.base import RepeatedFlow
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class PlanarFlowLayer(ParametricFlow):
+class PlanarFlowLayer(RepeatedFlow):
     """K planar layers z + u h(w.z + b): `tfp_flowvae.bijectors.PlanarFlow` with weights.
 
     Starts as the identity (u = 0, but for what little the context adds).

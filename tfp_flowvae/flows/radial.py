@@ -6,14 +6,13 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_flowvae import bijectors as fvb
-from tfp_flowvae.flows.base import ParametricFlow
+from tfp_flowvae.flows.base import RepeatedFlow, derived
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class RadialFlowLayer(ParametricFlow):
+class RadialFlowLayer(RepeatedFlow):
     """K radial layers: `tfp_flowvae.bijectors.RadialFlow` with weights.
 
     Starts as the identity (beta = 0, but for what little the context adds), around centres drawn
@@ -36,9 +35,5 @@ class RadialFlowLayer(ParametricFlow):
 
     def _bijector(self, context: tf.Tensor | None) -> fvb.RadialFlow:
         parameters = self.parameters(context)
-        raw_alpha = parameters.pop("raw_alpha")
-        if context is None:  # a deferred tensor keeps the variable live and in TFP's sight
-            alpha = tfp.util.DeferredTensor(raw_alpha, tf.math.softplus)
-        else:
-            alpha = tf.math.softplus(raw_alpha)
+        alpha = derived(parameters.pop("raw_alpha"), tf.math.softplus)
         return fvb.RadialFlow(alpha=alpha, **parameters)

@@ -6,7 +6,8 @@
             | key "=" value
     value   = integer | number | word | integer *("x" integer)
 
-For example `iaf`, `planar:10`, `iaf:2,hidden=320x320`, `householder:4+iaf:2`. Nothing in it needs
+A name may have a hyphen in it, and a number a point but no sign. For example `iaf`, `planar:10`,
+`iaf:2,hidden=320x320`, `spline-maf:bins=16,bound=3.5`, `householder:4+iaf:2`. Nothing in it needs
 quoting in a shell. Parsing imports nothing heavy, so the command line can answer at once.
 """
 
@@ -127,4 +128,6 @@ def _error(spec: str, position: int, message: str) -> UserError:
 
 
 def _format(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flowvae.flows.base import Flow
+from tfp_flowvae.flows.base import Flow, composed
 from tfp_flowvae.flows.registry import FLOWS
 from tfp_flowvae.networks.building import ensure_built
 
@@ -52,10 +52,7 @@ class FlowStack(Flow):
             ensure_built(flow, self.event_size)
 
     def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
-        parts = [flow.bijector(context) for flow in self.flows]
-        if not parts:
-            return tfb.Identity()
-        return parts[0] if len(parts) == 1 else tfb.Chain(parts[::-1])
+        return composed([flow.bijector(context) for flow in self.flows])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, each flow serialised."""

@@ -1,0 +1,113 @@
+"""The contractive residual flow as a Keras layer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+
+from tfp_flowvae import _compat
+from tfp_flowvae import bijectors as fvb
+from tfp_flowvae.bijectors.contractive_residual import MAX_EXACT_SIZE
+from tfp_flowvae.flows.base import RepeatedFlow, composed, derived
+
+
+@keras.saving.register_keras_serializable(package="tfp_flowvae")
+class ResidualFlowLayer(RepeatedFlow):
+    """K residual layers z + g(z), g a perceptron of Lipschitz constant c < 1.
+
+    Behrmann et al. (2019), https://arxiv.org/abs/1811.00995, and Chen et al. (2019),
+    https://arxiv.org/abs/1906.02735; the mathematics is in `bijectors.contractive_residual`. The
+    log-det is exact, by a D by D determinant for each point and layer, and the inverse a fixed
+    point, so that both directions cost more than those of a coupling. Starts as the identity.
+
+    With a context g(z; context) has biases, in all its layers, that are linear in the context; the
+    kernels, and with them the bound on g's Lipschitz constant, are the same for all examples.
+
+    Args:
+      event_size: D, at most 64.
+      context_size: Size of the context vector, or None.
+      length: K.
+      hidden: Sizes of each perceptron's hidden layers.
+      activation: "lipswish", "elu", "sin" or "tanh", see `ContractiveResidual`.
+      lipschitz: c, between 0 and 1.
+      **kwargs: See `keras.layers.Layer`.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        context_size: int | None = None,
+        length: int = 2,
+        hidden: Sequence[int] = (64,),
+        activation: str = "lipswish",
+        lipschitz: float = 0.9,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(event_size, context_size, length, **kwargs)
+        if event_size > MAX_EXACT_SIZE:
+            raise ValueError(
+                f"The exact log-det takes an event_size of at most {MAX_EXACT_SIZE}. "
+                f"Received: {event_size=}."
+            )
+        if not hidden or min(hidden) < 1 or not 0.0 < lipschitz < 1.0:
+            raise ValueError(
+                "hidden must name at least one size of at least 1, and lipschitz lie between 0 and "
+                f"1. Received: hidden={tuple(hidden)}, {lipschitz=}."
+            )
+        self.hidden, self.activation, self.lipschitz = tuple(hidden), activation, float(lipschitz)
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        return (self.event_size, *self.hidden, self.event_size)
+
+    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        sizes = enumerate(self._sizes[1:])
+        return {f"bias_{i}": ((self.length, size), "zeros") for i, size in sizes}
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the biases, or what makes them of the context, and the kernels."""
+        super().build(input_shape)
+        self._kernels = []
+        for i, (rows, columns) in enumerate(itertools.pairwise(self._sizes)):
+            is_last = i == len(self.hidden)
+            normal = keras.initializers.RandomNormal(stddev=rows**-0.5)
+            self._kernels.append(
+                self.add_weight(
+                    name=f"kernel_{i}",
+                    shape=(self.length, rows, columns),
+                    initializer="zeros" if is_last else normal,
+                    autocast=False,
+                )
+            )
+
+    def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+        kernels = [_compat.live(kernel) for kernel in self._kernels]
+        biases = list(self.parameters(context).values())
+        return composed([self._layer(k, kernels, biases) for k in range(self.length)])
+
+    def _layer(
+        self, k: int, kernels: list[tf.Variable], biases: list[tf.Tensor | tf.Variable]
+    ) -> fvb.ContractiveResidual:
+        return fvb.ContractiveResidual(
+            kernels=[derived(kernel, lambda x: x[k]) for kernel in kernels],
+            biases=[derived(bias, lambda x: x[..., k, :]) for bias in biases],
+            lipschitz=self.lipschitz,
+            activation=self.activation,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "hidden": self.hidden,
+            "activation": self.activation,
+            "lipschitz": self.lipschitz,
+        }

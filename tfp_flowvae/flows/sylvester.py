@@ -1,0 +1,119 @@
+"""The Sylvester flow as a Keras layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+
+from tfp_flowvae import bijectors as fvb
+from tfp_flowvae.flows.base import RepeatedFlow, checked_word, composed, derived
+
+KINDS = ("orthogonal", "householder", "triangular")
+DEFAULT_WIDTH = 16
+
+
+@keras.saving.register_keras_serializable(package="tfp_flowvae")
+class SylvesterFlowLayer(RepeatedFlow):
+    """K Sylvester layers z + Q R h(R~ Q^T z + b) (van den Berg et al. 2018).
+
+    https://arxiv.org/abs/1803.05649, equation 13; the mathematics, and what keeps it invertible,
+    are in `bijectors.sylvester`. The kinds are the paper's, by how Q, `[D, M]`, is made:
+
+    - "orthogonal": M = `width` <= D orthonormal columns (O-SNF);
+    - "householder": a product of `reflections` Householder reflections, M = D (H-SNF);
+    - "triangular": the identity and the reversal of the coordinates in turn, M = D (T-SNF).
+
+    With a context every parameter is amortised, as in the paper. Starts as the identity: R = 0 and
+    R~ has ones on its diagonal, while Q and the rest of R~ are drawn, or all layers would start to
+    learn the same.
+
+    Args:
+      event_size: D.
+      context_size: Size of the context vector, or None.
+      length: K.
+      kind: "orthogonal", "householder" or "triangular".
+      width: M for "orthogonal", by default the smaller of D and 16; for the others M = D.
+      reflections: For "householder" alone.
+      **kwargs: See `keras.layers.Layer`.
+
+    Raises:
+      ValueError: If the kind is another, or the width or the number of reflections is out of range.
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        context_size: int | None = None,
+        length: int = 4,
+        kind: str = "orthogonal",
+        width: int | None = None,
+        reflections: int = 8,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(event_size, context_size, length, **kwargs)
+        self.kind = checked_word("kind", kind, KINDS)
+        if width is None:
+            width = min(event_size, DEFAULT_WIDTH) if kind == "orthogonal" else event_size
+        if not (1 if kind == "orthogonal" else event_size) <= width <= event_size:
+            allowed = "from 1 to the event_size" if kind == "orthogonal" else "the event_size"
+            raise ValueError(
+                f"width must be {allowed} for {kind=}. Received: {width=}, {event_size=}."
+            )
+        if reflections < 1:
+            raise ValueError(f"reflections must be at least 1. Received: {reflections=}.")
+        self.width, self.reflections = width, reflections
+
+    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        length, width = self.length, self.width
+        normal = keras.initializers.RandomNormal(stddev=1.0)
+        frames = {
+            "orthogonal": {"q": ((length, self.event_size, width), normal)},
+            "householder": {"v": ((length, self.reflections, self.event_size), normal)},
+            "triangular": {},
+        }
+        return {
+            **frames[self.kind],
+            # Both triangular matrices, with nothing left over: column 1 and on hold R in their
+            # upper triangle, those up to the last but one hold the transpose of R~ in their lower.
+            "triangles": ((length, width, width + 1), _strictly_lower),
+            "b": ((length, width), "zeros"),
+        }
+
+    def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+        parameters = self.parameters(context)
+        return composed([self._layer(k, parameters) for k in range(self.length)])
+
+    def _layer(self, k: int, parameters: dict[str, tf.Tensor | tf.Variable]) -> tfb.Bijector:
+        triangles = parameters["triangles"]
+        system = {
+            "r": derived(triangles, lambda x: x[..., k, :, 1:]),
+            "r_tilde": derived(triangles, lambda x: tf.linalg.matrix_transpose(x[..., k, :, :-1])),
+            "b": derived(parameters["b"], lambda x: x[..., k, :]),
+        }
+        if self.kind == "orthogonal":
+            q = derived(parameters["q"], lambda x: x[..., k, :, :])
+            return fvb.OrthogonalSylvester(q=q, **system)
+        if self.kind == "householder":
+            v = derived(parameters["v"], lambda x: x[..., k, :, :])
+            return fvb.HouseholderSylvester(v=v, **system)
+        order = np.arange(self.event_size, dtype=np.int32)[:: -1 if k % 2 else 1]
+        return fvb.TriangularSylvester(**system, permutation=order)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "kind": self.kind,
+            "width": self.width,
+            "reflections": self.reflections,
+        }
+
+
+def _strictly_lower(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
+    """Draws R~ above its diagonal; raw zeros elsewhere are R = 0 and ones on that diagonal."""
+    draws = keras.random.normal(shape, stddev=shape[-2] ** -0.5, dtype=dtype)
+    return draws * np.tri(shape[-2], shape[-1], k=-1)
