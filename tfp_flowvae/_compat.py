@@ -89,3 +89,12 @@ def as_parameter(value: TensorLike, dtype: tf.DType, name: str) -> tf.Tensor | t
 def is_ref(value: TensorLike) -> bool:
     """Whether `value` is a `tf.Variable`, or a module that acts as a tensor and may change."""
     return _tensor_util.is_ref(value)
+
+
+def track_loss(model: keras.Model, loss: tf.Tensor, batch_size: tf.Tensor) -> None:
+    """Adds a step's loss to the mean that Keras logs as `loss`.
+
+    Keras 3.15: a `train_step` of one's own that leaves the tracker alone reports 0.0, and the
+    tracker has no public name.
+    """
+    model._loss_tracker.update_state(loss, sample_weight=batch_size)

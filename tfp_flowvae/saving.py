@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows.adopted import supplied
 from tfp_flowvae.models import FlowVAE
 
 KERAS_FILE = "model.keras"
@@ -53,14 +55,17 @@ def export(model: FlowVAE, path: str | Path) -> None:
     model.save(path / KERAS_FILE)
 
 
-def load(path: str | Path) -> FlowVAE:
+def load(path: str | Path, prior: Any = None, flow: Any = None) -> FlowVAE:
     """Gives back the `FlowVAE` of a run's folder or of its `.keras` file, compiled as it was.
 
     Args:
       path: A folder that `export` wrote, or a `.keras` file.
+      prior: What `models.AdoptedPrior` was given, a distribution or a function that makes one,
+        where the file cannot hold it; its variables take the values in the file.
+      flow: The same for a bijector of one's own in a stack of flows.
 
     Raises:
-      UserError: If there is no such file, or it is not a flow VAE.
+      UserError: If there is no such file, it is not a flow VAE, or it needs `prior` or `flow`.
     """
     path = Path(path)
     file = path / KERAS_FILE if path.is_dir() else path
@@ -70,7 +75,10 @@ def load(path: str | Path) -> FlowVAE:
             ".keras file itself."
         )
     try:
-        model = keras.saving.load_model(file)
+        with supplied(prior=prior, flow=flow):
+            model = keras.saving.load_model(file)
+    except UserError:
+        raise
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise UserError(
             f"{str(file)!r} is not a model that Keras can load: {str(error).splitlines()[0]}"

@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tfp_flowvae import models, networks
-from tfp_flowvae.flows import FLOWS, make_flow
+from tfp_flowvae.flows import make_flow
 
 IMAGE, D, HIDDEN = (8, 8, 1), 4, 16
 
@@ -45,32 +45,19 @@ def stir():
 
 
 @pytest.fixture
-def small_spec():
-    """A function from a flow's name to a spec of it that is quick to build and to run."""
-
-    def spec(name):
-        options = FLOWS[name].options
-        parts = ["2"] if "length" in options else []
-        parts += ["hidden=16"] if "hidden" in options else []
-        return name + (":" + ",".join(parts) if parts else "")
-
-    return spec
-
-
-@pytest.fixture
 def make_vae(small_spec):
-    """A function that builds a small FlowVAE from the names or specs of two flows.
+    """A function that builds a small FlowVAE from the names or specs of a flow and a prior.
 
     A part given as `encoder`, `posterior_layer`, `prior_layer` or `decoder` is taken as it is.
     """
 
     def make(flow="none", prior="none", image_shape=IMAGE, event_size=D, **parts):
-        flow, prior = (small_spec(s) if s in FLOWS else s for s in (flow, prior))
+        flow, prior = small_spec(flow), small_spec(prior)
         parts = {name.removesuffix("_layer"): part for name, part in parts.items()}
         defaults = {
             "encoder": lambda: networks.MLPEncoder(image_shape, hidden=(HIDDEN,)),
             "posterior": lambda: models.FlowPosterior(make_flow(flow, event_size, HIDDEN)),
-            "prior": lambda: models.FlowPrior(make_flow(prior, event_size)),
+            "prior": lambda: models.make_prior(prior, event_size, image_shape),
             "decoder": lambda: networks.MLPDecoder(image_shape, event_size, hidden=(HIDDEN,)),
         }
         built = {name: parts.pop(name, None) or default() for name, default in defaults.items()}

@@ -38,12 +38,79 @@ def test_with_beta_one_the_loss_is_minus_the_elbo():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "received"),
-    [({"num_samples": 0}, "num_samples=0, beta=1.0"), ({"beta": -0.1}, "num_samples=1, beta=-0.1")],
+    ("arguments", "message"),
+    [
+        ({"num_samples": 0}, r"num_samples must be at least 1\. Received: 0"),
+        ({"beta": -0.1}, r"beta must be at least 0\. Received: -0\.1"),
+        ({"beta": float("nan")}, r"beta must be at least 0\. Received: nan"),
+        ({"bound": "elob"}, r"one of elbo, iwae, dreg\. Received: 'elob'"),
+        ({"bound": "iwae"}, r"at least 2 samples\. Received: 1\."),
+        ({"warmup": "linear"}, r"Received: warmup='linear', warmup_steps=0"),
+        ({"warmup_steps": 3}, r"Received: warmup='none', warmup_steps=3"),
+        ({"free_bits": 0.1, "min_information": 2.0}, r"not both\. Received: 0\.1 and 2\."),
+        ({"bound": "iwae", "num_samples": 2, "free_bits": 0.1}, "Received: the bound 'iwae'"),
+        ({"bound": "dreg", "num_samples": 2, "gradient": "stl"}, "Received: 'stl'"),
+    ],
 )
-def test_refuses_no_samples_and_a_negative_beta(arguments, received):
-    with pytest.raises(ValueError, match=f"Received: {received}"):
+def test_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Objective(**arguments)
+
+
+def test_linear_warmup_rises_once_and_stays():
+    objective = Objective(beta=2.0, warmup="linear", warmup_steps=10)
+    weights = [float(objective.kl_weight(step)) for step in (0, 5, 10, 11, 10_000)]
+    np.testing.assert_allclose(weights, [0.0, 1.0, 2.0, 2.0, 2.0])
+    assert objective.kl_weight() == 2.0  # evaluation is at its end
+
+
+def test_cyclic_warmup_rises_as_often_as_told():
+    objective = Objective(warmup="cyclic", warmup_steps=10, cycles=2)
+    weights = [float(objective.kl_weight(step)) for step in (0, 5, 10, 19, 20, 25, 39, 40, 45, 999)]
+    np.testing.assert_allclose(weights, [0.0, 0.5, 1.0, 1.0, 0.0, 0.5, 1.0, 1.0, 1.0, 1.0])
+
+
+def test_importance_weighted_loss_is_minus_the_log_of_the_mean_weight():
+    terms = _terms()
+    loss = Objective(num_samples=3, bound="iwae").loss(terms)
+    weights = np.exp(terms.elbo.numpy().astype(np.float64))
+    np.testing.assert_allclose(loss, -np.log(weights.mean(axis=0)), rtol=1e-5)
+    shares = Objective(num_samples=3, bound="dreg").sample_weights(terms)
+    np.testing.assert_allclose(shares, weights / weights.sum(axis=0), rtol=1e-5)
+
+
+def _gradient_by_kl(objective, terms):
+    with tf.GradientTape() as tape:
+        tape.watch(terms.log_posterior)
+        loss = tf.reduce_mean(objective.loss(terms))
+    return tape.gradient(loss, terms.log_posterior), loss
+
+
+def test_a_kl_below_the_minimum_of_information_counts_as_it_and_gives_no_gradient():
+    terms = _terms()
+    terms = terms._replace(log_posterior=terms.log_posterior + 2.0)
+    mean_kl = float(tf.reduce_mean(terms.kl))
+    plain_gradient, plain = _gradient_by_kl(Objective(num_samples=3), terms)
+    for surplus, active in ((-0.1, False), (0.3, True)):
+        objective = Objective(num_samples=3, min_information=mean_kl + surplus)
+        gradient, loss = _gradient_by_kl(objective, terms)
+        missing = max(objective.min_information - mean_kl, 0.0)
+        assert (missing > 0) == active
+        np.testing.assert_allclose(loss, plain + missing, rtol=1e-5)
+        np.testing.assert_allclose(gradient, 0 * gradient if active else plain_gradient, atol=1e-7)
+
+
+def test_free_bits_hold_for_each_dimension_alone():
+    rng = np.random.default_rng(1)
+    by_dimension = rng.normal(size=(3, 5, 4)).astype(np.float32) + np.float32([0, 1, 2, 3])
+    terms = _terms()
+    kl = tf.constant(by_dimension.sum(axis=-1))
+    terms = terms._replace(
+        log_posterior=terms.log_prior + kl, kl_per_dimension=tf.constant(by_dimension)
+    )
+    loss = tf.reduce_mean(Objective(num_samples=3, free_bits=1.5).loss(terms))
+    wanted = np.maximum(by_dimension.mean(axis=(0, 1)), 1.5).sum()
+    np.testing.assert_allclose(loss, wanted - np.mean(terms.log_likelihood), rtol=1e-5)
 
 
 def test_serialises():

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flowvae import models, networks
-from tfp_flowvae.flows import FLOWS, make_flow
+from tfp_flowvae.flows import make_flow
 from tfp_flowvae.flows.conditioner import Conditioner
 from tfp_flowvae.models.configurable import Configurable
 
@@ -17,14 +17,8 @@ tfd = tfp.distributions
 TRANSFORMED = tfd.TransformedDistribution.__mro__[1]  # see test_posterior_and_prior.py
 
 D, IMAGE = 4, (8, 8, 1)
-PAIRS = [
-    *((name, "none") for name, entry in FLOWS.items() if entry.fast_sample),
-    *(("none", name) for name, e in FLOWS.items() if e.fast_density and name != "none"),
-]
-EVERY_PAIR = pytest.mark.parametrize(("flow", "prior"), PAIRS)
 
 
-@EVERY_PAIR
 def test_distributions_and_terms_agree(flow, prior, make_vae, stir, digits):
     vae, x = stir(make_vae(flow, prior)), digits[:5]
     posterior, p = vae.posterior(x), vae.prior()
@@ -32,11 +26,12 @@ def test_distributions_and_terms_agree(flow, prior, make_vae, stir, digits):
         assert isinstance(distribution, TRANSFORMED)
         assert distribution.batch_shape == batch
         assert distribution.event_shape == [D]
-    assert {id(v) for v in p.trainable_variables} == {
-        id(w.value) for w in vae.prior_layer.trainable_weights
-    }
+    if prior != "vamp":  # whose components are what the encoder says
+        assert {id(v) for v in p.trainable_variables} == {
+            id(w.value) for w in vae.prior_layer.trainable_weights
+        }
     terms = vae.elbo_terms(x, num_samples=3, seed=7)
-    for name, term in terms._asdict().items():
+    for name, term in terms.named().items():
         assert term.shape == (3, 5), name
         assert term.dtype == tf.float32, name
     # The same z again, by TFP's own slower ways.
@@ -58,7 +53,6 @@ def test_distributions_and_terms_agree(flow, prior, make_vae, stir, digits):
     )
 
 
-@EVERY_PAIR
 def test_every_weight_gets_a_gradient(flow, prior, make_vae, stir, digits):
     vae = stir(make_vae(flow, prior))
     with tf.GradientTape() as tape:
@@ -73,10 +67,11 @@ def test_every_weight_gets_a_gradient(flow, prior, make_vae, stir, digits):
         assert idle or np.max(np.abs(gradient)) > 1e-7, weight.path
 
 
-@EVERY_PAIR
 def test_log_marginal_is_the_integral_of_the_joint_density(flow, prior, make_vae, stir, digits):
     """Importance weights under q, against a sum over a grid of z: in two dimensions it can be."""
-    vae, x = stir(make_vae(flow, prior, event_size=2), scale=0.1), digits[:3]
+    vae, x = stir(make_vae(flow, prior, event_size=2), scale=0.05), digits[:3]
+    # A posterior that is wider than the prior, or a rare z would decide the estimate.
+    vae.posterior_layer._raw_scale.bias.assign([1.0, 1.0])
     axis = np.linspace(-8, 8, 161)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 1, 2).astype(np.float32)
     log_likelihood = vae.likelihood.log_prob(vae._decode_parameters(tf.constant(grid)), x)
@@ -209,7 +204,6 @@ def test_the_models_seed_decides_the_draws_that_are_given_none(make_vae, digits)
     assert np.max(np.abs(draws[0] - draws[2])) > 0
 
 
-@EVERY_PAIR
 def test_empty_batches(flow, prior, make_vae, digits):
     vae, none = make_vae(flow, prior), digits[:0]
     assert vae.sample(0, seed=1).shape == (0, *IMAGE)
@@ -264,7 +258,7 @@ def test_inputs_of_another_shape_are_refused(make_vae):
 def test_terms_stay_in_float32_under_mixed_precision(mixed_bfloat16, make_vae, stir, digits):
     vae = stir(make_vae("iaf", "realnvp"))
     x = digits[:4] / 3  # which bfloat16 cannot hold
-    for terms in (vae(x), vae.elbo_terms(x)._asdict()):
+    for terms in (vae(x), vae.elbo_terms(x).named()):
         assert {term.dtype for term in terms.values()} == {tf.float32}
     z = vae.encode(x, seed=1)
     for value in (z, vae.decode(z), vae.sample(2), vae.log_marginal(x, 2)):

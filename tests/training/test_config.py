@@ -7,6 +7,7 @@ import pytest
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.training import TrainConfig
+from tfp_flowvae.training.presets import PRESETS, find_preset
 
 
 def test_json_gives_the_same_config_back(tmp_path):
@@ -50,6 +51,25 @@ def test_config_is_frozen():
         ({"seed": 2**31}, "--seed must be below 2.14748e+09"),
         ({"binarization": "statik"}, "Did you mean 'static'"),
         ({"activation": "selu"}, "--activation must be one of"),
+        ({"encoder": "mpl"}, "Did you mean 'mlp'"),
+        ({"decoder": "cnn"}, "--decoder must be one of mlp, gated-mlp"),
+        ({"channels": (8,)}, "choose --encoder gated-conv or resnet"),
+        ({"likelihood": "normal"}, "--likelihood must be one of bernoulli, continuous-bernoulli"),
+        (
+            {"likelihood": "gaussian", "binarization": "static"},
+            "give --binarization none, or --likelihood bernoulli. Received: --binarization static",
+        ),
+        ({"base": "full"}, "--base must be one of diag, tril"),
+        ({"prior": "realnvp+vamp"}, "write vamp+realnvp instead"),
+        ({"prior": "mixture:2+iaf"}, "use 'maf' there instead, or --allow-slow"),
+        ({"gradient": "stl"}, "--flow cannot be 'iaf': --gradient stl takes the posterior's"),
+        ({"bound": "iwae"}, "ask for at least 2 samples. Received: 1"),
+        ({"bound": "dreg", "samples": 2}, "--bound dreg takes the posterior's density"),
+        ({"free_bits": 0.1}, "Received: --flow iaf, --base diag, --prior none"),
+        ({"warmup": "linear", "epochs": 5}, "Received: 20 and 5"),
+        ({"clip_norm": 0.0}, "--clip-norm must be above 0"),
+        ({"ema": 1.0}, "--ema must be below 1"),
+        ({"patience": 0}, "--patience must be at least 1"),
         ({"jit": "yes"}, "--jit must be true or false"),
     ],
 )
@@ -58,6 +78,40 @@ def test_refuses_in_one_sentence(values, message):
         TrainConfig(**values)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_allow_slow_takes_what_is_refused_without():
+    TrainConfig(flow="maf", prior="iaf", gradient="stl", allow_slow=True)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "seen"), [("bernoulli", "dynamic"), ("logistic-mixture", "none")]
+)
+def test_binarization_follows_the_likelihood(likelihood, seen):
+    config = TrainConfig(likelihood=likelihood)
+    assert json.loads(config.to_json())["binarization"] == config.binarization == seen
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_config(name):
+    config = TrainConfig.from_mapping(find_preset(name).values, source=name)
+    assert config.latent_dim in (32, 40, 64)
+
+
+def test_henrion_wellecks_preset_is_their_protocol():
+    config = TrainConfig.from_mapping(find_preset("henrion-welleck").values, source="")
+    assert (config.binarization, config.latent_dim, config.hidden) == ("static", 40, (300, 300))
+    assert (config.epochs, config.batch_size, config.norm) == (2000, 100, "batch")
+    assert (config.optimizer, config.learning_rate, config.schedule) == (
+        "adam",
+        2e-4,
+        "inverse-time",
+    )
+
+
+def test_unknown_preset():
+    with pytest.raises(UserError, match=r"known presets are henrion-welleck.*'best'"):
+        find_preset("bets")
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import typing
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.errors import UserError, nearest
 from tfp_flowvae.flows.registry import FLOWS, FlowEntry
+from tfp_flowvae.models.likelihood import LIKELIHOODS
+from tfp_flowvae.models.prior_spec import PRIOR_BASES
+from tfp_flowvae.networks.catalog import NETWORKS
 from tfp_flowvae.training.config import TrainConfig, field_types
+from tfp_flowvae.training.options import flag_of, is_list, plain_type
+from tfp_flowvae.training.presets import PRESETS, find_preset
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -84,18 +89,11 @@ def _parser(train_prog: str | None) -> _Parser:
 
 
 def _add_train(commands: Any, prog: str | None) -> None:
-    width = max(map(len, FLOWS))
-    flows = "\n".join(f"  {name:{width}}  {entry.summary}" for name, entry in FLOWS.items())
-    options = "\n".join(
-        f"  {name:{width}}  {_describe_options(entry)}"
-        for name, entry in FLOWS.items()
-        if entry.options
-    )
     train = commands.add_parser(
         "train",
         help="train a flow VAE on images and export it",
         description="Trains a flow VAE on images; writes a SavedModel, its numbers and pictures.",
-        epilog=f"flows:\n{flows}\n\n{_GRAMMAR}\noptions of a flow:\n{options}",
+        epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         **({"prog": prog} if prog else {}),
@@ -125,6 +123,16 @@ def _add_train(commands: Any, prog: str | None) -> None:
         help="repeat the run of a config.json; options given override it",
     )
     output.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="start from named settings, see below; options given override them",
+    )
+    output.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="log for TensorBoard too, into tensorboard/ in the folder",
+    )
+    output.add_argument(
         "--verbose",
         type=int,
         choices=(0, 1, 2),
@@ -133,34 +141,71 @@ def _add_train(commands: Any, prog: str | None) -> None:
     )
 
 
+def _epilog() -> str:
+    """What the words of the options stand for, from the registries."""
+    bases = {
+        name: f"{entry.summary} (K, default {entry.default_components})"
+        for name, entry in PRIOR_BASES.items()
+    }
+    options = {name: _describe_options(entry) for name, entry in FLOWS.items() if entry.options}
+    sections = [
+        _list("flows", _summaries(FLOWS)),
+        _GRAMMAR,
+        _list("options of a flow", options),
+        _list("bases of a prior, alone or before a flow: mixture:20   vamp:100+realnvp:4", bases),
+        _list("likelihoods", _summaries(LIKELIHOODS)),
+        _list("encoders and decoders", _summaries(NETWORKS)),
+        _list("presets", _summaries(PRESETS)),
+    ]
+    return "\n".join(sections)
+
+
+def _summaries(registry: Mapping[str, Any]) -> dict[str, str]:
+    return {name: entry.summary for name, entry in registry.items()}
+
+
+def _list(title: str, lines: Mapping[str, str]) -> str:
+    """Names and what they are, the text wrapped beside the names."""
+    width = max(map(len, lines)) + 4
+    wrapped = [
+        textwrap.fill(
+            text,
+            width=100,
+            initial_indent=f"  {name}".ljust(width),
+            subsequent_indent=" " * width,
+            break_on_hyphens=False,
+        )
+        for name, text in lines.items()
+    ]
+    return "\n".join([f"{title}:", *wrapped, ""])
+
+
 def _describe_options(entry: FlowEntry) -> str:
     named = [f"{key}={option.expected}" for key, option in entry.options.items() if key != "length"]
-    return "; ".join([f"K (default {entry.default_length})", *named])
+    length = [f"K (default {entry.default_length})"] if "length" in entry.options else []
+    return "; ".join([*length, *named])
 
 
 def _add_field(group: Any, field: dataclasses.Field[Any]) -> None:
     kind, rules = field_types()[field.name], field.metadata
-    flag = "--" + field.name.replace("_", "-")
-    default = (
-        " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-    )
-    shown = "" if field.default is None else f" (default: {default})"
+    default = rules["shown"] or field.default
+    shown = "" if default is None else f" (default: {default})"
     settings: dict[str, Any] = {
         "help": rules["help"].replace("%", "%%") + shown,
         "default": argparse.SUPPRESS,
     }
     if kind is bool:
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
+        group.add_argument(flag_of(field.name), action=argparse.BooleanOptionalAction, **settings)
         return
-    if typing.get_origin(kind) is tuple:
-        settings["nargs"] = "+"
     readers: dict[Any, Callable[[str], Any]] = {int: _whole_number, float: _number}
-    numeric = int if settings.get("nargs") else kind
-    settings["type"] = readers.get(numeric, str)
+    if is_list(kind):
+        settings |= {"nargs": "+", "type": _whole_number}
+    else:
+        settings["type"] = readers.get(plain_type(kind), str)
     # Choices are the config's to check; here they only show.
     settings["metavar"] = "{" + ",".join(rules["choices"]) + "}" if rules["choices"] else None
     settings["metavar"] = settings["metavar"] or rules["metavar"] or field.name.upper()
-    group.add_argument(flag, **settings)
+    group.add_argument(flag_of(field.name), **settings)
 
 
 def _whole_number(text: str) -> int:
@@ -183,8 +228,14 @@ def _train(arguments: argparse.Namespace) -> int:
         for field in dataclasses.fields(TrainConfig)
         if hasattr(arguments, field.name)
     }
-    if "hidden" in given:
-        given["hidden"] = tuple(given["hidden"])
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    if arguments.preset is not None:
+        if arguments.config:
+            raise UserError(
+                "--preset and --config both say where to start from: give one of them. "
+                f"Received: --preset {arguments.preset} --config {arguments.config}."
+            )
+        given = {**find_preset(arguments.preset).values, **given}
     if arguments.config:
         config = TrainConfig.from_file(arguments.config, **given)
     else:
@@ -196,6 +247,7 @@ def _train(arguments: argparse.Namespace) -> int:
         output=arguments.output,
         overwrite=arguments.overwrite,
         verbose=arguments.verbose,
+        tensorboard=arguments.tensorboard,
     )
 
 

@@ -29,6 +29,7 @@ def train(
     output: Path | None = None,
     overwrite: bool = False,
     verbose: int = 1,
+    tensorboard: bool = False,
 ) -> int:
     """Trains, evaluates, exports and says what it did.
 
@@ -37,6 +38,7 @@ def train(
       output: The folder to write, or None for a new numbered one under `saved_models/`.
       overwrite: Whether `output` may hold something, which is then replaced.
       verbose: 0 for the summary alone, 1 for Keras's progress bar, 2 for a line an epoch.
+      tensorboard: Whether to log for TensorBoard, into `tensorboard/` in the folder.
 
     Returns:
       An exit status: 0, 1 if the loss was no longer finite (nothing is written then), or 130 after
@@ -53,7 +55,7 @@ def train(
         from tfp_flowvae.cli.session import Session
 
         session = Session(config, splits)
-        session.fit(verbose)
+        session.fit(verbose, folder.staging / "tensorboard" if tensorboard else None)
         if session.diverged_at is not None:
             print(
                 f"Error: the loss became {session.last_loss} at step {session.diverged_at} and "
@@ -70,11 +72,13 @@ def train(
         _write_json(folder.staging / "run.json", run)
         folder.publish()
     print(_summary(folder.path, config, splits, metrics, session.interrupted))
+    if session.clipped:
+        print(f"note      the gradient was clipped in {session.clipped:.1%} of the steps")
     return EXIT_INTERRUPTED if session.interrupted else 0
 
 
 def _stem(config: TrainConfig) -> str:
-    prior = format_spec(config.prior_specs)
+    prior = str(config.prior_spec)
     name = Path(config.dataset).stem
     return "-".join([name, format_spec(config.flow_specs), *([prior] if prior != "none" else [])])
 
@@ -111,6 +115,11 @@ def _run_record(
     }
 
 
+def _seen(config: TrainConfig) -> str:
+    seen = config.binarization
+    return "grey levels as they are" if seen == "none" else f"{seen} binarization"
+
+
 def _summary(
     path: Path,
     config: TrainConfig,
@@ -123,11 +132,13 @@ def _summary(
         python = python.relative_to(Path.cwd())
     sample = f"-m tfp_flowvae sample {shlex.quote(str(path))} -n 64 --output grid.png"
     stopped = "Stopped by Ctrl-C; what was trained until then:\n" if interrupted else ""
+    per_dimension = metrics.get("test_bits_per_dimension")
+    bits = "" if per_dimension is None else f"\n  bits/dim         {per_dimension:.3f}"
     return f"""
 {stopped}test free energy   {metrics["test_free_energy"]:.2f} nats per image \
-(-ELBO, one sample; {len(splits.test)} images, {config.binarization} binarization)
+(-ELBO, one sample; {len(splits.test)} images, {_seen(config)})
   -log p(x|z)      {-metrics["test_log_likelihood"]:.2f}
-  KL(q || p)       {metrics["test_kl"]:.2f}
+  KL(q || p)       {metrics["test_kl"]:.2f}{bits}
 
 model     {path}/ (a SavedModel, and model.keras for tfp_flowvae.load)
 pictures  {path}/samples.png, reconstructions.png, training.png

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import keras
@@ -16,10 +17,20 @@ from tfp_flowvae.data import (
 )
 from tfp_flowvae.evaluation.free_energy import EVALUATION_BATCH, free_energy
 from tfp_flowvae.evaluation.plots import save_reconstructions, save_samples, save_training
-from tfp_flowvae.export import export
+from tfp_flowvae.models.likelihood import LIKELIHOODS
+from tfp_flowvae.saving import export
 from tfp_flowvae.training.build import build_model, build_optimizer
-from tfp_flowvae.training.callbacks import EpochHistory, StopOnInterrupt, StopOnNonFinite
+from tfp_flowvae.training.callbacks import (
+    ClippingWatch,
+    EpochHistory,
+    StopOnInterrupt,
+    StopOnNonFinite,
+)
 from tfp_flowvae.training.config import TrainConfig
+from tfp_flowvae.training.diagnostics import Diagnostics
+
+# Images among which a VampPrior's pseudo-inputs start.
+_ADAPTED = 10_000
 
 
 class Session:
@@ -44,14 +55,15 @@ class Session:
         }
         (self._valid, self._levels), (self._test, _) = fixed["valid"], fixed["test"]
         self._steps = steps_per_epoch(len(splits.train), config.batch_size)
-        self.model = build_model(config, splits.image_shape)
-        self.model.compile(
-            optimizer=build_optimizer(config, self._steps * config.epochs),
-            jit_compile=config.jit,
-        )
+        self.model = build_model(config, splits.image_shape, splits.levels, self._steps)
+        for name in ("train", "valid", "test"):
+            self.model.likelihood.check_data(getattr(splits, name), splits.levels)
+        self.model.adapt(to_unit(splits.train[:_ADAPTED], splits.levels))
+        self.model.compile(optimizer=build_optimizer(config, self._steps), jit_compile=config.jit)
         self._interrupt = StopOnInterrupt()
         self._non_finite = StopOnNonFinite()
         self._history = EpochHistory()
+        self._clipping = ClippingWatch()
 
     @property
     def rows(self) -> list[dict[str, float]]:
@@ -73,8 +85,18 @@ class Session:
         """What the loss was at that step."""
         return self._non_finite.loss
 
-    def fit(self, verbose: int) -> None:
-        """Trains by `model.fit`."""
+    @property
+    def clipped(self) -> float:
+        """The share of steps whose gradient was clipped."""
+        return self._clipping.share
+
+    def fit(self, verbose: int, tensorboard: Path | None = None) -> None:
+        """Trains by `model.fit`.
+
+        Args:
+          verbose: As Keras's.
+          tensorboard: Folder for TensorBoard's logs, or None for none.
+        """
         batches = training_batches(
             self._splits.train,
             levels=self._splits.levels,
@@ -87,16 +109,50 @@ class Session:
             steps_per_epoch=self._steps,
             epochs=self.config.epochs,
             validation_data=evaluation_batches(self._valid, EVALUATION_BATCH, levels=self._levels),
-            callbacks=[self._history, self._non_finite, self._interrupt],
+            callbacks=self._callbacks(verbose, tensorboard),
             shuffle=False,  # the batches are shuffled already
             verbose=verbose,
         )
 
+    def _callbacks(self, verbose: int, tensorboard: Path | None) -> list[keras.callbacks.Callback]:
+        """In the order in which they see an epoch's end."""
+        config = self.config
+        # First, or it would print every figure of the diagnostics.
+        callbacks = [keras.callbacks.ProgbarLogger()] if verbose else []
+        if config.ema is not None:
+            # With early stopping the averages must be in the model when it looks.
+            swap = config.patience is not None
+            callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=swap))
+        if config.diagnostics:
+            callbacks.append(
+                Diagnostics(self._valid, self._levels, len(self._splits.train), config.seed)
+            )
+        callbacks += [self._history, self._clipping, self._non_finite, self._interrupt]
+        if config.patience is not None:
+            callbacks.append(
+                keras.callbacks.EarlyStopping(
+                    "val_elbo",
+                    mode="max",
+                    patience=config.patience,
+                    restore_best_weights=True,
+                    start_from_epoch=config.warmup_epochs if config.warmup != "none" else 0,
+                )
+            )
+        if tensorboard is not None:
+            callbacks.append(keras.callbacks.TensorBoard(tensorboard, write_graph=False))
+        return callbacks
+
     def evaluate(self) -> dict[str, float]:
-        """Free energy and its terms on the validation and test images, in nats per image."""
+        """Free energy and its terms on the validation and test images, in nats per image.
+
+        Where the likelihood is one of grey levels, in bits per dimension too.
+        """
         metrics: dict[str, float] = {}
         for split, images in (("valid", self._valid), ("test", self._test)):
             values = free_energy(self.model, images, self._levels, self.config.seed)
+            if LIKELIHOODS[self.config.likelihood].takes_levels and self.model.likelihood.discrete:
+                nats = values["free_energy"] / math.prod(self._splits.image_shape)
+                values["bits_per_dimension"] = nats / math.log(2.0)
             metrics |= {f"{split}_{name}": value for name, value in values.items()}
         return metrics
 

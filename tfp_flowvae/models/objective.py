@@ -8,7 +8,9 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.models.configurable import Configurable
+from tfp_flowvae.models.names import BOUNDS, GRADIENTS, WARMUPS, objective_conflict
 
 
 class ElboTerms(NamedTuple):
@@ -20,6 +22,7 @@ class ElboTerms(NamedTuple):
       log_posterior: log q(z|x) = log_base - log_det.
       log_base: log q0(z0|x), the base density before the flow.
       log_det: log |det dz/dz0| of the flow.
+      kl_per_dimension: `[S, B, D]`, whose sum is `kl`, where it was asked for; else None.
     """
 
     log_likelihood: tf.Tensor
@@ -27,6 +30,7 @@ class ElboTerms(NamedTuple):
     log_posterior: tf.Tensor
     log_base: tf.Tensor
     log_det: tf.Tensor
+    kl_per_dimension: tf.Tensor | None = None
 
     @property
     def kl(self) -> tf.Tensor:
@@ -38,29 +42,129 @@ class ElboTerms(NamedTuple):
         """log p(x|z) + log p(z) - log q(z|x), whose mean over samples bounds log p(x); `[S, B]`."""
         return self.log_likelihood - self.kl
 
+    def named(self) -> dict[str, tf.Tensor]:
+        """The terms by name, those that are None left out."""
+        return {name: term for name, term in self._asdict().items() if term is not None}
+
+
+def importance_bound(log_weights: tf.Tensor) -> tf.Tensor:
+    """log 1/S sum_s exp(log_weights_s) `[...]` of `[S, ...]`: Burda et al. (2016), equation 8."""
+    samples = tf.cast(tf.shape(log_weights)[0], log_weights.dtype)
+    return tf.reduce_logsumexp(log_weights, axis=0) - tf.math.log(samples)
+
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
 @dataclass(frozen=True)
 class Objective(Configurable):
-    """The loss of a flow VAE: minus the evidence lower bound.
+    """The loss of a flow VAE: minus a lower bound of log p(x), in nats per image.
 
-    loss = -E_q[log p(x|z) - beta (log q(z|x) - log p(z))]    (Higgins et al. 2017 for beta != 1)
+    With w_s = p(x|z_s) (p(z_s) / q(z_s|x))^(beta b), z_s ~ q(z|x), the bounds are
+
+        elbo:  E[mean_s log w_s]
+        iwae:  E[log mean_s w_s]       Burda et al. (2016), https://arxiv.org/abs/1509.00519
+        dreg:  the value of iwae, with the doubly reparameterised gradient for the posterior:
+               sum_s v_s^2 d(log w_s)/dz_s dz_s/dphi, v_s = w_s / sum_r w_r
+               (Tucker et al. 2019, https://arxiv.org/abs/1810.04152, equation 8)
+
+    b is the warm-up: it rises from 0 to 1 over `warmup_steps` of the optimizer and stays there
+    (`linear`, Sonderby et al. 2016), or does so `cycles` times, each time staying at 1 for as many
+    steps (`cyclic`, Fu et al. 2019). Evaluation always has b = 1.
+
+    A minimum of information keeps the posterior from collapsing onto the prior: a mean KL over the
+    batch that is already below it gives no gradient (Kingma et al. 2016, section 6, equation 14).
 
     Attributes:
       num_samples: S, how many posterior samples each step draws for each image.
-      beta: Weight of the KL term in the loss; the metrics are always those of beta = 1.
+      beta: Weight of the KL term in the loss (Higgins et al. 2017); metrics have beta = b = 1.
+      bound: `elbo`, `iwae` or `dreg`.
+      gradient: `total`, or `stl`: the gradient of log q(z|x) through z alone, which has no variance
+        where q is exact ("sticking the landing", Roeder et al. 2017). It costs one pass through
+        the posterior's flow in the direction of density.
+      warmup: `none`, `linear` or `cyclic`.
+      warmup_steps: How many steps the rise takes.
+      cycles: How often it happens under `cyclic`.
+      free_bits: The minimum for each latent dimension, in nats. Needs a KL that is a sum over
+        dimensions: a posterior without a flow, its base diagonal, and a standard normal prior.
+      min_information: The minimum for the whole KL, in nats (lambda); any posterior, any prior.
+
+    Raises:
+      ValueError: If a value is not allowed, or two do not go together.
     """
 
     num_samples: int = 1
     beta: float = 1.0
+    bound: str = "elbo"
+    gradient: str = "total"
+    warmup: str = "none"
+    warmup_steps: int = 0
+    cycles: int = 4
+    free_bits: float = 0.0
+    min_information: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1 or self.beta < 0:
+        for name, words in (("bound", BOUNDS), ("gradient", GRADIENTS), ("warmup", WARMUPS)):
+            if getattr(self, name) not in words:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(words)}. Received: {getattr(self, name)!r}."
+                )
+        for name, least in (
+            ("num_samples", 1),
+            ("cycles", 1),
+            ("beta", 0),
+            ("free_bits", 0),
+            ("min_information", 0),
+            ("warmup_steps", 0),
+        ):
+            if not getattr(self, name) >= least:
+                raise ValueError(
+                    f"{name} must be at least {least}. Received: {getattr(self, name)}."
+                )
+        if (self.warmup == "none") != (self.warmup_steps == 0):
             raise ValueError(
-                "num_samples must be at least 1 and beta at least 0. "
-                f"Received: num_samples={self.num_samples}, beta={self.beta}."
+                "warmup_steps must be above 0 with a warmup, and 0 without. "
+                f"Received: warmup={self.warmup!r}, warmup_steps={self.warmup_steps}."
             )
+        complaint = objective_conflict(
+            self.bound, self.gradient, self.num_samples, self.free_bits, self.min_information
+        )
+        if complaint:
+            raise ValueError(complaint)
 
-    def loss(self, terms: ElboTerms) -> tf.Tensor:
-        """The loss of each image, `[B]`, in nats."""
-        return -tf.reduce_mean(terms.log_likelihood - self.beta * terms.kl, axis=0)
+    def kl_weight(self, step: TensorLike | None = None) -> tf.Tensor | float:
+        """beta b, the weight of the KL at an optimizer step; beta without a step."""
+        if step is None or self.warmup == "none":
+            return self.beta
+        step, length = tf.cast(step, tf.float32), float(self.warmup_steps)
+        if self.warmup == "cyclic":
+            within = tf.math.floormod(step, 2 * length)
+            step = tf.where(step < 2 * length * self.cycles, within, length)
+        return self.beta * tf.minimum(step / length, 1.0)
+
+    def log_weights(self, terms: ElboTerms, step: TensorLike | None = None) -> tf.Tensor:
+        """log w of every sample, `[S, B]`, in nats."""
+        return terms.log_likelihood - self.kl_weight(step) * terms.kl
+
+    def sample_weights(self, terms: ElboTerms, step: TensorLike | None = None) -> tf.Tensor:
+        """v_s, the share of each sample in the importance-weighted bound, `[S, B]`, a constant."""
+        return tf.stop_gradient(tf.nn.softmax(self.log_weights(terms, step), axis=0))
+
+    def loss(self, terms: ElboTerms, step: TensorLike | None = None) -> tf.Tensor:
+        """The loss of each image, `[B]`, in nats.
+
+        Args:
+          terms: Of the batch.
+          step: The optimizer's step, for the warm-up; None for its end.
+        """
+        if self.bound != "elbo":
+            return -importance_bound(self.log_weights(terms, step))
+        kl = tf.reduce_mean(terms.kl, axis=0)
+        if self.free_bits:
+            if terms.kl_per_dimension is None:
+                raise ValueError(
+                    "free_bits needs kl_per_dimension in the terms. Received: None there."
+                )
+            mean = tf.reduce_mean(terms.kl_per_dimension, axis=[0, 1])
+            kl += tf.reduce_sum(tf.nn.relu(self.free_bits - mean))
+        elif self.min_information:
+            kl += tf.nn.relu(self.min_information - tf.reduce_mean(kl))
+        return self.kl_weight(step) * kl - tf.reduce_mean(terms.log_likelihood, axis=0)

@@ -7,34 +7,43 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow_probability import distributions as tfd
 
+from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import forward_and_log_det
+from tfp_flowvae.models.adopted import AdoptedPrior
+from tfp_flowvae.models.gradients import SharedGradient, frozen_log_prob
+from tfp_flowvae.models.latent_variable import LatentVariableModel
 from tfp_flowvae.models.likelihood import Bernoulli, Likelihood
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.posterior import FlowPosterior
 from tfp_flowvae.models.prior import FlowPrior
+from tfp_flowvae.models.prior_bases import VampBase
 from tfp_flowvae.networks.building import ensure_built
+from tfp_flowvae.networks.catalog import load_all
 
 METRICS = ("elbo", "log_likelihood", "kl")
+# Known in training alone.
+TRAINING_METRICS = ("gradient_norm", "clipped")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class FlowVAE(keras.Model):
+class FlowVAE(LatentVariableModel):
     """A variational autoencoder whose posterior and prior are flows.
 
         q(z|x): z0 ~ N(mu(x), sigma(x)^2), z = f_x(z0)      Rezende & Mohamed (2015), eq. 13-15
-        p(z):   z  = g(e), e ~ N(0, I)
-        loss = E_q[log q(z|x) - log p(z) - log p(x|z)], in nats per image, from one sample
+        p(z):   z  = g(e), e ~ N(0, I) or a learnable base
+        loss = E_q[log q(z|x) - log p(z) - log p(x|z)], in nats per image: see `Objective`
 
     Train it with `compile` (an optimizer is all it takes) and `fit` on images; there are no
-    targets. The logged metrics are `loss`, `elbo`, `log_likelihood` and `kl`.
+    targets. The logged metrics are `loss`, `elbo`, `log_likelihood`, `kl` and, in training, the
+    mean `gradient_norm` (before clipping) and the share of steps that the optimizer's
+    `global_clipnorm` has `clipped`.
 
     Args:
       encoder: From images `[B, H, W, C]` to features `[B, F]`.
       posterior: From features to q(z|x).
-      prior: p(z), over vectors of the posterior's size D.
+      prior: p(z), over vectors of the posterior's size D: a `FlowPrior`, or an `AdoptedPrior`
+        around a distribution of one's own.
       decoder: From latent vectors `[B, D]` to the likelihood's parameters.
       likelihood: p(x|z); Bernoulli pixels by default.
       objective: How the terms of the bound become a loss.
@@ -42,7 +51,7 @@ class FlowVAE(keras.Model):
       **kwargs: See `keras.Model`.
 
     Raises:
-      ValueError: If the parts' sizes do not fit together.
+      ValueError: If the parts do not fit together.
 
     Example:
     ```python
@@ -65,7 +74,7 @@ class FlowVAE(keras.Model):
         self,
         encoder: keras.layers.Layer,
         posterior: FlowPosterior,
-        prior: FlowPrior,
+        prior: FlowPrior | AdoptedPrior,
         decoder: keras.layers.Layer,
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
@@ -86,21 +95,31 @@ class FlowVAE(keras.Model):
         self.decoder = decoder
         self.likelihood = Bernoulli() if likelihood is None else likelihood
         self.objective = Objective() if objective is None else objective
+        if self.objective.free_bits and not (posterior.factorises and prior.factorises):
+            raise ValueError(
+                "free_bits needs a KL that is a sum over dimensions: a diagonal posterior without "
+                "a flow and the standard normal prior; use min_information, which works with all. "
+                f"Received: free_bits={self.objective.free_bits} and another posterior or prior."
+            )
         self.event_size = posterior.event_size
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._trackers = [keras.metrics.Mean(name=name) for name in METRICS]
+        self._training_trackers = [keras.metrics.Mean(name=name) for name in TRAINING_METRICS]
         self._build_parts()
 
     def _build_parts(self) -> None:
         """Builds every part now: every size is known, and a built model needs no symbolic call."""
         ensure_built(self.posterior_layer)
+        base = getattr(self.prior_layer, "base", None)
+        if isinstance(base, VampBase):
+            base.attach(lambda x: self.posterior_layer.base_distribution(self.encoder(x)))
         ensure_built(self.prior_layer)
         output = _trial("decoder", self._decode_parameters, [self.event_size])
         if output.shape.rank != 4:
             raise ValueError(
                 f"The decoder must map latent vectors [B, {self.event_size}] to images "
-                "[B, H, W, C * params]. "
+                "[B, H, W, parameters]. "
                 f"Received: a decoder whose output has shape {tuple(output.shape)} for B = 1."
             )
         event_shape = self.likelihood.distribution(output).event_shape
@@ -115,118 +134,25 @@ class FlowVAE(keras.Model):
             )
         self.built = True
 
-    # ---- distributions -------------------------------------------------------------------------
-
-    def posterior(self, x: TensorLike) -> tfd.TransformedDistribution:
-        """q(z|x) with batch shape `[B]` and event shape `[D]`, for images `[B, H, W, C]`."""
-        return self.posterior_layer.distribution(self.encoder(self._images(x)))
-
-    def prior(self) -> tfd.TransformedDistribution:
-        """p(z) with batch shape `[]` and event shape `[D]`; its variables are the live weights."""
-        return self.prior_layer.distribution()
-
-    def elbo_terms(
-        self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None
-    ) -> ElboTerms:
-        """The terms of the evidence lower bound, each `[S, B]`, in nats.
-
-        z and log q(z|x) come from one pass through the flow, and log p(z) from one through the
-        prior's: every conditioner runs once.
-
-        Args:
-          x: Images `[B, H, W, C]`.
-          num_samples: S, how many z to draw for each image.
-          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
-        """
-        x = self._images(x)
-        posterior = self.posterior(x)
-        base = posterior.distribution
-        z0 = base.sample(num_samples, seed=self._stateless(seed))
-        log_base = base.log_prob(z0)
-        z, log_det = forward_and_log_det(posterior.bijector, z0)
-        return ElboTerms(
-            log_likelihood=self.likelihood.log_prob(self._decode_parameters(z), x),
-            log_prior=self.prior_layer(z),
-            log_posterior=log_base - log_det,
-            log_base=log_base,
-            log_det=tf.broadcast_to(log_det, tf.shape(log_base)),
-        )
-
-    def elbo(
-        self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None
-    ) -> tf.Tensor:
-        """The evidence lower bound of each image, `[B]`, in nats: the mean over S samples."""
-        return tf.reduce_mean(self.elbo_terms(x, num_samples, seed).elbo, axis=0)
-
-    def log_marginal(
-        self, x: TensorLike, num_samples: int = 500, seed: TensorLike | None = None
-    ) -> tf.Tensor:
-        """The importance-weighted estimate of log p(x), `[B]`, in nats.
-
-        log 1/S sum_s p(x, z_s) / q(z_s|x), a lower bound that tightens as S grows (Burda et al.
-        2016, https://arxiv.org/abs/1509.00519). All S samples are held at once.
-        """
-        log_weights = self.elbo_terms(x, num_samples, seed).elbo
-        return tf.reduce_logsumexp(log_weights, axis=0) - tf.math.log(
-            tf.cast(num_samples, log_weights.dtype)
-        )
-
-    # ---- what users call -----------------------------------------------------------------------
-
-    def sample(self, n: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
-        """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior."""
-        return self.decode(self.prior().sample(n, seed=self._stateless(seed)))
-
-    def encode(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
-        """One draw from q(z|x) for each image `[B, H, W, C]`; `[B, D]`."""
-        posterior = self.posterior(x)
-        # In a graph `posterior.sample` cannot take a batch of size 0.
-        z0 = posterior.distribution.sample(seed=self._stateless(seed))
-        return posterior.bijector.forward(z0)
-
-    def decode(self, z: TensorLike) -> tf.Tensor:
-        """The mean image p(x|z) `[..., H, W, C]`, in [0, 1], of latent vectors `[..., D]`."""
-        z = tf.cast(tf.convert_to_tensor(z, dtype_hint=tf.float32), tf.float32)
-        if z.shape.rank == 0 or z.shape[-1] not in (None, self.event_size):
-            raise ValueError(
-                f"z must have shape [..., {self.event_size}]. Received: z.shape={tuple(z.shape)}."
-            )
-        return self.likelihood.mean(self._decode_parameters(z))
-
-    def reconstruct(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
-        """Mean images `[B, H, W, C]` of one posterior draw for each image."""
-        return self.decode(self.encode(x, seed))
-
-    def _images(self, x: TensorLike) -> tf.Tensor:
-        x = tf.cast(tf.convert_to_tensor(x, dtype_hint=tf.float32), tf.float32)
-        if not x.shape.is_compatible_with([None, *self.image_shape]):
-            wanted = ", ".join(map(str, self.image_shape))
-            raise ValueError(f"Images must be [B, {wanted}]. Received: x.shape={tuple(x.shape)}.")
-        return x
-
-    def _decode_parameters(self, z: tf.Tensor) -> tf.Tensor:
-        """The decoder over any leading dimensions: nets built for `[B, D]` refuse `[S, B, D]`.
-
-        In float32 from here on, whatever the precision policy.
-        """
-        leading = tf.shape(z)[:-1]
-        output = tf.cast(self.decoder(tf.reshape(z, [-1, self.event_size])), tf.float32)
-        return tf.reshape(output, tf.concat([leading, output.shape[1:]], axis=0))
-
-    def _stateless(self, seed: TensorLike | None) -> tf.Tensor:
-        """TFP's stateless seed, int32 `[2]`, from an int, a scalar, such a seed, or None."""
-        if seed is None:
-            return tf.cast(self.seed_generator.next(), tf.int32)
-        seed = tf.convert_to_tensor(seed, dtype_hint=tf.int32)
-        if seed.shape.rank == 0:
-            return tf.stack([tf.cast(seed, tf.int32), 0])
-        return seed
-
-    # ---- Keras ---------------------------------------------------------------------------------
-
     def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
-        return self.elbo_terms(x, self.objective.num_samples)._asdict()
+        objective, seed = self.objective, self._stateless(None)
+        draw = self.draw(x, objective.num_samples, seed)
+        share = SharedGradient() if training and objective.bound == "dreg" else None
+        if share is not None:
+            draw = draw._replace(z=share(draw.z))
+        if training and (share is not None or objective.gradient == "stl"):
+            frozen = frozen_log_prob(draw.posterior, draw.z, draw.log_posterior)
+            draw = draw._replace(log_posterior=frozen)
+        terms = self.terms_of(draw, x, seed, per_dimension=objective.free_bits > 0)
+        if share is not None:
+            share.weights = objective.sample_weights(terms, self._step(training))
+        return terms.named()
+
+    def _step(self, training: bool) -> tf.Tensor | None:
+        """The optimizer's step, where a warm-up needs it."""
+        optimizer = getattr(self, "optimizer", None)
+        return None if optimizer is None or not training else _compat.live(optimizer.iterations)
 
     def compute_loss(
         self,
@@ -237,10 +163,45 @@ class FlowVAE(keras.Model):
         training: bool = True,
     ) -> tf.Tensor:
         """The mean loss over the batch, with what layers added by `add_loss`."""
-        loss = self.objective.loss(ElboTerms(**y_pred))
+        loss = self.objective.loss(ElboTerms(**y_pred), self._step(training))
         if sample_weight is not None:
             loss = loss * tf.cast(sample_weight, loss.dtype)
         return tf.add_n([tf.reduce_mean(loss), *self.losses])
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One step of the optimizer, as Keras's own, which does not look at the gradients."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        _compat.track_loss(self, loss, tf.shape(x)[0])
+        weights = self.trainable_weights
+        gradients = tape.gradient(scaled, weights)
+        self._track_gradients(gradients)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def _track_gradients(self, gradients: Sequence[tf.Tensor]) -> None:
+        norm, limit = tf.linalg.global_norm(gradients), self.optimizer.global_clipnorm
+        clipped = 0.0 if limit is None else tf.cast(norm > limit, tf.float32)
+        for tracker, value in zip(self._training_trackers, (norm, clipped), strict=True):
+            tracker.update_state(value)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """As Keras's own, without the metrics of training."""
+        logs = super().test_step(data)
+        return {name: value for name, value in logs.items() if name not in TRAINING_METRICS}
+
+    def adapt(self, images: TensorLike) -> None:
+        """Starts from the data what starts from data: a `VampBase`'s pseudo-inputs.
+
+        Args:
+          images: `[N, H, W, C]` in [0, 1], before training.
+        """
+        base = getattr(self.prior_layer, "base", None)
+        if isinstance(base, VampBase):
+            base.adapt(self._images(images).numpy(), self.seed or 0)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
@@ -268,6 +229,7 @@ class FlowVAE(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FlowVAE:
         """Rebuilds the model and every part of it."""
+        load_all()  # Keras finds a registered class only once its module is imported
         parts = ("encoder", "posterior", "prior", "decoder", "likelihood", "objective")
         built = {
             k: keras.saving.deserialize_keras_object(config.pop(k), custom_objects=custom_objects)

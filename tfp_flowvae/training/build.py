@@ -2,38 +2,91 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from tfp_flowvae.flows import make_flow
-from tfp_flowvae.models import FlowPosterior, FlowPrior, FlowVAE, Objective
-from tfp_flowvae.networks import MLPDecoder, MLPEncoder
+from tfp_flowvae.models import FlowPosterior, FlowVAE, Objective, make_prior
+from tfp_flowvae.models.likelihood import make_likelihood
+from tfp_flowvae.networks.catalog import NETWORKS, make_decoder, make_encoder
 from tfp_flowvae.training.config import TrainConfig
 
+_OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "adamax": keras.optimizers.Adamax,
+    "adamw": keras.optimizers.AdamW,
+}
 
-def build_model(config: TrainConfig, image_shape: tuple[int, int, int]) -> FlowVAE:
-    """The model that a config describes, for images of a shape, with fresh weights.
+
+def build_model(
+    config: TrainConfig, image_shape: tuple[int, int, int], levels: int | None, steps: int
+) -> FlowVAE:
+    """The model that a config describes, with fresh weights.
 
     The weights follow from `keras.utils.set_random_seed`, which the caller has called.
+
+    Args:
+      config: What to build.
+      image_shape: `(H, W, C)`.
+      levels: Number of grey levels of the images, or None.
+      steps: Steps an epoch.
+
+    Raises:
+      UserError: If the likelihood does not fit the images.
     """
-    hidden, activation = config.hidden, config.activation
+    likelihood = make_likelihood(config.likelihood, levels=levels, components=config.components)
+    encoder = make_encoder(config.encoder, image_shape, **_sizes(config, config.encoder, 1))
+    kind = config.decoder or config.encoder
+    decoder = make_decoder(
+        kind,
+        image_shape,
+        config.latent_dim,
+        output_channels=likelihood.output_channels(image_shape[-1]),
+        **_sizes(config, kind, -1),
+    )
+    flow = make_flow(config.flow, config.latent_dim, context_size=encoder.hidden[-1])
     return FlowVAE(
-        encoder=MLPEncoder(image_shape, hidden=hidden, activation=activation),
-        posterior=FlowPosterior(make_flow(config.flow, config.latent_dim, context_size=hidden[-1])),
-        prior=FlowPrior(make_flow(config.prior, config.latent_dim)),
-        decoder=MLPDecoder(
-            image_shape,
-            event_size=config.latent_dim,
-            hidden=hidden[::-1],
-            activation=activation,
-        ),
-        objective=Objective(num_samples=config.samples, beta=config.beta),
+        encoder=encoder,
+        posterior=FlowPosterior(flow, config.base),
+        prior=make_prior(config.prior, config.latent_dim, image_shape),
+        decoder=decoder,
+        likelihood=likelihood,
+        objective=_objective(config, steps),
         seed=config.seed,
     )
 
 
+def _sizes(config: TrainConfig, kind: str, order: int) -> dict[str, Any]:
+    """The size options of a network, in the encoder's order or, with -1, the decoder's."""
+    takes = NETWORKS[kind].sizes
+    sizes = {"hidden": config.hidden, "channels": config.channels}
+    given = {k: v[::order] for k, v in sizes.items() if v is not None and k in takes}
+    return {**given, "activation": config.activation, "norm": config.norm}
+
+
+def _objective(config: TrainConfig, steps: int) -> Objective:
+    return Objective(
+        num_samples=config.samples,
+        beta=config.beta,
+        bound=config.bound,
+        gradient=config.gradient,
+        warmup=config.warmup,
+        warmup_steps=steps * config.warmup_epochs if config.warmup != "none" else 0,
+        cycles=config.cycles,
+        free_bits=config.free_bits,
+        min_information=config.min_information,
+    )
+
+
 def build_optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
-    """Adam, its rate falling along half a cosine to zero over `steps`, or constant."""
-    rate = config.learning_rate
+    """The optimizer that a config describes, for so many steps an epoch."""
+    rate: Any = config.learning_rate
+    schedules = keras.optimizers.schedules
     if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps)
-    return keras.optimizers.Adam(rate)
+        rate = schedules.CosineDecay(rate, decay_steps=steps * config.epochs)
+    elif config.schedule == "inverse-time":
+        # rate / (1 + t / 100) at epoch t: Henrion & Welleck.
+        rate = schedules.InverseTimeDecay(rate, decay_steps=100 * steps, decay_rate=1.0)
+    averaging = {} if config.ema is None else {"use_ema": True, "ema_momentum": config.ema}
+    return _OPTIMIZERS[config.optimizer](rate, global_clipnorm=config.clip_norm, **averaging)

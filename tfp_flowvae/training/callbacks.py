@@ -88,3 +88,24 @@ class EpochHistory(keras.callbacks.Callback):
         seconds = time.perf_counter() - self._start
         values = {name: float(value) for name, value in (logs or {}).items()}
         self.rows.append({"epoch": epoch + 1, "seconds": round(seconds, 4), **values})
+
+
+class ClippingWatch(keras.callbacks.Callback):
+    """Counts the steps whose gradient the optimizer has clipped.
+
+    Attributes:
+      share: Their share of all steps so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shares: list[float] = []
+
+    @property
+    def share(self) -> float:
+        """The mean over the epochs."""
+        return sum(self._shares) / len(self._shares) if self._shares else 0.0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the epoch's share."""
+        self._shares.append(float((logs or {}).get("clipped", 0.0)))

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,44 +16,17 @@ from tfp_flowvae.data import BINARIZATIONS
 from tfp_flowvae.errors import UserError, nearest
 from tfp_flowvae.flows.build import check_event_size
 from tfp_flowvae.flows.spec import FlowSpec, parse_spec
+from tfp_flowvae.models.likelihood import LIKELIHOODS
+from tfp_flowvae.models.names import BOUNDS, GRADIENTS, POSTERIOR_BASES, WARMUPS
+from tfp_flowvae.models.prior_spec import PriorSpec, parse_prior
+from tfp_flowvae.networks.catalog import NETWORKS, NORMS
+from tfp_flowvae.training.checks import check_together
+from tfp_flowvae.training.options import check_value, option
 
 ACTIVATIONS = ("elu", "relu", "silu", "softplus", "tanh", "gelu")
-SCHEDULES = ("cosine", "constant")
-
-
-def option(
-    default: Any,
-    group: str,
-    help: str,
-    *,
-    metavar: str | None = None,
-    choices: tuple[str, ...] | None = None,
-    at_least: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A config field that is also a command line option.
-
-    Args:
-      default: The default, of the field's type.
-      group: Heading of the option in the command line's help.
-      help: One line.
-      metavar: Name of the value in the help.
-      choices: Allowed words.
-      at_least: Smallest allowed number.
-      above: The number must be larger than this.
-      below: The number must be smaller than this.
-    """
-    metadata = {
-        "group": group,
-        "help": help,
-        "metavar": metavar,
-        "choices": choices,
-        "at_least": at_least,
-        "above": above,
-        "below": below,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+SCHEDULES = ("cosine", "inverse-time", "constant")
+OPTIMIZERS = ("adam", "adamax", "adamw")
+_KINDS = tuple(NETWORKS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,25 +37,59 @@ class TrainConfig:
     written, and how much it prints, are not part of it.
 
     Raises:
-      UserError: If a value is not allowed, in one sentence.
+      UserError: If a value is not allowed, or two do not go together, in one sentence.
     """
 
     flow: str = option("iaf", "model", "flow of the posterior q(z|x), see below", metavar="SPEC")
+    base: str = option(
+        "diag",
+        "model",
+        "what the posterior's flow acts on: a normal with diagonal or with full covariance",
+        choices=POSTERIOR_BASES,
+    )
     prior: str = option(
         "none",
         "model",
-        "flow of the prior p(z), same grammar; none is the standard normal",
+        "prior p(z): a flow, a base, or a base and flows, see below; none: standard normal",
         metavar="SPEC",
     )
+    allow_slow: bool = option(
+        False, "model", "take flows whose direction in training is D sequential steps"
+    )
     latent_dim: int = option(16, "model", "size of z", metavar="D", at_least=1)
-    hidden: tuple[int, ...] = option(
-        (300, 300),
-        "model",
-        "layer sizes of the encoder and, reversed, of the decoder",
+    likelihood: str = option("bernoulli", "model", "p(x|z), see below", choices=tuple(LIKELIHOODS))
+    components: int = option(
+        10, "model", "logistics in a logistic-mixture likelihood", metavar="K", at_least=1
+    )
+
+    encoder: str = option("mlp", "networks", "see below", choices=_KINDS)
+    decoder: str | None = option(
+        None, "networks", "see below", choices=_KINDS, shown="as the encoder"
+    )
+    hidden: tuple[int, ...] | None = option(
+        None,
+        "networks",
+        "dense layers of the encoder and, reversed, of the decoder",
         metavar="N",
         at_least=1,
+        shown="the network's, 300 300 for mlp",
     )
-    activation: str = option("elu", "model", "of the encoder and decoder", choices=ACTIVATIONS)
+    channels: tuple[int, ...] | None = option(
+        None,
+        "networks",
+        "channels of the encoder's convolutions and, reversed, of the decoder's",
+        metavar="N",
+        at_least=1,
+        shown="the network's",
+    )
+    activation: str | None = option(
+        None,
+        "networks",
+        "of the encoder and decoder",
+        choices=ACTIVATIONS,
+        shown="the network's, elu for mlp",
+    )
+    norm: str = option("none", "networks", "normalisation of the layers", choices=NORMS)
 
     dataset: str = option(
         "digits",
@@ -94,37 +99,94 @@ class TrainConfig:
     )
     data_dir: str | None = option(None, "data", "folder of prepared TFDS datasets", metavar="DIR")
     binarization: str = option(
-        "dynamic",
+        None,
         "data",
         "static: one Bernoulli draw; dynamic: a new draw each epoch in training; threshold: at "
         "one half; none: grey levels as they are",
         choices=BINARIZATIONS,
+        optional=True,
+        shown="dynamic for the bernoulli likelihood, else none",
     )
 
     epochs: int = option(150, "training", "passes over the training images", at_least=1)
     batch_size: int = option(100, "training", "images a step", metavar="B", at_least=1)
+    optimizer: str = option("adam", "training", "of the weights", choices=OPTIMIZERS)
     learning_rate: float = option(
-        1e-3, "training", "of Adam, at the start", metavar="RATE", above=0.0
+        1e-3, "training", "of the optimizer, at the start", metavar="RATE", above=0.0
     )
-    schedule: str = option("cosine", "training", "of the learning rate", choices=SCHEDULES)
-    samples: int = option(
-        1, "training", "posterior samples for each image and step", metavar="S", at_least=1
+    schedule: str = option(
+        "cosine",
+        "training",
+        "of the learning rate: half a cosine to 0; 1/(1 + t/100) at epoch t; constant",
+        choices=SCHEDULES,
     )
-    beta: float = option(1.0, "training", "weight of the KL term in the loss", at_least=0.0)
+    clip_norm: float | None = option(
+        None,
+        "training",
+        "largest norm of the whole gradient, scaled down to it",
+        metavar="NORM",
+        above=0.0,
+        shown="no clipping",
+    )
+    ema: float | None = option(
+        None,
+        "training",
+        "evaluate and export an exponential moving average of the weights with this momentum",
+        metavar="M",
+        at_least=0.0,
+        below=1.0,
+        shown="no averaging",
+    )
+    patience: int | None = option(
+        None,
+        "training",
+        "stop when the validation ELBO has not risen for so many epochs; keeps the best",
+        metavar="EPOCHS",
+        at_least=1,
+        shown="no early stopping",
+    )
     seed: int = option(0, "training", "of everything random", at_least=0, below=2**31)
     jit: bool = option(True, "training", "compile the training step with XLA")
+    diagnostics: bool = option(
+        True, "training", "log the terms of the bound and signs of collapse each epoch"
+    )
+
+    samples: int = option(
+        1, "objective", "posterior samples for each image and step", metavar="S", at_least=1
+    )
+    bound: str = option("elbo", "objective", "what is maximised", choices=BOUNDS)
+    gradient: str = option(
+        "total",
+        "objective",
+        "of log q(z|x); stl: through z alone (sticking the landing)",
+        choices=GRADIENTS,
+    )
+    beta: float = option(1.0, "objective", "weight of the KL term in the loss", at_least=0.0)
+    warmup: str = option(
+        "none", "objective", "of the weight of the KL term, from 0", choices=WARMUPS
+    )
+    warmup_epochs: int = option(
+        20, "objective", "epochs that the rise takes", metavar="EPOCHS", at_least=1
+    )
+    cycles: int = option(4, "objective", "rises of a cyclic warm-up", at_least=1)
+    free_bits: float = option(
+        0.0, "objective", "least KL of each latent dimension, in nats", metavar="NATS", at_least=0.0
+    )
+    min_information: float = option(
+        0.0, "objective", "least KL in total, in nats (lambda)", metavar="NATS", at_least=0.0
+    )
 
     def __post_init__(self) -> None:
+        kinds = field_types()
         for field in dataclasses.fields(self):
-            _check_value(field, getattr(self, field.name))
+            check_value(field, getattr(self, field.name), kinds[field.name])
+        if self.binarization is None:
+            grey = LIKELIHOODS[self.likelihood].takes_levels
+            # The dataclass is frozen; a config says what its run did, so the default is written in.
+            object.__setattr__(self, "binarization", "none" if grey else "dynamic")
         check_event_size(self.flow_specs, self.latent_dim)
-        check_event_size(self.prior_specs, self.latent_dim)
-        _check_direction(
-            "--flow", self.flow_specs, "fast_sample", "a posterior samples in every step"
-        )
-        _check_direction(
-            "--prior", self.prior_specs, "fast_density", "a prior scores in every step"
-        )
+        check_event_size(self.prior_spec.flows, self.latent_dim)
+        check_together(self)
 
     @property
     def flow_specs(self) -> tuple[FlowSpec, ...]:
@@ -132,9 +194,9 @@ class TrainConfig:
         return parse_spec(self.flow)
 
     @property
-    def prior_specs(self) -> tuple[FlowSpec, ...]:
-        """The prior's flows, parsed."""
-        return parse_spec(self.prior)
+    def prior_spec(self) -> PriorSpec:
+        """The prior, parsed."""
+        return parse_prior(self.prior)
 
     def to_json(self) -> str:
         """The config as JSON, one field a line."""
@@ -187,51 +249,6 @@ class TrainConfig:
         return cls.from_mapping({**values, **overrides}, source=f"the config file {str(path)!r}")
 
 
-def _check_direction(flag: str, specs: tuple[FlowSpec, ...], direction: str, why: str) -> None:
-    for spec in specs:
-        if not getattr(spec.entry, direction):
-            raise UserError(
-                f"{flag} cannot be {spec.name!r}: {why}, which takes {spec.name} one step after "
-                f"another for each latent dimension; use {spec.entry.alternative!r} there instead."
-            )
-
-
-def _check_value(field: dataclasses.Field[Any], value: Any) -> None:
-    flag, rules = "--" + field.name.replace("_", "-"), field.metadata
-    if not _has_type(value, field_types()[field.name]):
-        raise UserError(f"{flag} must be {describe_type(field)}. Received: {value!r}.")
-    if rules["choices"] and value not in rules["choices"]:
-        raise UserError(
-            f"{flag} must be one of {', '.join(rules['choices'])}."
-            f"{nearest(value, rules['choices'])} Received: {value!r}."
-        )
-    numbers = value if isinstance(value, tuple) else (value,)
-    low, high = rules["at_least"], rules["below"]
-    if (low is not None and any(not low <= number for number in numbers)) or not numbers:
-        raise UserError(f"{flag} must be at least {low:g}. Received: {value!r}.")
-    if high is not None and any(number >= high for number in numbers):
-        raise UserError(f"{flag} must be below {high:g}. Received: {value!r}.")
-    if rules["above"] is not None and value <= rules["above"]:
-        raise UserError(f"{flag} must be above {rules['above']:g}. Received: {value!r}.")
-
-
 def field_types() -> dict[str, Any]:
     """The type of every field."""
     return typing.get_type_hints(TrainConfig)
-
-
-def describe_type(field: dataclasses.Field[Any]) -> str:
-    """What a field takes, in words."""
-    kind = field_types()[field.name]
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return words.get(kind, "whole numbers" if typing.get_origin(kind) is tuple else "a text")
-
-
-def _has_type(value: Any, kind: Any) -> bool:
-    if isinstance(kind, types.UnionType):
-        return any(_has_type(value, part) for part in kind.__args__)
-    if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_has_type(v, int) for v in value)
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is kind

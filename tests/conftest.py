@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tfp_flowvae.flows import FLOWS
+from tfp_flowvae.models.prior_spec import PRIOR_BASES
+
+POSTERIORS = [name for name, entry in FLOWS.items() if entry.fast_sample]
+PRIORS = [
+    *(name for name, entry in FLOWS.items() if entry.fast_density),
+    *PRIOR_BASES,
+    "mixture+realnvp",
+]
+
+
+def pytest_generate_tests(metafunc):
+    """Runs a test that takes `flow` and `prior` on every posterior with every prior.
+
+    All but a selection that has each of them at least once are marked slow; the selection shifts
+    from test to test. A test with parameters of its own is left alone.
+    """
+    if not {"flow", "prior"} <= set(metafunc.fixturenames):
+        return
+    if metafunc.definition.get_closest_marker("parametrize"):
+        return
+    shift = sum(map(ord, metafunc.function.__name__))
+    longest = max(len(POSTERIORS), len(PRIORS))
+    chosen = {
+        (POSTERIORS[i % len(POSTERIORS)], PRIORS[(i + shift) % len(PRIORS)]) for i in range(longest)
+    }
+    metafunc.parametrize(
+        ("flow", "prior"),
+        [
+            pytest.param(*pair, marks=[] if pair in chosen else [pytest.mark.slow])
+            for pair in itertools.product(POSTERIORS, PRIORS)
+        ],
+    )
+
+
+@pytest.fixture(scope="session")
+def small_spec():
+    """A function from a stack's names, without options, to a spec that is quick to run."""
+
+    def small(name):
+        if name in PRIOR_BASES:
+            return f"{name}:3"
+        options = FLOWS[name].options
+        parts = ["2"] if "length" in options else []
+        parts += [f"{k}={v}" for k, v in {"hidden": 8, "bins": 4}.items() if k in options]
+        return name + (":" + ",".join(parts) if parts else "")
+
+    return lambda spec: spec if ":" in spec else "+".join(map(small, spec.split("+")))

@@ -1,0 +1,162 @@
+"""A user's own distribution as the prior, a user's own bijector as a flow."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flowvae
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows import make_flow
+from tfp_flowvae.flows.adopted import AdoptedFlow
+from tfp_flowvae.flows.stack import FlowStack
+from tfp_flowvae.models import AdoptedPrior, FlowPosterior, FlowPrior
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+D, HIDDEN = 4, 16
+
+
+def student(loc=0.0):
+    location = tf.Variable(tf.fill([D], loc), name="loc")
+    scale = tfp.util.TransformedVariable(tf.ones(D), tfb.Softplus(), name="scale")
+    return tfd.Independent(tfd.StudentT(4.0, location, scale), 1)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def registered_student():
+    return student()
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def registered_scale():
+    return tfb.Chain([tfb.Shift(tf.Variable(tf.zeros(D))), tfb.Scale(tf.Variable(tf.ones(D)))])
+
+
+def _with_flow(source, context_size=HIDDEN):
+    flow = AdoptedFlow(source, D, context_size)
+    return FlowStack(
+        [flow, *make_flow("planar:2", D, context_size).flows],
+        event_size=D,
+        context_size=context_size,
+    )
+
+
+@pytest.fixture
+def adopting_vae(make_vae):
+    def make(prior, scale=registered_scale):
+        return make_vae(
+            posterior_layer=FlowPosterior(_with_flow(scale)),
+            prior_layer=AdoptedPrior(prior),
+            seed=1,
+        )
+
+    return make
+
+
+def test_its_variables_are_trained_and_are_the_users(adopting_vae, digits):
+    distribution = student()
+    scale = registered_scale()
+    vae = adopting_vae(distribution, scale)
+    values = [w.value for w in vae.trainable_weights]
+    for variable in (*distribution.trainable_variables, *scale.trainable_variables):
+        assert any(value is variable for value in values)
+    vae.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=True)
+    before = [v.numpy() for v in (*distribution.variables, *scale.variables)]
+    history = vae.fit(digits, batch_size=64, epochs=2, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    for old, variable in zip(before, (*distribution.variables, *scale.variables), strict=True):
+        assert np.max(np.abs(old - variable)) > 1e-3
+    z = tf.random.normal([3, D])
+    np.testing.assert_allclose(vae.prior_layer(z), distribution.log_prob(z), rtol=1e-6)
+    assert vae.prior() is distribution
+
+
+# The functions of the package, however its modules were imported before.
+def test_export_and_load_with_registered_functions(adopting_vae, stir, digits, tmp_path):
+    vae = stir(adopting_vae(registered_student))
+    tfp_flowvae.export(vae, tmp_path)
+    again = tfp_flowvae.load(tmp_path)
+    np.testing.assert_array_equal(again.elbo(digits[:5], seed=1), vae.elbo(digits[:5], seed=1))
+    np.testing.assert_array_equal(again.sample(3, seed=1), vae.sample(3, seed=1))
+    exported = tf.saved_model.load(str(tmp_path))
+    np.testing.assert_allclose(
+        exported.elbo(digits[:5], 1)["elbo"], vae.elbo(digits[:5], seed=1), rtol=1e-5
+    )
+
+
+def test_load_says_what_an_unregistered_one_needs(adopting_vae, stir, digits, tmp_path):
+    vae = stir(adopting_vae(student, registered_scale()))
+    vae.save(tmp_path / "m.keras")
+    with pytest.raises(UserError, match=r"This model's .* load it with .*=\.\.\. set to"):
+        tfp_flowvae.load(tmp_path / "m.keras")
+    again = tfp_flowvae.load(tmp_path / "m.keras", prior=student, flow=registered_scale())
+    np.testing.assert_array_equal(again.elbo(digits[:5], seed=1), vae.elbo(digits[:5], seed=1))
+    # What was supplied for one file is not there for the next.
+    with pytest.raises(UserError, match="This model's"):
+        tfp_flowvae.load(tmp_path / "m.keras")
+
+
+def test_a_users_flow_as_prior(make_vae, digits):
+    scale = registered_scale()
+    vae = make_vae(prior_layer=FlowPrior(_with_flow(scale, None)))
+    seen = {id(v) for v in vae.prior().trainable_variables}
+    assert {id(v) for v in scale.trainable_variables} < seen
+    assert np.all(np.isfinite(vae.elbo(digits[:3], seed=1)))
+
+
+class _NoDensity(tfd.Distribution):
+    def __init__(self):
+        super().__init__(tf.float32, tfd.FULLY_REPARAMETERIZED, False, True, parameters={})
+
+    def _event_shape(self):
+        return tf.TensorShape([D])
+
+    def _batch_shape(self):
+        return tf.TensorShape([])
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (tfd.Normal(tf.zeros(D), 1.0), r"event shape \[D\].*batch_shape=\(4,\) and event_shape"),
+        (tfd.Normal(0.0, 1.0), r"Normal with batch_shape=\(\) and event_shape=\(\)"),
+        (
+            tfd.Independent(tfd.Normal(np.zeros(D), np.ones(D)), 1),
+            "float32 vectors. Received: .* tf.float64",
+        ),
+        (
+            tfd.Independent(tfd.Poisson(tf.ones(D), force_probs_to_zero_outside_support=True), 1),
+            "differentiated by z",
+        ),
+        (_NoDensity(), "must have a log_prob"),
+        (lambda: 3, r"returns one\. Received: int"),
+        (3, "Received: int"),
+    ],
+)
+def test_refuses_a_distribution(source, message):
+    with pytest.raises((UserError, TypeError), match=message):
+        AdoptedPrior(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (tfb.FillTriangular(), "changes the number of event dimensions"),
+        (tfb.Scale(tf.ones(3)), "size 4 and have a log-det. Received: Scale, which says"),
+        (tfb.Reciprocal(), r"finite log-det at 0\. Received: Reciprocal"),
+        ("planar", "Received: str"),
+    ],
+)
+def test_refuses_a_bijector(source, message):
+    with pytest.raises(UserError, match=message):
+        AdoptedFlow(source, D)
+
+
+def test_refuses_another_size(make_vae):
+    five = tfd.Independent(tfd.Normal(tf.zeros(5), 1.0), 1)
+    with pytest.raises(ValueError, match=r"prior\.event_size=5, posterior\.event_size=4"):
+        make_vae(prior_layer=AdoptedPrior(five))

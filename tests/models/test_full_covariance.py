@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flowvae.flows import make_flow
+from tfp_flowvae.models import FlowPosterior
+from tfp_flowvae.models.full_covariance import FullCovarianceNormal
+
+tfd = tfp.distributions
+
+
+@pytest.fixture
+def pair():
+    """Ours and TFP's, batch `[3]`, D = 4."""
+    rng = np.random.default_rng(0)
+    scale = np.tril(rng.normal(size=(3, 4, 4)), -1) + np.eye(4) * rng.uniform(0.3, 2, (3, 1, 4))
+    loc = rng.normal(size=(3, 4))
+    return FullCovarianceNormal(tf.constant(loc), tf.constant(scale)), tfd.MultivariateNormalTriL(
+        loc, scale
+    )
+
+
+def test_agrees_with_tfps(pair):
+    ours, theirs = pair
+    z = tf.constant(np.random.default_rng(1).normal(size=(7, 1, 4)))
+    np.testing.assert_allclose(ours.log_prob(z), theirs.log_prob(z), rtol=1e-10)
+    for name in ("mean", "variance", "covariance", "stddev"):
+        np.testing.assert_allclose(getattr(ours, name)(), getattr(theirs, name)(), rtol=1e-10)
+    assert ours.batch_shape == theirs.batch_shape == [3]
+    assert ours.event_shape == theirs.event_shape == [4]
+
+
+def test_draws_have_its_moments_and_its_density(pair):
+    ours, _ = pair
+    z, log_prob = ours.experimental_sample_and_log_prob(40_000, seed=[1, 2])
+    np.testing.assert_allclose(log_prob, ours.log_prob(z), rtol=1e-9)
+    np.testing.assert_allclose(z, ours.sample(40_000, seed=[1, 2]))
+    np.testing.assert_allclose(np.mean(z, axis=0), ours.mean(), atol=0.06)
+    np.testing.assert_allclose(tfp.stats.covariance(z), ours.covariance(), atol=0.15)
+
+
+def test_any_batch_size_in_a_graph():
+    layer = FlowPosterior(make_flow("none", 3, 5), base="tril")
+    layer.build()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 5])])
+    def draw(features):
+        z, log_prob = layer.base_distribution(features).experimental_sample_and_log_prob(
+            2, seed=[0, 1]
+        )
+        return z, log_prob, layer.base_distribution(features).log_prob(z)
+
+    for size in (4, 0):
+        z, log_prob, again = draw(tf.random.normal([size, 5]))
+        assert z.shape == (2, size, 3)
+        np.testing.assert_allclose(log_prob, again, rtol=1e-4, atol=1e-4)
+
+
+def test_starts_without_correlation_and_can_learn_any():
+    layer = FlowPosterior(make_flow("none", 3, 5), base="tril")
+    layer.build()
+    features = tf.random.normal([2, 5])
+    base = layer.base_distribution(features)
+    np.testing.assert_array_equal(base.scale_tril, tf.linalg.diag(layer(features)[1]))
+    layer._below.set_weights([np.zeros((5, 3)), np.arange(1.0, 4.0)])
+    scale = layer.base_distribution(features).scale_tril.numpy()
+    np.testing.assert_array_equal(scale[:, [1, 2, 2], [0, 0, 1]], [[1, 2, 3]] * 2)
+    assert np.all(np.triu(scale, 1) == 0)
+
+
+def test_refuses_an_unknown_base():
+    with pytest.raises(ValueError, match=r"one of diag, tril\. Received: 'full'"):
+        FlowPosterior(make_flow("none", 3, 5), base="full")

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows import make_flow
+from tfp_flowvae.models import FlowPosterior, FlowPrior, GaussianMixtureBase, VampBase
+from tfp_flowvae.models.prior_spec import parse_prior
+
+tfd = tfp.distributions
+
+D, IMAGE = 4, (8, 8, 1)
+
+
+def _mixture(flow="none", components=3, size=D):
+    prior = FlowPrior(make_flow(flow, size), GaussianMixtureBase(size, components))
+    prior.build()
+    return prior
+
+
+@pytest.mark.parametrize("flow", ["none", "realnvp:2,hidden=8"])
+def test_mixtures_density_integrates_to_one_and_its_variables_are_live(flow, stir):
+    prior = stir(_mixture(flow, size=2), scale=0.3)
+    distribution = prior.distribution()
+    assert {id(v) for v in distribution.trainable_variables} == {
+        id(w.value) for w in prior.trainable_weights
+    }
+    axis = np.linspace(-9, 9, 181, dtype=np.float32)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    for _ in range(2):
+        total = np.sum(np.exp(prior(grid))) * (axis[1] - axis[0]) ** 2
+        assert total == pytest.approx(1.0, abs=1e-3)
+        np.testing.assert_allclose(
+            distribution.log_prob(tf.constant(grid)), prior(grid), rtol=1e-4, atol=1e-4
+        )
+        stir(prior, scale=0.2, seed=1)  # seen by the distribution made before
+
+
+def test_mixture_draws_what_its_density_says(stir):
+    base = stir(_mixture(), scale=1.0).distribution().distribution
+    z = base.sample(50_000, seed=[1, 2])
+    assert z.shape == (50_000, D)
+    np.testing.assert_array_equal(z, base.sample(50_000, seed=[1, 2]))
+    np.testing.assert_allclose(np.mean(z, axis=0), base.mean(), atol=0.05)
+    # The mixture's own entropy estimate: E log p by its draws and by TFP's way of drawing.
+    theirs = tfd.MixtureSameFamily(base.mixture_distribution, base.components_distribution)
+    entropies = [-np.mean(base.log_prob(d.sample(50_000, seed=[3, 4]))) for d in (base, theirs)]
+    assert entropies[0] == pytest.approx(entropies[1], abs=0.03)
+
+
+def test_mixture_starts_near_the_standard_normal():
+    keras.utils.set_random_seed(0)
+    base = _mixture(components=200).distribution().distribution
+    np.testing.assert_allclose(base.mean(), np.zeros(D), atol=0.2)
+    np.testing.assert_allclose(base.variance(), np.ones(D), atol=0.25)
+
+
+@pytest.mark.parametrize("posterior_base", ["diag", "tril"])
+def test_vamp_is_the_mixture_of_posteriors(posterior_base, make_vae, stir, digits):
+    vae = make_vae(
+        posterior_layer=FlowPosterior(make_flow("planar:2", D, 16), posterior_base),
+        prior_layer=FlowPrior(make_flow("none", D), VampBase(D, 5, IMAGE)),
+    )
+    stir(vae.posterior_layer)
+    vae.adapt(digits)
+    base = vae.prior_layer.base
+    images = base.pseudo_inputs.numpy()
+    assert all(any(np.array_equal(u, x) for x in digits) for u in images)
+    assert len(np.unique(images.reshape(5, -1), axis=0)) == 5
+    logits = np.arange(5.0, dtype=np.float32)
+    base._logits.assign(logits)
+    components = vae.posterior(images).distribution
+    z = np.random.default_rng(0).normal(size=(3, 2, D)).astype(np.float32)
+    by_component = components.log_prob(tf.constant(z)[:, :, None])
+    wanted = tf.reduce_logsumexp(by_component + tf.nn.log_softmax(logits), axis=-1)
+    np.testing.assert_allclose(vae.prior_layer(z), wanted, rtol=1e-4)
+    draws = vae.prior().sample(4000, seed=[1, 2])
+    mean = tf.linalg.matvec(components.mean(), tf.nn.softmax(logits), transpose_a=True)
+    np.testing.assert_allclose(np.mean(draws, axis=0), mean, atol=0.15)
+
+
+def test_a_vae_with_such_a_prior_trains_every_weight_and_comes_back(make_vae, digits, tmp_path):
+    vae = make_vae(
+        prior_layer=FlowPrior(make_flow("realnvp:2,hidden=8", D), VampBase(D, 5, IMAGE)), seed=1
+    )
+    vae.adapt(digits)
+    vae.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=True)
+    before = [w.copy() for w in vae.get_weights()]
+    vae.fit(digits, batch_size=64, epochs=2, verbose=0)
+    moved = [not np.array_equal(a, b) for a, b in zip(before, vae.get_weights(), strict=True)]
+    assert all(moved)
+    vae.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again.elbo(digits[:5], seed=1), vae.elbo(digits[:5], seed=1))
+    np.testing.assert_array_equal(again.sample(3, seed=1), vae.sample(3, seed=1))
+
+
+def test_mixture_serialises():
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(_mixture("planar:2"))))
+    again = keras.saving.deserialize_keras_object(config)
+    assert (again.base.components, again.base.event_size) == (3, D)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match=r"same event_size\. Received: 3 and 4"):
+        FlowPrior(make_flow("none", D), GaussianMixtureBase(3))
+    with pytest.raises(ValueError, match="Received: event_size=4, components=0"):
+        GaussianMixtureBase(D, 0)
+    with pytest.raises(ValueError, match="Received: a VampBase on its own"):
+        FlowPrior(make_flow("none", D), VampBase(D, 2, IMAGE)).distribution()
+
+
+@pytest.mark.parametrize(
+    ("spec", "canonical"),
+    [
+        ("none", "none"),
+        ("mixture", "mixture"),
+        ("mixture:10", "mixture"),
+        ("mixture:3", "mixture:3"),
+        ("vamp:500+realnvp:4+planar", "vamp:500+realnvp+planar"),
+        ("maf:3", "maf:3"),
+    ],
+)
+def test_spec(spec, canonical):
+    assert str(parse_prior(spec)) == canonical
+    assert parse_prior(canonical) == parse_prior(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mixtur", "Did you mean 'mixture'"),
+        ("realnvp+mixture", r"write mixture\+realnvp instead"),
+        ("mixture+vamp", "comes first and alone"),
+        ("mixture:0", "whole number of at least 1, not '0'"),
+        ("mixture:", "not ''"),
+        ("mixture+planr", "Did you mean 'planar'"),
+        ("mixture+", "Unknown prior ''"),
+        ("", "Unknown prior ''"),
+    ],
+)
+def test_spec_refusals(spec, message):
+    with pytest.raises(UserError, match=message):
+        parse_prior(spec)

@@ -1,0 +1,79 @@
+"""What of a config does not go together: found before anything heavy is imported or built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows.spec import FlowSpec
+from tfp_flowvae.models.likelihood import LIKELIHOODS
+from tfp_flowvae.models.names import objective_conflict
+from tfp_flowvae.networks.catalog import NETWORKS
+
+if TYPE_CHECKING:
+    from tfp_flowvae.training.config import TrainConfig
+
+
+def check_together(config: TrainConfig) -> None:
+    """Checks the values of a config against each other.
+
+    Raises:
+      UserError: For the first two that do not go together.
+    """
+    if not config.allow_slow:
+        posterior = "a posterior samples in every step"
+        _check_direction("--flow", config.flow_specs, "fast_sample", posterior)
+        prior = "a prior scores in every step"
+        _check_direction("--prior", config.prior_spec.flows, "fast_density", prior)
+        if config.gradient == "stl" or config.bound == "dreg":
+            flag = "--gradient stl" if config.gradient == "stl" else "--bound dreg"
+            why = f"{flag} takes the posterior's density in every step"
+            _check_direction("--flow", config.flow_specs, "fast_density", why)
+    _check_objective(config)
+    _check_networks(config)
+    entry = LIKELIHOODS[config.likelihood]
+    if entry.takes_levels and config.binarization != "none":
+        raise UserError(
+            f"The likelihood {config.likelihood!r} is one of grey levels: give --binarization "
+            f"none, or --likelihood bernoulli. Received: --binarization {config.binarization}."
+        )
+
+
+def _check_direction(flag: str, specs: tuple[FlowSpec, ...], direction: str, why: str) -> None:
+    for spec in specs:
+        if not getattr(spec.entry, direction):
+            raise UserError(
+                f"{flag} cannot be {spec.name!r}: {why}, which takes {spec.name} one step after "
+                f"another for each latent dimension; use {spec.entry.alternative!r} there instead, "
+                "or --allow-slow."
+            )
+
+
+def _check_objective(config: TrainConfig) -> None:
+    complaint = objective_conflict(
+        config.bound, config.gradient, config.samples, config.free_bits, config.min_information
+    )
+    if complaint:
+        raise UserError(complaint)
+    plain = not config.flow_specs and config.base == "diag" and str(config.prior_spec) == "none"
+    if config.free_bits and not plain:
+        raise UserError(
+            "--free-bits needs a KL that is a sum over dimensions, hence --flow none, --base diag "
+            "and --prior none; --min-information works with all. "
+            f"Received: --flow {config.flow}, --base {config.base}, --prior {config.prior}."
+        )
+    if config.warmup != "none" and config.warmup_epochs > config.epochs:
+        raise UserError(
+            "--warmup-epochs must be at most --epochs, or the full bound is never trained. "
+            f"Received: {config.warmup_epochs} and {config.epochs}."
+        )
+
+
+def _check_networks(config: TrainConfig) -> None:
+    kinds = (config.encoder, config.decoder or config.encoder)
+    if config.channels is not None and not any("channels" in NETWORKS[k].sizes for k in kinds):
+        takers = [name for name, entry in NETWORKS.items() if "channels" in entry.sizes]
+        raise UserError(
+            f"--channels are those of convolutions: choose --encoder {' or '.join(takers)}. "
+            f"Received: --encoder {config.encoder}."
+        )
