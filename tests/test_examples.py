@@ -169,3 +169,12 @@ def test_worked_examples_tell_a_wrong_flow(load):
     wrong = example.flow.copy(distribution=example.flow.distribution.copy(scale=1.1))
     x = np.linspace(*example.limits, 50, dtype=np.float32)
     assert np.abs(worked.density(wrong, x) - example.exact.pdf(x)).max() > 0.01
+
+
+def test_a_prior_and_a_flow_of_ones_own(load, tmp_path):
+    found = load("own_prior").main(tmp_path / "own.png", steps=40)
+    assert_picture(tmp_path / "own.png")
+    assert found["after"] > found["before"] + 5.0
+    assert found["moved"] > 0.01
+    assert found["loaded"] == pytest.approx(found["after"], abs=1e-4)
+    assert found["exported"] == pytest.approx(found["after"], abs=1e-3)

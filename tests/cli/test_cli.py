@@ -13,6 +13,10 @@ import pytest
 
 from tfp_flowvae.cli import main
 from tfp_flowvae.flows import FLOWS
+from tfp_flowvae.models.likelihood import LIKELIHOODS
+from tfp_flowvae.models.prior_spec import PRIOR_BASES
+from tfp_flowvae.networks.catalog import NETWORKS
+from tfp_flowvae.training.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(ROOT / "train.py")]
@@ -77,7 +81,9 @@ def test_help_lists_every_flow_and_loads_nothing_heavy():
     for name, entry in FLOWS.items():
         assert f"{name} " in done.stdout
         assert entry.summary in done.stdout
-    for group in ("model:", "data:", "training:", "output:"):
+    for name in (*PRIOR_BASES, *LIKELIHOODS, *NETWORKS, *PRESETS):
+        assert f"\n  {name} " in done.stdout
+    for group in ("model:", "networks:", "data:", "training:", "objective:", "output:"):
         assert f"\n{group}\n" in done.stdout
 
 
@@ -99,6 +105,12 @@ def test_help_lists_every_flow_and_loads_nothing_heavy():
         (["--output", "taken"], "not empty"),
         (["--config", "missing.json"], "missing.json"),
         (["--binarization", "dynamical"], "Did you mean 'dynamic'"),
+        (["--preset", "bets"], "Did you mean 'best'"),
+        (["--preset", "best", "--config", "x.json"], "give one of them. Received: --preset best"),
+        (["--preset", "vlae", "--flow", "maf"], "use 'iaf' there instead, or --allow-slow"),
+        (["--likelihood", "gausian"], "Did you mean 'gaussian'"),
+        (["--encoder", "resnet", "--channels", "0"], "--channels must be at least 1"),
+        (["--clip-norm", "none"], "a number is expected, not 'none'"),
     ],
 )
 def test_mistakes_get_one_sentence(capsys, monkeypatch, tmp_path, arguments, message):

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_flowvae import models
+from tfp_flowvae.errors import UserError
 
 NAMES = ["elbo", "kl", "log_likelihood", "loss"]
 
@@ -49,6 +50,13 @@ def test_reports_the_gradients_norm_and_how_often_it_was_clipped(make_vae, digit
         history = vae.fit(x, batch_size=64, verbose=0, shuffle=False).history
         assert history["gradient_norm"] == [pytest.approx(norm, rel=1e-5)]
         assert history["clipped"] == [clipped]
+
+
+def test_refuses_images_that_the_likelihood_does_not_take(make_vae, digits):
+    vae = make_vae("none", "none")
+    vae.compile(keras.optimizers.Adam(1e-3))
+    with pytest.raises(UserError, match=r"\[0, 1\].*255"):
+        vae.fit(digits * 255, batch_size=64, verbose=0)
 
 
 def test_compiled_training(make_vae, digits):

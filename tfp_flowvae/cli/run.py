@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tfp_flowvae._version import __version__
 from tfp_flowvae.cli.folder import RunFolder
 from tfp_flowvae.cli.quiet import import_tensorflow
 from tfp_flowvae.data import ImageSplits, check_dataset, load_images
+from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.spec import format_spec
 from tfp_flowvae.training.config import TrainConfig
 
@@ -48,6 +50,11 @@ def train(
       UserError: For a user's mistake; nothing is written then.
     """
     check_dataset(config.dataset, config.data_dir)
+    if tensorboard and find_spec("tensorboard") is None:
+        raise UserError(
+            "--tensorboard needs the package tensorboard, which is not installed: "
+            "pip install tensorboard, or leave the option out."
+        )
     with RunFolder(output, _stem(config), overwrite) as folder:
         started = time.time()
         import_tensorflow()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae import _compat
@@ -167,6 +168,12 @@ class FlowVAE(LatentVariableModel):
         if sample_weight is not None:
             loss = loss * tf.cast(sample_weight, loss.dtype)
         return tf.add_n([tf.reduce_mean(loss), *self.losses])
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Keras's own, after a look at whether images in an array are what the likelihood takes."""
+        if isinstance(x, (np.ndarray, tf.Tensor)):
+            self.likelihood.check_data(np.asarray(x))
+        return super().fit(x, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step of the optimizer, as Keras's own, which does not look at the gradients."""

@@ -1,0 +1,157 @@
+"""Runs with what is not on by default: averaging, early stopping, clipping, other likelihoods."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from tfp_flowvae.cli import main
+from tfp_flowvae.cli.session import Session
+from tfp_flowvae.data import ImageSplits, load_images
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.training import TrainConfig
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """A few of the digits."""
+    digits = load_images("digits")
+    return ImageSplits(
+        "digits", digits.train[:200], digits.valid[:100], digits.test[:100], digits.levels
+    )
+
+
+def _session(splits, **values):
+    small = {"flow": "none", "latent_dim": 4, "hidden": (8,), "jit": False, "diagnostics": False}
+    return Session(TrainConfig(**{**small, **values}), splits)
+
+
+@pytest.mark.parametrize("ema", [None, 0.5], ids=["weights", "averages"])
+def test_early_stopping_keeps_the_best_epoch(ema, splits):
+    # A rate at which it gets worse and worse after a start that is not bad.
+    session = _session(
+        splits, ema=ema, patience=2, epochs=20, learning_rate=0.4, schedule="constant", seed=1
+    )
+    session.fit(verbose=0)
+    elbos = [row["val_elbo"] for row in session.rows]
+    assert len(elbos) == int(np.argmax(elbos)) + 3 < 20
+    kept = -session.evaluate()["valid_free_energy"]
+    # The best but for the noise of one sample an image, and not the last.
+    assert max(elbos) - elbos[-1] > 3.0
+    assert abs(kept - max(elbos)) < 1.5
+
+
+def test_weight_averages_are_what_is_evaluated(splits):
+    moved = {}
+    for ema in (None, 0.999):
+        session = _session(splits, ema=ema, epochs=4)
+        start = session.model.get_weights()
+        session.fit(verbose=0)
+        weights = session.model.get_weights()
+        moved[ema] = max(np.max(np.abs(a - b)) for a, b in zip(start, weights, strict=True))
+    # 8 steps of Adam, each of at most 1e-3. Keras's average starts at the weights of the first.
+    assert moved[None] > 4e-3
+    assert moved[0.999] < 1.1e-3
+
+
+def test_says_how_often_the_gradient_was_clipped(splits):
+    session = _session(splits, clip_norm=1e-3, epochs=1)
+    session.fit(verbose=0)
+    assert session.clipped == 1.0
+    session = _session(splits, clip_norm=1e6, epochs=1)
+    session.fit(verbose=0)
+    assert session.clipped == 0.0
+
+
+@pytest.mark.parametrize("name", ["gaussian", "continuous-bernoulli", "logistic-mixture"])
+def test_grey_levels_are_scored_in_bits_per_dimension(name, splits):
+    session = _session(splits, likelihood=name, epochs=2, components=2)
+    session.fit(verbose=0)
+    metrics = session.evaluate()
+    bits = metrics["test_free_energy"] / 64 / np.log(2)
+    assert metrics["test_bits_per_dimension"] == pytest.approx(bits)
+    # 17 levels with nothing known take log2(17) = 4.1 bits.
+    assert 1.0 < bits < 6.0
+
+
+def test_a_mixture_of_levels_needs_levels(splits):
+    grey = ImageSplits(
+        "grey", *(getattr(splits, k).astype(np.float32) / 16 for k in ("train", "valid", "test")),
+        levels=None,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="needs images with grey levels"):
+        _session(grey, likelihood="logistic-mixture")
+
+
+@pytest.mark.slow
+def test_a_run_with_everything(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorboard")
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        "train",
+        "--flow",
+        "householder:2+iaf:1,hidden=16",
+        "--base",
+        "tril",
+        "--prior",
+        "vamp:5+realnvp:2,hidden=16",
+        "--likelihood",
+        "logistic-mixture",
+        "--components",
+        "2",
+        "--encoder",
+        "gated-conv",
+        "--decoder",
+        "residual-mlp",
+        "--hidden",
+        "20",
+        "--channels",
+        "4",
+        "6",
+        "--norm",
+        "layer",
+        "--latent-dim",
+        "4",
+        "--epochs",
+        "2",
+        "--optimizer",
+        "adamax",
+        "--schedule",
+        "inverse-time",
+        "--clip-norm",
+        "0.5",
+        "--ema",
+        "0.9",
+        "--patience",
+        "5",
+        "--samples",
+        "2",
+        "--bound",
+        "iwae",
+        "--warmup",
+        "cyclic",
+        "--warmup-epochs",
+        "1",
+        "--tensorboard",
+        "--verbose",
+        "0",
+        "--output",
+        "run",
+    ]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "bits/dim" in printed
+    assert "the gradient was clipped in" in printed
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.out*"))
+    with (tmp_path / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert {"active_units", "mutual_information", "log_prior_std", "base_kl_3"} <= set(rows[0])
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (
+        main(["train", "--config", "run/config.json", "--output", "again", "--verbose", "0"]) == 0
+    )
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics

@@ -1,0 +1,55 @@
+"""Training stays finite: 20 epochs of the digits at the default rate, whatever the pair."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from tfp_flowvae import models, networks
+from tfp_flowvae.flows import FLOWS, make_flow
+
+pytestmark = pytest.mark.slow
+
+D, HIDDEN = 16, 64
+LONG = ("planar", "householder")
+
+
+def _of_length(spec, length):
+    def one(name):
+        takes = name in FLOWS and "length" in FLOWS[name].options
+        return f"{name}:{length}" if takes else name
+
+    return "+".join(map(one, spec.split("+")))
+
+
+def _final_loss(flow, prior):
+    keras.utils.set_random_seed(0)
+    images = (load_digits().images[:1200, :, :, None] >= 8).astype(np.float32)
+    vae = models.FlowVAE(
+        networks.MLPEncoder((8, 8, 1), hidden=(HIDDEN,)),
+        models.FlowPosterior(make_flow(flow, D, HIDDEN)),
+        models.make_prior(prior, D, (8, 8, 1)),
+        networks.MLPDecoder((8, 8, 1), D, hidden=(HIDDEN,)),
+        seed=0,
+    )
+    vae.adapt(images)
+    vae.compile(keras.optimizers.Adam(1e-3), jit_compile=True)
+    losses = vae.fit(images, batch_size=100, epochs=20, verbose=0).history["loss"]
+    assert np.all(np.isfinite(losses))
+    return losses
+
+
+@pytest.mark.parametrize("length", [1, 10])
+def test_every_pair(length, flow, prior):
+    losses = _final_loss(_of_length(flow, length), _of_length(prior, length))
+    assert losses[-1] < losses[0] - 5.0
+
+
+@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("side", ["posterior", "prior"])
+def test_eighty_layers(name, side):
+    spec = f"{name}:80"
+    losses = _final_loss(*((spec, "none") if side == "posterior" else ("none", spec)))
+    assert losses[-1] < losses[0] - 5.0
