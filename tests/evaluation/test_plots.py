@@ -43,11 +43,14 @@ def test_grid_clips_and_refuses():
 def test_pictures_open(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.random((7, 8, 8, 1))
-    rows = [{"epoch": i + 1, "loss": 9.0 / (i + 1), "kl": 1.0, "val_loss": 10.0} for i in range(30)]
+    rows = [{"epoch": i + 1, "elbo": -9.0 / (i + 1), "kl": 1.0, "val_elbo": -10} for i in range(30)]
+    densities = ("log_base", "log_posterior", "log_det", "log_prior")
+    figures = {f"{name}{end}": 1.0 for name in densities for end in ("", "_std")}
     save_samples(tmp_path / "samples.png", images)
     save_reconstructions(tmp_path / "reconstructions.png", images, images)
     save_training(tmp_path / "training.png", rows)
     save_training(tmp_path / "one.png", rows[:1])
+    save_training(tmp_path / "diagnosed.png", [{**row, **figures} for row in rows])
     for file in tmp_path.iterdir():
         with Image.open(file) as picture:
             assert np.asarray(picture.convert("L")).std() > 5, f"{file.name} is blank"

@@ -73,21 +73,54 @@ def save_reconstructions(path: Path, originals: np.ndarray, reconstructions: np.
 
 
 def save_training(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Draws loss and KL over the epochs, training and validation, from the history's rows."""
-    figure, (left, right) = _figure(10.0, 4.0, 2)
-    epochs = [row["epoch"] for row in rows]
-    panels = (
-        (left, "loss", "loss: -ELBO, or the objective that training used"),
-        (right, "kl", "KL(q(z|x) || p(z))"),
-    )
-    for axes, name, title in panels:
-        for key, label in ((name, "training"), (f"val_{name}", "validation")):
-            values = [row[key] for row in rows if key in row]
-            if values:
-                axes.plot(epochs[: len(values)], values, label=label, marker="." * (len(rows) < 4))
-        axes.set_title(title, fontsize=11)
-        _frame(axes, [row[k] for row in rows for k in (name, f"val_{name}") if k in row], len(rows))
+    """Draws the course of training from the history's rows.
+
+    Free energy and KL, training and validation; where the diagnostics were logged, the mean
+    log-densities before and after the flow and under the prior, in a band of one standard deviation
+    (figures 3 and 4 of Henrion & Welleck).
+    """
+    diagnosed = bool(rows) and "log_prior" in rows[0]
+    figure, panels = _figure(15.0 if diagnosed else 10.0, 4.0, 3 if diagnosed else 2)
+    _draw_pair(panels[0], rows, "elbo", "free energy: -ELBO", -1.0)
+    _draw_pair(panels[1], rows, "kl", "KL(q(z|x) || p(z))", 1.0)
+    if diagnosed:
+        _draw_densities(panels[2], rows)
     _save(figure, path)
+
+
+def _draw_pair(
+    axes: Axes, rows: Sequence[Mapping[str, float]], name: str, title: str, sign: float
+) -> None:
+    epochs = [row["epoch"] for row in rows]
+    shown = []
+    for key, label in ((name, "training"), (f"val_{name}", "validation")):
+        values = [sign * row[key] for row in rows if key in row]
+        shown += values
+        if values:
+            axes.plot(epochs[: len(values)], values, label=label, marker="." * (len(rows) < 4))
+    axes.set_title(title, fontsize=11)
+    _frame(axes, shown, len(rows))
+
+
+def _draw_densities(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
+    epochs = [row["epoch"] for row in rows]
+    labels = {
+        "log_base": "log q0(z0|x)",
+        "log_posterior": "log qK(zK|x)",
+        "log_det": "sum of log-dets",
+        "log_prior": "log p(zK)",
+    }
+    shown: list[float] = []
+    for name, label in labels.items():
+        mean = np.array([row[name] for row in rows])
+        band = np.array([row[f"{name}_std"] for row in rows])
+        (line,) = axes.plot(epochs, mean, label=label, marker="." * (len(rows) < 4))
+        axes.fill_between(epochs, mean - band, mean + band, color=line.get_color(), alpha=0.15)
+        shown += [*(mean - band), *(mean + band)]
+    axes.set_title("log-densities, mean and standard deviation", fontsize=11)
+    _frame(axes, shown, 0)
+    # Below: four lines and their bands leave no room inside.
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
 def _frame(axes: Axes, values: Sequence[float], epochs: int) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 
-from tfp_flowvae.networks.image import ImageDecoder, ImageEncoder, dense_units
+from tfp_flowvae.networks.mlp import MLPDecoder, MLPEncoder
 
 _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
 
 
 @_register
-class GatedMLPEncoder(ImageEncoder):
+class GatedMLPEncoder(MLPEncoder):
     """Gated dense layers, h = f(A x + a) * sigmoid(B x + b), from an image to features.
 
     Dauphin et al. (2017), https://arxiv.org/abs/1612.08083; in VAEs Tomczak & Welling (2018),
@@ -23,27 +23,25 @@ class GatedMLPEncoder(ImageEncoder):
       image_shape: `(H, W, C)`.
       hidden: Sizes of the hidden layers; the last is the number of features.
       activation: f; "linear" is the papers'.
-      norm: "none", "batch" or "layer", of A x.
-      **kwargs: See `keras.layers.Layer`.
+      **kwargs: `norm` ("none", "batch" or "layer", of A x), and those of `keras.layers.Layer`.
 
     Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
     """
+
+    _gated = True
 
     def __init__(
         self,
         image_shape: Sequence[int],
         hidden: Sequence[int] = (300, 300),
         activation: str = "linear",
-        norm: str = "none",
         **kwargs: Any,
     ) -> None:
-        super().__init__(image_shape, hidden=hidden, activation=activation, norm=norm, **kwargs)
-        style = self._style(gated=True)
-        self._stages = [*dense_units(self.image_shape, self.hidden, style, scale=1.0)]
+        super().__init__(image_shape, hidden, activation, **kwargs)
 
 
 @_register
-class GatedMLPDecoder(ImageDecoder):
+class GatedMLPDecoder(MLPDecoder):
     """Gated dense layers and a linear one, from a latent vector to every pixel's parameters.
 
     Args:
@@ -52,11 +50,13 @@ class GatedMLPDecoder(ImageDecoder):
       output_channels: How many numbers the likelihood takes for each pixel; C where None.
       hidden: Sizes of the hidden layers; none for a linear decoder.
       activation: f; "linear" is the papers'.
-      norm: "none", "batch" or "layer", of A x.
-      **kwargs: `initial_bias`, see `ImageDecoder`, and those of `keras.layers.Layer`.
+      **kwargs: `norm` as the encoder's, `initial_bias`, see `ImageDecoder`, and those of
+        `keras.layers.Layer`.
 
     Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
     """
+
+    _gated = True
 
     def __init__(
         self,
@@ -65,18 +65,6 @@ class GatedMLPDecoder(ImageDecoder):
         output_channels: int | None = None,
         hidden: Sequence[int] = (300, 300),
         activation: str = "linear",
-        norm: str = "none",
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            image_shape,
-            event_size,
-            output_channels,
-            hidden=hidden,
-            activation=activation,
-            norm=norm,
-            **kwargs,
-        )
-        units = dense_units((event_size,), self.hidden, self._style(gated=True), scale=1.0)
-        last = units[-1].out_shape if units else (event_size,)
-        self._stages = [*units, self._pixels(last)]
+        super().__init__(image_shape, event_size, output_channels, hidden, activation, **kwargs)

@@ -121,6 +121,8 @@ class MLPEncoder(ImageEncoder):
     Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
     """
 
+    _gated = False
+
     def __init__(
         self,
         image_shape: Sequence[int],
@@ -130,7 +132,8 @@ class MLPEncoder(ImageEncoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(image_shape, hidden=hidden, activation=activation, norm=norm, **kwargs)
-        self._stages = [*dense_units(self.image_shape, self.hidden, self._style(), scale=1.0)]
+        style = self._style(gated=self._gated)
+        self._stages = [*dense_units(self.image_shape, self.hidden, style, scale=1.0)]
 
 
 @_register
@@ -148,6 +151,8 @@ class MLPDecoder(ImageDecoder):
 
     Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
     """
+
+    _gated = False
 
     def __init__(
         self,
@@ -168,6 +173,7 @@ class MLPDecoder(ImageDecoder):
             norm=norm,
             **kwargs,
         )
-        units = dense_units((event_size,), self.hidden, self._style(), scale=1.0)
+        style = self._style(gated=self._gated)
+        units = dense_units((event_size,), self.hidden, style, scale=1.0)
         last = units[-1].out_shape if units else (event_size,)
         self._stages = [*units, self._pixels(last)]
