@@ -115,3 +115,21 @@ def test_no_other_module_uses_private_names():
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
             assert not [n for n in names if n.startswith(private)], f"{path.name}:{node.lineno}"
+
+
+def test_the_loss_that_a_step_of_ones_own_tracks_is_the_one_that_is_logged():
+    class Model(keras.Model):
+        def train_step(self, data):
+            _compat.track_loss(self, tf.constant(3.0), tf.constant(2))
+            _compat.track_loss(self, tf.constant(9.0), tf.constant(1))
+            return self.get_metrics_result()
+
+    model = Model()
+    model.compile(run_eagerly=True)
+    assert model.fit(np.zeros((4, 1)), batch_size=4, verbose=0).history == {"loss": [5.0]}
+
+
+def test_a_keras_variable_made_of_a_variable_is_that_variable():
+    """What `flows.adopted.adopt` rests on."""
+    variable = tf.Variable([1.0, 2.0])
+    assert keras.Variable(variable).value is variable
