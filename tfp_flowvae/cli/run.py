@@ -140,12 +140,17 @@ def _summary(
     sample = f"-m tfp_flowvae sample {shlex.quote(str(path))} -n 64 --output grid.png"
     stopped = "Stopped by Ctrl-C; what was trained until then:\n" if interrupted else ""
     per_dimension = metrics.get("test_bits_per_dimension")
-    bits = "" if per_dimension is None else f"\n  bits/dim         {per_dimension:.3f}"
+    more = "" if per_dimension is None else f"\n  bits/dim         {per_dimension:.3f}"
+    nll = metrics.get("test_nll")
+    if nll is not None:
+        more += (
+            f"\n-log p(x)          {nll:.2f} (importance-weighted, {config.nll_samples} samples)"
+        )
     return f"""
 {stopped}test free energy   {metrics["test_free_energy"]:.2f} nats per image \
 (-ELBO, one sample; {len(splits.test)} images, {_seen(config)})
   -log p(x|z)      {-metrics["test_log_likelihood"]:.2f}
-  KL(q || p)       {metrics["test_kl"]:.2f}{bits}
+  KL(q || p)       {metrics["test_kl"]:.2f}{more}
 
 model     {path}/ (a SavedModel, and model.keras for tfp_flowvae.load)
 pictures  {path}/samples.png, reconstructions.png, training.png

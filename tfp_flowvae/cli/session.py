@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from tfp_flowvae.data import (
     ImageSplits,
@@ -16,6 +17,7 @@ from tfp_flowvae.data import (
     training_batches,
 )
 from tfp_flowvae.evaluation.free_energy import EVALUATION_BATCH, free_energy
+from tfp_flowvae.evaluation.importance import negative_log_likelihood
 from tfp_flowvae.evaluation.plots import save_reconstructions, save_samples, save_training
 from tfp_flowvae.models.likelihood import LIKELIHOODS
 from tfp_flowvae.saving import export
@@ -145,7 +147,8 @@ class Session:
     def evaluate(self) -> dict[str, float]:
         """Free energy and its terms on the validation and test images, in nats per image.
 
-        Where the likelihood is one of grey levels, in bits per dimension too.
+        Where the likelihood is one of grey levels, in bits per dimension too; where the config asks
+        for it, with the importance-weighted estimate of -log p(x) of the test images.
         """
         metrics: dict[str, float] = {}
         for split, images in (("valid", self._valid), ("test", self._test)):
@@ -154,6 +157,12 @@ class Session:
                 nats = values["free_energy"] / math.prod(self._splits.image_shape)
                 values["bits_per_dimension"] = nats / math.log(2.0)
             metrics |= {f"{split}_{name}": value for name, value in values.items()}
+        samples = self.config.nll_samples
+        if samples:
+            nll = negative_log_likelihood(
+                self.model, self._test, self._levels, samples, self.config.seed
+            )
+            metrics["test_nll"] = float(np.mean(nll))
         return metrics
 
     def write(self, folder: Path) -> None:

@@ -176,6 +176,14 @@ class TrainConfig:
         0.0, "objective", "least KL in total, in nats (lambda)", metavar="NATS", at_least=0.0
     )
 
+    nll_samples: int = option(
+        0,
+        "evaluation",
+        "posterior samples for the importance-weighted -log p(x) of the test images; 0: none",
+        metavar="S",
+        at_least=0,
+    )
+
     def __post_init__(self) -> None:
         kinds = field_types()
         for field in dataclasses.fields(self):
