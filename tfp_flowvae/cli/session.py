@@ -33,6 +33,8 @@ from tfp_flowvae.training.diagnostics import Diagnostics
 
 # Images among which a VampPrior's pseudo-inputs start.
 _ADAPTED = 10_000
+# Training images from which an epoch is long enough for the density of any posterior.
+_LARGE = 10_000
 
 
 class Session:
@@ -126,8 +128,10 @@ class Session:
             swap = config.patience is not None
             callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=swap))
         if config.diagnostics:
+            size = len(self._splits.train)
+            fast = all(flow.entry.fast_density for flow in config.flow_specs)
             callbacks.append(
-                Diagnostics(self._valid, self._levels, len(self._splits.train), config.seed)
+                Diagnostics(self._valid, self._levels, size, config.seed, fast or size >= _LARGE)
             )
         callbacks += [self._history, self._clipping, self._non_finite, self._interrupt]
         if config.patience is not None:

@@ -41,20 +41,30 @@ class Diagnostics(keras.callbacks.Callback):
       levels: Their number of grey levels, or None.
       train_size: Number of training images.
       seed: Of the draws.
+      mutual_information: Whether to estimate it. It takes the posterior's density, which through
+        an IAF and on a small data set would take longer than the rest of the epoch allows.
     """
 
-    def __init__(self, images: np.ndarray, levels: int | None, train_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        images: np.ndarray,
+        levels: int | None,
+        train_size: int,
+        seed: int,
+        mutual_information: bool = True,
+    ) -> None:
         super().__init__()
         count = min(max(train_size // _SHARE, _FEWEST), _MOST)
         self._images = to_unit(images[:count], levels)
-        self._seed = seed
+        self._seed, self._mutual_information = seed, mutual_information
         self._measure: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Makes the function that measures."""
         model, images = self.model, tf.constant(self._images)
         seed = tf.constant([self._seed, 0], tf.int32)
-        self._measure = tf.function(lambda: measure(model, images, seed), autograph=False)
+        full = self._mutual_information
+        self._measure = tf.function(lambda: measure(model, images, seed, full), autograph=False)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures; callbacks that come later find the values in the logs."""
@@ -65,7 +75,7 @@ class Diagnostics(keras.callbacks.Callback):
 
 
 def measure(
-    model: FlowVAE, x: tf.Tensor, seed: tf.Tensor
+    model: FlowVAE, x: tf.Tensor, seed: tf.Tensor, mutual_information: bool = True
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """The figures of `Diagnostics` for images `[N, H, W, C]`: scalars, and one each dimension."""
     draw = model.draw(x, 2, seed)
@@ -82,7 +92,8 @@ def measure(
     scalars["active_units"] = tf.reduce_sum(
         tf.cast(_variance_of_mean(draw.z) > ACTIVE_VARIANCE, tf.float32)
     )
-    scalars["mutual_information"] = _mutual_information(model, x[:_PAIRED], draw.z[0, :_PAIRED])
+    if mutual_information:
+        scalars["mutual_information"] = _mutual_information(model, x[:_PAIRED], draw.z[0, :_PAIRED])
     return scalars, tf.reduce_mean(_base_kl(draw.posterior.distribution), axis=0)
 
 
