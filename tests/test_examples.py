@@ -125,6 +125,7 @@ def test_transported_target_is_the_funnel(load):
     assert np.std((x / np.exp(0.5 * v))[wide]) == pytest.approx(1.0, abs=0.15)
 
 
+@pytest.mark.slow
 def test_two_moons_true_density(load):
     moons = load("two_moons")
     cells = load("_common").grid(moons.LIMITS, 200).reshape(-1, 2)

@@ -66,7 +66,14 @@ def test_says_how_often_the_gradient_was_clipped(splits):
     assert session.clipped == 0.0
 
 
-@pytest.mark.parametrize("name", ["gaussian", "continuous-bernoulli", "logistic-mixture"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("gaussian", marks=pytest.mark.slow),
+        pytest.param("continuous-bernoulli", marks=pytest.mark.slow),
+        "logistic-mixture",
+    ],
+)
 def test_grey_levels_are_scored_in_bits_per_dimension(name, splits):
     session = _session(splits, likelihood=name, epochs=2, components=2)
     session.fit(verbose=0)

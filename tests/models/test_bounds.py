@@ -161,8 +161,8 @@ def test_other_estimators_have_the_same_expectation(usual, other, make_vae, stir
     [
         {"num_samples": 2, "bound": "dreg", "warmup": "linear", "warmup_steps": 3},
         {"gradient": "stl", "min_information": 3.0},
-        {"free_bits": 0.5},
-        {"warmup": "cyclic", "warmup_steps": 2, "cycles": 2},
+        pytest.param({"free_bits": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"warmup": "cyclic", "warmup_steps": 2, "cycles": 2}, marks=pytest.mark.slow),
     ],
     ids=["dreg", "stl", "free_bits", "cyclic"],
 )
