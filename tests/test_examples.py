@@ -125,7 +125,6 @@ def test_transported_target_is_the_funnel(load):
     assert np.std((x / np.exp(0.5 * v))[wide]) == pytest.approx(1.0, abs=0.15)
 
 
-@pytest.mark.slow
 def test_two_moons_true_density(load):
     moons = load("two_moons")
     cells = load("_common").grid(moons.LIMITS, 200).reshape(-1, 2)
@@ -134,6 +133,7 @@ def test_two_moons_true_density(load):
     assert mass == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_two_moons(load, tmp_path):
     moons = load("two_moons")
     scores = moons.main(tmp_path / "moons.png", steps=200, count=1000, layers=5)
