@@ -54,11 +54,17 @@ def test_mixture_draws_what_its_density_says(stir):
     assert entropies[0] == pytest.approx(entropies[1], abs=0.03)
 
 
-def test_mixture_starts_near_the_standard_normal():
+@pytest.mark.parametrize(("components", "size"), [(200, D), (10, 40)])
+def test_mixture_starts_near_the_standard_normal(components, size):
     keras.utils.set_random_seed(0)
-    base = _mixture(components=200).distribution().distribution
-    np.testing.assert_allclose(base.mean(), np.zeros(D), atol=0.2)
-    np.testing.assert_allclose(base.variance(), np.ones(D), atol=0.25)
+    base = _mixture(components=components, size=size).distribution().distribution
+    np.testing.assert_allclose(base.mean(), np.zeros(size), atol=0.4)
+    np.testing.assert_allclose(base.variance(), np.ones(size), atol=0.25)
+    standard = tfd.Independent(tfd.Normal(tf.zeros(size), 1.0), 1)
+    z = standard.sample(4000, seed=[1, 2])
+    divergence = np.mean(standard.log_prob(z) - base.log_prob(z))
+    assert divergence < 0.03 * size
+    assert np.min(np.std(base.components_distribution.mean(), axis=0)) > 0.1
 
 
 @pytest.mark.parametrize("posterior_base", ["diag", "tril"])

@@ -18,6 +18,9 @@ from tfp_flowvae.models.posterior import UNIT_SCALE
 
 _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
 
+# Standard deviation of a mixture's means at the start.
+_MEANS_SPREAD = 0.3
+
 
 class GaussianMixture(tfd.MixtureSameFamily):
     """A `tfd.MixtureSameFamily` of `tfd.Independent` normals that draws only what it returns.
@@ -76,8 +79,9 @@ class PriorBase(keras.layers.Layer):
 class GaussianMixtureBase(PriorBase):
     """sum_k w_k N(mu_k, diag(sigma_k)^2), everything learnable.
 
-    The means start as draws from a normal that is narrower than the standard one by what the
-    components' own width adds, so that the mixture starts near the standard normal.
+    Starts close to the standard normal: means drawn near 0, apart enough to part ways, and widths
+    that make up the rest of the variance. In many dimensions means that are far apart would leave
+    the mixture empty between them.
 
     Args:
       event_size: D.
@@ -91,8 +95,8 @@ class GaussianMixtureBase(PriorBase):
     def build(self, input_shape: Any = None) -> None:
         """Creates the weights; every size is known from the constructor."""
         shape = (self.components, self.event_size)
-        # Var = 0.5 + 0.5: half the standard normal's variance in the means, half within.
-        spread, width = np.sqrt(0.5), np.log(np.expm1(np.sqrt(0.5))) - UNIT_SCALE
+        spread = _MEANS_SPREAD
+        width = np.log(np.expm1(np.sqrt(1.0 - spread**2))) - UNIT_SCALE
         self._loc = self.add_weight(
             name="loc",
             shape=shape,
