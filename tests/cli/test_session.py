@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -13,6 +14,15 @@ from tfp_flowvae.cli.session import Session
 from tfp_flowvae.data import ImageSplits, load_images
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.training import TrainConfig
+
+
+EVERYTHING = """
+train --flow householder:2+iaf:1,hidden=16 --base tril --prior vamp:5+realnvp:2,hidden=16
+--likelihood logistic-mixture --components 2 --encoder gated-conv --decoder residual-mlp --hidden 20
+--channels 4 6 --norm layer --latent-dim 4 --epochs 2 --optimizer adamax --schedule inverse-time
+--clip-norm 0.5 --ema 0.9 --patience 5 --samples 2 --bound iwae --warmup cyclic --warmup-epochs 1
+--tensorboard --verbose 0 --output run
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,57 +107,7 @@ def test_a_mixture_of_levels_needs_levels(splits):
 def test_a_run_with_everything(tmp_path, monkeypatch, capsys):
     pytest.importorskip("tensorboard")
     monkeypatch.chdir(tmp_path)
-    arguments = [
-        "train",
-        "--flow",
-        "householder:2+iaf:1,hidden=16",
-        "--base",
-        "tril",
-        "--prior",
-        "vamp:5+realnvp:2,hidden=16",
-        "--likelihood",
-        "logistic-mixture",
-        "--components",
-        "2",
-        "--encoder",
-        "gated-conv",
-        "--decoder",
-        "residual-mlp",
-        "--hidden",
-        "20",
-        "--channels",
-        "4",
-        "6",
-        "--norm",
-        "layer",
-        "--latent-dim",
-        "4",
-        "--epochs",
-        "2",
-        "--optimizer",
-        "adamax",
-        "--schedule",
-        "inverse-time",
-        "--clip-norm",
-        "0.5",
-        "--ema",
-        "0.9",
-        "--patience",
-        "5",
-        "--samples",
-        "2",
-        "--bound",
-        "iwae",
-        "--warmup",
-        "cyclic",
-        "--warmup-epochs",
-        "1",
-        "--tensorboard",
-        "--verbose",
-        "0",
-        "--output",
-        "run",
-    ]
+    arguments = shlex.split(EVERYTHING)
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "bits/dim" in printed
@@ -156,7 +116,9 @@ def test_a_run_with_everything(tmp_path, monkeypatch, capsys):
     with (tmp_path / "run" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
-    assert {"active_units", "mutual_information", "log_prior_std", "base_kl_3"} <= set(rows[0])
+    assert {"active_units", "log_prior_std", "base_kl_3"} <= set(rows[0])
+    # Its density takes an IAF too long for epochs as short as these.
+    assert "mutual_information" not in rows[0]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (
         main(["train", "--config", "run/config.json", "--output", "again", "--verbose", "0"]) == 0
