@@ -15,7 +15,6 @@ from tfp_flowvae.data import ImageSplits, load_images
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.training import TrainConfig
 
-
 EVERYTHING = """
 train --flow householder:2+iaf:1,hidden=16 --base tril --prior vamp:5+realnvp:2,hidden=16
 --likelihood logistic-mixture --components 2 --encoder gated-conv --decoder residual-mlp --hidden 20
