@@ -72,6 +72,23 @@ def test_is_numerically_orthogonal_for_twice_as_many_reflections_as_dimensions(d
     np.testing.assert_allclose(back, np.eye(d), atol=2 * bound)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spread", [1.0, 1e-4])
+def test_mirrors_of_each_points_own_are_numerically_orthogonal(dtype, spread):
+    d, count = 40, 80
+    v = (draw(1, d) + spread * draw(count, d, seed=1)).astype(dtype)
+    own = HouseholderFlow(np.broadcast_to(v, (d, count, d)))  # the same for each, but not shared
+    matrix = own.forward(np.eye(d, dtype=dtype)).numpy().astype(np.float64)
+    bound = 0.5 * count * np.finfo(dtype).eps
+    assert np.max(np.abs(matrix @ matrix.T - np.eye(d))) < bound
+    np.testing.assert_allclose(matrix, reflect_one_by_one(v, np.eye(d)), atol=2 * bound)
+    np.testing.assert_allclose(
+        matrix, HouseholderFlow(v).forward(np.eye(d, dtype=dtype)), atol=2 * bound
+    )
+    back = own.inverse(tf.identity(own.forward(np.eye(d, dtype=dtype))))
+    np.testing.assert_allclose(back, np.eye(d), atol=2 * bound)
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_zero_rows_are_the_identity_with_zero_gradients(jit_compile):
     v = draw(5, 3, dtype=np.float32)
