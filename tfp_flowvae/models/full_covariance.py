@@ -14,7 +14,8 @@ from tensorflow_probability import util as tfp_util
 class FullCovarianceNormal(tfd.Distribution):
     """N(loc, L L^T), as `tfd.MultivariateNormalTriL`, which in a graph cannot sample a batch of 0.
 
-    Drawn together, z and log q(z) take no triangular solve: log q = log N(e; 0, I) - sum log L_ii.
+    `from_noise` gives z and log q(z) without a triangular solve:
+    log q = log N(e; 0, I) - sum log L_ii.
 
     Args:
       loc: `[..., D]`.
@@ -51,22 +52,15 @@ class FullCovarianceNormal(tfd.Distribution):
     def _event_shape_tensor(self) -> tf.Tensor:
         return tf.shape(self.loc)[-1:]
 
+    def from_noise(self, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """z = loc + L e `[..., D]` and log q(z) `[...]` in nats, from e ~ N(0, I) `[..., D]`."""
+        z = self.loc + tf.linalg.matvec(self.scale_tril, noise)
+        return z, self._log_normal(noise) - self._log_det()
+
     def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
-        return self._draw(n, seed)[0]
-
-    def _sample_and_log_prob(
-        self, sample_shape: Any, seed: Any, **kwargs: Any
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        count = tf.cast(tf.reduce_prod(tf.convert_to_tensor(sample_shape, tf.int32)), tf.int32)
-        z, noise = self._draw(count, seed)
-        log_prob = self._log_normal(noise) - self._log_det()
-        leading = tf.reshape(tf.cast(sample_shape, tf.int32), [-1])
-        return _reshaped(z, leading), _reshaped(log_prob, leading)
-
-    def _draw(self, n: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
         shape = tf.concat([[n], tf.shape(self.loc)], axis=0)
         noise = tfd.Normal(tf.zeros([], self.dtype), 1.0).sample(shape, seed=seed)
-        return self.loc + tf.linalg.matvec(self.scale_tril, noise), noise
+        return self.from_noise(noise)[0]
 
     def _log_prob(self, z: tf.Tensor) -> tf.Tensor:
         # L^-1 once for each of the batch, however many z there are.
@@ -92,7 +86,3 @@ class FullCovarianceNormal(tfd.Distribution):
 
     def _variance(self) -> tf.Tensor:
         return tf.reduce_sum(tf.square(self.scale_tril), axis=-1)
-
-
-def _reshaped(draws: tf.Tensor, leading: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(draws, tf.concat([leading, tf.shape(draws)[1:]], axis=0))

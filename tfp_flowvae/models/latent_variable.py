@@ -79,8 +79,8 @@ class LatentVariableModel(keras.Model):
     ) -> PosteriorDraw:
         """S draws from q(z|x) for each image `[B, H, W, C]`, from one pass through the flow."""
         posterior = self.posterior(x)
-        z0, log_base = posterior.distribution.experimental_sample_and_log_prob(
-            num_samples, seed=self._stateless(seed)
+        z0, log_base = self.posterior_layer.draw_base(
+            posterior.distribution, num_samples, self._stateless(seed)
         )
         z, log_det = forward_and_log_det(posterior.bijector, z0)
         log_det = tf.broadcast_to(log_det, tf.shape(log_base))
@@ -140,8 +140,8 @@ class LatentVariableModel(keras.Model):
         """One draw from q(z|x) for each image `[B, H, W, C]`; `[B, D]`."""
         posterior = self.posterior(x)
         # In a graph `posterior.sample` cannot take a batch of size 0.
-        z0 = posterior.distribution.sample(seed=self._stateless(seed))
-        return posterior.bijector.forward(z0)
+        z0, _ = self.posterior_layer.draw_base(posterior.distribution, 1, self._stateless(seed))
+        return posterior.bijector.forward(z0[0])
 
     def decode(self, z: TensorLike) -> tf.Tensor:
         """The mean image p(x|z) `[..., H, W, C]`, in [0, 1], of latent vectors `[..., D]`."""

@@ -13,6 +13,7 @@ from tfp_flowvae.flows.stack import FlowStack
 from tfp_flowvae.models.configurable import FlowOwner
 from tfp_flowvae.models.full_covariance import FullCovarianceNormal
 from tfp_flowvae.models.names import POSTERIOR_BASES
+from tfp_flowvae.models.noise import standard_normal
 from tfp_flowvae.networks.building import ensure_built
 
 # softplus of this is 1: a raw scale of 0 is a standard deviation of 1.
@@ -80,6 +81,26 @@ class FlowPosterior(FlowOwner):
             # Not tfd.MultivariateNormalDiag: in a graph it cannot sample a batch of size 0.
             return tfd.Independent(tfd.Normal(loc, diagonal), reinterpreted_batch_ndims=1)
         return FullCovarianceNormal(loc, self._lower_triangle(diagonal, self._below(features)))
+
+    def draw_base(
+        self, base: tfd.Distribution, num_samples: int, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """S draws z0 from the base, `[S, B, D]`, and log q0(z0|x), `[S, B]`.
+
+        Args:
+          base: What `base_distribution` gave.
+          num_samples: S.
+          seed: Stateless, `[2]`; it gives the same noise eagerly, in a graph and under XLA.
+        """
+        shape = tf.concat([[num_samples], base.batch_shape_tensor(), [self.event_size]], axis=0)
+        noise = standard_normal(shape, seed, base.dtype)
+        if isinstance(base, FullCovarianceNormal):
+            return base.from_noise(noise)
+        normal = base.distribution
+        z0 = normal.loc + normal.scale * noise
+        constant = 0.5 * np.log(2 * np.pi)
+        log_density = -0.5 * tf.square(noise) - constant - tf.math.log(normal.scale)
+        return z0, tf.reduce_sum(log_density, axis=-1)
 
     def _lower_triangle(self, diagonal: tf.Tensor, below: tf.Tensor) -> tf.Tensor:
         """L `[..., D, D]`: each entry gathered from the diagonal or from what is below it."""

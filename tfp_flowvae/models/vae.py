@@ -19,6 +19,7 @@ from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.posterior import FlowPosterior
 from tfp_flowvae.models.prior import FlowPrior
 from tfp_flowvae.models.prior_bases import VampBase
+from tfp_flowvae.models.stacked_fit import StackedFit
 from tfp_flowvae.networks.building import ensure_built
 from tfp_flowvae.networks.catalog import load_all
 
@@ -28,7 +29,7 @@ TRAINING_METRICS = ("gradient_norm", "clipped")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class FlowVAE(LatentVariableModel):
+class FlowVAE(StackedFit, LatentVariableModel):
     """A variational autoencoder whose posterior and prior are flows.
 
         q(z|x): z0 ~ N(mu(x), sigma(x)^2), z = f_x(z0)      Rezende & Mohamed (2015), eq. 13-15
@@ -170,7 +171,7 @@ class FlowVAE(LatentVariableModel):
         return tf.add_n([tf.reduce_mean(loss), *self.losses])
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Keras's own, after a look at whether images in an array are what the likelihood takes."""
+        """`StackedFit`'s, after a look at whether images in an array suit the likelihood."""
         if isinstance(x, (np.ndarray, tf.Tensor)):
             self.likelihood.check_data(np.asarray(x))
         return super().fit(x, *args, **kwargs)

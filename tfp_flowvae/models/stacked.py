@@ -1,0 +1,152 @@
+"""Many steps in one compiled program: the training function of `StackedFit`.
+
+Keras launches a program for each step. Each launch of an XLA program hands every weight and every
+state of the optimizer in and gets new ones back, which for a small model takes as long as the
+arithmetic. Here a program takes a stack of S batches `[S, B, ...]` and loops over them, around the
+same `train_step`: weights stay in place, and Python looks in every S steps. To callbacks it is
+Keras's `steps_per_execution`: they are called after each execution, with its last step's index.
+
+Unlike Keras's, an execution does not run past the end of an epoch of an endless data set, and a
+batch of another size, such as an epoch's odd last one, costs no second compilation: it runs as a
+plain graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+class StackedSteps:
+    """A Keras `train_function`: takes up to S batches from an iterator and runs a step on each.
+
+    Args:
+      step: From a batch to logs: the model's `train_step`.
+      result: The metrics' values so far: the model's `get_metrics_result`.
+      size: S, the most steps of an execution.
+      jit_compile: Whether XLA compiles the loop.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[Any], Any],
+        result: Callable[[], dict[str, Any]],
+        size: int,
+        jit_compile: bool,
+    ) -> None:
+        self._step, self._result, self._size = step, result, size
+        self._loop = tf.function(self._run, autograph=False, jit_compile=jit_compile)
+        self._single = tf.function(step, autograph=False, reduce_retracing=True)
+        self._collect = tf.function(self._take, autograph=False)
+        self._batch_size = tf.constant(0)
+        self._left: int | None = None
+
+    def begin_epoch(self, steps: int | None) -> None:
+        """Sets how many steps the epoch has; None: as many as there is data for."""
+        self._left = steps
+
+    def __call__(self, iterator: tf.data.Iterator) -> dict[str, Any]:
+        """Runs up to S steps, fewer at the end of the epoch or of the data.
+
+        Args:
+          iterator: Of batches, each a structure of tensors `[B, ...]`.
+
+        Returns:
+          The metrics.
+
+        Raises:
+          StopIteration: If the data has ended.
+          ValueError: If a batch is not made of tensors with a first dimension.
+        """
+        if self._left == 0:
+            return self._result()
+        limit = self._size if self._left is None else min(self._size, self._left)
+        count, stack, odd, self._batch_size = self._collect(
+            iterator, tf.constant(limit), self._batch_size
+        )
+        steps, has_odd = int(count), bool(odd.has_value())
+        if not steps and not has_odd:
+            raise StopIteration
+        if self._left is not None:
+            self._left -= steps + has_odd
+        if steps:
+            logs = self._loop(stack, count)
+        if has_odd:
+            logs = self._single(odd.get_value())
+        return logs
+
+    def _run(self, stack: Any, count: tf.Tensor) -> dict[str, Any]:
+        """The first `count` steps over a stack `[S, B, ...]`."""
+
+        def body(index: tf.Tensor) -> tf.Tensor:
+            self._step(tf.nest.map_structure(lambda batches: batches[index], stack))
+            return index + 1
+
+        tf.while_loop(lambda index: index < count, body, [tf.constant(0)], parallel_iterations=1)
+        return self._result()
+
+    def _take(
+        self, iterator: tf.data.Iterator, limit: tf.Tensor, batch_size: tf.Tensor
+    ) -> tuple[tf.Tensor, Any, tf.experimental.Optional, tf.Tensor]:
+        """Batches of one size, stacked, up to `limit` or to one of another size.
+
+        Args:
+          iterator: Of batches.
+          limit: The most to take, all in all.
+          batch_size: B, or 0 to take the first batch's.
+
+        Returns:
+          How many there are, the stack `[S, B, ...]`, padded, the batch of another size if there
+          was one, and B.
+        """
+        spec = iterator.element_spec
+        flat = tf.nest.flatten(spec)
+        if not all(isinstance(s, tf.TensorSpec) and s.shape.rank for s in flat):
+            raise ValueError(
+                "Batches run in stacks are tensors with a first dimension; compile with "
+                f"steps_per_execution=1 for others. Received: batches of {spec}."
+            )
+        batch = iterator.get_next_as_optional()
+        batch_size = tf.where(batch_size == 0, _images_in(batch, flat[0]), batch_size)
+        none = tf.experimental.Optional.empty(spec)
+
+        def goes_on(count: tf.Tensor, batch: Any, *_: Any) -> tf.Tensor:
+            return (count < limit) & (_images_in(batch, flat[0]) == batch_size)
+
+        def body(count: tf.Tensor, batch: Any, *arrays: tf.TensorArray) -> Any:
+            parts = tf.nest.flatten(batch.get_value())
+            arrays = tuple(a.write(count, p) for a, p in zip(arrays, parts, strict=True))
+            more = tf.cond(count + 1 < limit, iterator.get_next_as_optional, lambda: none)
+            return (count + 1, more, *arrays)
+
+        arrays = [
+            tf.TensorArray(s.dtype, 0, dynamic_size=True, element_shape=s.shape, infer_shape=False)
+            for s in flat
+        ]
+        count, odd, *arrays = tf.while_loop(goes_on, body, [tf.constant(0), batch, *arrays])
+        stacks = [self._stacked(a, s, count) for a, s in zip(arrays, flat, strict=True)]
+        return count, tf.nest.pack_sequence_as(spec, stacks), odd, batch_size
+
+    def _stacked(self, array: tf.TensorArray, spec: tf.TensorSpec, count: tf.Tensor) -> tf.Tensor:
+        """The array as `[S, B, ...]`: always S, for which the loop is compiled."""
+
+        def padded() -> tf.Tensor:
+            stack = array.stack()
+            shape = tf.concat([[self._size - count], tf.shape(stack)[1:]], axis=0)
+            return tf.concat([stack, tf.zeros(shape, spec.dtype)], axis=0)
+
+        def empty() -> tf.Tensor:
+            return tf.zeros([0] * (1 + spec.shape.rank), spec.dtype)
+
+        return tf.case([(count == self._size, array.stack), (count > 0, padded)], default=empty)
+
+
+def _images_in(batch: tf.experimental.Optional, first: tf.TensorSpec) -> tf.Tensor:
+    """The size of a batch, 0 if there is none."""
+    return tf.cond(
+        batch.has_value(),
+        lambda: tf.shape(tf.nest.flatten(batch.get_value())[0])[0],
+        lambda: tf.constant(0),
+    )

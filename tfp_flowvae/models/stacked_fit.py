@@ -1,0 +1,135 @@
+"""Keras's `fit` with many steps to a program, whatever the data: see `stacked` for how and why."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_flowvae.models.stacked import StackedSteps
+
+# A stack's largest size in bytes, and in steps: beyond, launches no longer count.
+_STACK_BYTES = 2**24
+_MOST_STEPS = 50
+_DEFAULT_BATCH = 32  # Keras's, for arrays
+
+
+class StackedFit(keras.Model):
+    """A model whose `fit` runs S steps of its `train_step` in one program.
+
+    What has to be otherwise runs as Keras does it, a program a step: under a `tf.distribute`
+    strategy (where a loop of steps cannot be), with `run_eagerly`, with batches that are not of
+    tensors alone, and with `steps_per_execution=1`.
+
+    Attributes:
+      start_step: The step, from 0, at which the first epoch of the next `fit` starts, to go on
+        where a run was cut; `fit` sets it back to 0.
+    """
+
+    start_step = 0
+    _auto_steps = True
+
+    def compile(self, *args: Any, steps_per_execution: int | str = "auto", **kwargs: Any) -> None:
+        """Keras's own, with many steps to an execution.
+
+        Args:
+          *args: See `keras.Model.compile`.
+          steps_per_execution: S, how many steps run between two calls of the callbacks, or "auto":
+            up to 50, as many as 16 MiB of batches.
+          **kwargs: See `keras.Model.compile`.
+        """
+        self._auto_steps = steps_per_execution == "auto"
+        steps = 1 if self._auto_steps else steps_per_execution
+        super().compile(*args, steps_per_execution=steps, **kwargs)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """The arguments of `compile`, as they were given."""
+        config = super().get_compile_config()
+        return {**config, "steps_per_execution": "auto"} if config and self._auto_steps else config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles the model as a file says."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """See `keras.Model.fit`."""
+        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        if self._auto_steps:
+            self._set_steps_per_execution(1 if self._plain else _steps_in_stack(given))
+        callbacks = given.get("callbacks") or []
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(_EpochStart())
+        else:
+            given["callbacks"] = [*tf.nest.flatten(callbacks), _EpochStart()]
+        try:
+            return super().fit(**given)
+        finally:
+            self.start_step = 0
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Makes what `fit` calls with an iterator, once or anew with `force`."""
+        if self._plain or self.steps_per_execution == 1:
+            return super().make_train_function(force)
+        if self.train_function is None or force:
+            self.train_function = StackedSteps(
+                self.train_step, self.get_metrics_result, self.steps_per_execution, self.jit_compile
+            )
+        return self.train_function
+
+    @property
+    def _plain(self) -> bool:
+        """Whether steps run as Keras runs them."""
+        with self.distribute_strategy.scope():
+            return self.run_eagerly or tf.distribute.has_strategy()
+
+    def _set_steps_per_execution(self, steps: int) -> None:
+        """Sets S, which Keras builds into the functions that it keeps."""
+        if steps != self.steps_per_execution:
+            self.steps_per_execution = steps
+            self.train_function = self.test_function = self.predict_function = None
+
+
+class _EpochStart(keras.callbacks.Callback):
+    """Tells the training function how many steps the epoch has."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Takes them from what `fit` told its callbacks."""
+        steps = (self.params or {}).get("steps")
+        if isinstance(self.model.train_function, StackedSteps):
+            first, self.model.start_step = self.model.start_step, 0
+            self.model.train_function.begin_epoch(None if steps is None else steps - first)
+
+
+def _steps_in_stack(given: dict[str, Any]) -> int:
+    """S for the arguments of a `fit`: what fits, evened out over the executions of an epoch."""
+    x, steps = given.get("x"), given.get("steps_per_epoch")
+    if isinstance(x, tf.data.Dataset):
+        size = _bytes_in_batch(x)
+        cardinality = int(x.cardinality())
+        steps = steps or (cardinality if cardinality > 0 else None)
+    elif isinstance(x, (np.ndarray, tf.Tensor)):
+        batch_size = given.get("batch_size") or _DEFAULT_BATCH
+        size = batch_size * int(np.prod(x.shape[1:])) * 4  # Keras makes float32 of all floats
+        steps = steps or -(-len(x) // batch_size)
+    else:
+        return 1
+    most = max(1, min(_MOST_STEPS, _STACK_BYTES // max(1, size)))
+    return -(-steps // -(-steps // most)) if steps else most
+
+
+def _bytes_in_batch(batches: tf.data.Dataset) -> int:
+    """The size of a batch, for which it looks at one where the sizes are not declared.
+
+    That of a whole stack if some of it is no tensor with a first dimension.
+    """
+    spec = tf.nest.flatten(batches.element_spec)
+    if not all(isinstance(s, tf.TensorSpec) and s.shape.rank for s in spec):
+        return _STACK_BYTES
+    if not all(s.shape.is_fully_defined() for s in spec):
+        spec = tf.nest.flatten(next(iter(batches)))
+    return sum(s.dtype.size * int(np.prod(s.shape)) for s in spec)
