@@ -133,3 +133,42 @@ def test_a_keras_variable_made_of_a_variable_is_that_variable():
     """What `flows.adopted.adopt` rests on."""
     variable = tf.Variable([1.0, 2.0])
     assert keras.Variable(variable).value is variable
+
+
+def test_a_built_model_is_not_built_from_a_batch_and_its_optimizer_is():
+    class Model(_compat.BuiltAlready, keras.Model):
+        calls = 0
+
+        def _maybe_symbolic_build(self, *args, **kwargs):
+            self.calls += 1
+            super()._maybe_symbolic_build(*args, **kwargs)
+            assert self.optimizer.built
+
+        def _symbolic_build(self, *args, **kwargs):
+            raise AssertionError
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        image = keras.Input((2,))
+        model = Model(image, keras.layers.Dense(1)(image))
+        model.compile("adam", "mse")
+    model.fit(np.zeros((4, 2)), np.zeros((4, 1)), batch_size=4, verbose=0)
+    assert model.calls == 1
+    assert len(model.optimizer.variables) == 6
+
+
+def test_gradients_are_summed_over_the_replicas_where_it_is_left_out():
+    optimizer, weight, seen = keras.optimizers.SGD(1.0), keras.Variable([1.0, 2.0]), []
+    optimizer._all_reduce_sum_gradients = lambda pairs: seen.append(1) or list(pairs)
+    _compat.apply_summed(optimizer, [tf.constant([1.0, 1.0])], [weight])
+    assert seen == [1]
+    np.testing.assert_array_equal(weight.numpy(), [0.0, 1.0])
+
+
+def test_logs_have_an_axis_where_keras_averages_them_over_workers(monkeypatch):
+    logs = {"loss": tf.constant(3.0)}
+    assert _compat.as_logs(logs)["loss"].shape == ()
+    trainer = inspect.getmodule(keras.Model.make_train_function)
+    assert trainer._collective_all_reduce_multi_worker(tf.distribute.get_strategy()) is False
+    monkeypatch.setattr(trainer, "_collective_all_reduce_multi_worker", lambda _: True)
+    assert _compat.as_logs(logs)["loss"].shape == (1,)

@@ -6,7 +6,7 @@ what a flow needs has no public name. `tests/test_compat.py` fails when any of i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -98,3 +98,45 @@ def track_loss(model: keras.Model, loss: tf.Tensor, batch_size: tf.Tensor) -> No
     tracker has no public name.
     """
     model._loss_tracker.update_state(loss, sample_weight=batch_size)
+
+
+class BuiltAlready:
+    """For a Keras model that is built when it is made: `fit` takes no batch to build it with.
+
+    Keras 3.15 draws one under a strategy, and averages over its replicas and workers what each of
+    them has of it, which fails where they have unequal shares or are on several machines. What is
+    left to build is the optimizer, whose variables cannot be made inside a step.
+    """
+
+    distribute_strategy: tf.distribute.Strategy
+    optimizer: Any
+    trainable_variables: list[Any]
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        if self.optimizer is not None and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
+
+def apply_summed(optimizer: Any, gradients: Sequence[Any], weights: Sequence[Any]) -> None:
+    """`optimizer.apply_gradients` for gradients that are sums over the replicas already.
+
+    Keras 3.15 sums them up itself, but clips before: each replica its part of the gradient, which
+    is another step than that of one device. What is clipped here is the whole.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner._all_reduce_sum_gradients = list
+    optimizer.apply_gradients(zip(gradients, weights, strict=True))
+
+
+def as_logs(values: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """A step's scalar logs as Keras takes them.
+
+    Keras 3.15 averages logs over workers along axis 0, which a scalar has not: `[1]` there.
+    """
+    from keras.src.backend.tensorflow.trainer import _collective_all_reduce_multi_worker
+
+    if not _collective_all_reduce_multi_worker(tf.distribute.get_strategy()):
+        return values
+    return {name: tf.reshape(value, [1]) for name, value in values.items()}

@@ -90,11 +90,12 @@ def test_an_endless_data_set_is_not_overrun(make_vae, digits):
     assert watch.ends == [3, 7] * 3  # Keras's convention
 
 
-def test_goes_on_in_the_middle_of_an_epoch(make_vae, digits):
+@pytest.mark.parametrize("steps", [1, 2])
+def test_goes_on_in_the_middle_of_an_epoch(steps, make_vae, digits):
     vae, watch = _fresh(make_vae), Watch()
     vae.start_step = 3
     batches = tf.data.Dataset.from_tensor_slices(digits).repeat().batch(50)
-    _fit(vae, batches, 2, callbacks=[watch], steps_per_epoch=5, epochs=3, initial_epoch=1)
+    _fit(vae, batches, steps, callbacks=[watch], steps_per_epoch=5, epochs=3, initial_epoch=1)
     assert watch.iterations == [2, 7]
     assert vae.start_step == 0
 

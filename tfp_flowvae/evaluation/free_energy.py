@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
 
-from tfp_flowvae.data import to_unit
+from tfp_flowvae.data import evaluation_batches, steps_per_epoch
 from tfp_flowvae.models import FlowVAE
+from tfp_flowvae.training.strategy import shared_batches
 
 EVALUATION_BATCH = 1000
 
@@ -17,7 +20,9 @@ def free_energy(
     """The mean free energy (-ELBO, one sample an image) and its two terms, in nats per image.
 
     Images are taken in their order, 1000 at a time, and batch i (from 0) draws with the seed
-    `seed + i`: the same calls of the exported model's `elbo` give the same number.
+    `seed + i`: the same calls of the exported model's `elbo` give the same number. Under the
+    strategy that the model was built in, every replica takes its share of each batch, each image
+    is counted once, and all workers, all of which must call this, get the same numbers.
 
     Args:
       model: The model.
@@ -29,22 +34,23 @@ def free_energy(
       `free_energy`, `log_likelihood` (E_q log p(x|z)) and `kl` (E_q log q(z|x) - log p(z)), with
       free_energy = kl - log_likelihood.
     """
+    strategy = model.distribute_strategy
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def terms_of(x: tf.Tensor, batch_seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def sums_of(x: tf.Tensor, batch_seed: tf.Tensor) -> tf.Tensor:
         terms = model.elbo_terms(x, seed=batch_seed)
-        return terms.log_likelihood[0], terms.kl[0]
+        both = tf.stack([terms.log_likelihood[0], terms.kl[0]])
+        return tf.reduce_sum(tf.cast(both, tf.float64), axis=1)
 
-    likelihoods, kls = [], []
-    for i, start in enumerate(range(0, len(images), EVALUATION_BATCH)):
-        x = to_unit(images[start : start + EVALUATION_BATCH], levels)
-        likelihood, kl = terms_of(tf.constant(x), tf.constant(seed + i, tf.int32))
-        likelihoods.append(likelihood.numpy())
-        kls.append(kl.numpy())
-    log_likelihood = float(np.mean(np.concatenate(likelihoods), dtype=np.float64))
-    kl_mean = float(np.mean(np.concatenate(kls), dtype=np.float64))
-    return {
-        "free_energy": kl_mean - log_likelihood,
-        "log_likelihood": log_likelihood,
-        "kl": kl_mean,
-    }
+    # Takes the iterator, not a batch: workers whose shares differ must not trace apart.
+    @tf.function(reduce_retracing=True, autograph=False)
+    def sums_of_next(batches: Iterator[tf.Tensor], batch_seed: tf.Tensor) -> tf.Tensor:
+        sums = strategy.run(sums_of, args=(next(batches), batch_seed))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+    dataset = evaluation_batches(images, EVALUATION_BATCH, levels=levels)
+    batches = iter(shared_batches(strategy, dataset))
+    totals = np.zeros(2)
+    for i in range(steps_per_epoch(len(images), EVALUATION_BATCH)):
+        totals += sums_of_next(batches, tf.constant(seed + i, tf.int32)).numpy()
+    log_likelihood, kl = (float(total) for total in totals / len(images))
+    return {"free_energy": kl - log_likelihood, "log_likelihood": log_likelihood, "kl": kl}

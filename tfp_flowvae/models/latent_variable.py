@@ -10,6 +10,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import forward_and_log_det
+from tfp_flowvae.models import replicas
 from tfp_flowvae.models.adopted import AdoptedPrior
 from tfp_flowvae.models.likelihood import Likelihood
 from tfp_flowvae.models.objective import ElboTerms, Objective, importance_bound
@@ -106,7 +107,7 @@ class LatentVariableModel(keras.Model):
         if per_dimension:
             base = draw.posterior.distribution.distribution
             kl_per_dimension = base.log_prob(draw.z0) - tfd.Normal(0.0, 1.0).log_prob(draw.z)
-        seen = self.likelihood.prepare(self._images(x), self._stateless(seed))
+        seen = replicas.prepare(self.likelihood, self._images(x), self._stateless(seed))
         return ElboTerms(
             log_likelihood=self.likelihood.log_prob(self._decode_parameters(draw.z), seen),
             log_prior=self.prior_layer(draw.z),

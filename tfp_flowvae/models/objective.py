@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.models.configurable import Configurable
 from tfp_flowvae.models.names import BOUNDS, GRADIENTS, WARMUPS, objective_conflict
+from tfp_flowvae.models.replicas import batch_mean
 
 
 class ElboTerms(NamedTuple):
@@ -163,8 +164,8 @@ class Objective(Configurable):
                 raise ValueError(
                     "free_bits needs kl_per_dimension in the terms. Received: None there."
                 )
-            mean = tf.reduce_mean(terms.kl_per_dimension, axis=[0, 1])
+            mean = batch_mean(tf.reduce_mean(terms.kl_per_dimension, axis=0))
             kl += tf.reduce_sum(tf.nn.relu(self.free_bits - mean))
         elif self.min_information:
-            kl += tf.nn.relu(self.min_information - tf.reduce_mean(kl))
+            kl += tf.nn.relu(self.min_information - batch_mean(kl))
         return self.kl_weight(step) * kl - tf.reduce_mean(terms.log_likelihood, axis=0)

@@ -14,6 +14,7 @@ from tfp_flowvae.models.configurable import FlowOwner
 from tfp_flowvae.models.full_covariance import FullCovarianceNormal
 from tfp_flowvae.models.names import POSTERIOR_BASES
 from tfp_flowvae.models.noise import standard_normal
+from tfp_flowvae.models.replicas import own_rows
 from tfp_flowvae.networks.building import ensure_built
 
 # softplus of this is 1: a raw scale of 0 is a standard deviation of 1.
@@ -92,8 +93,12 @@ class FlowPosterior(FlowOwner):
           num_samples: S.
           seed: Stateless, `[2]`; it gives the same noise eagerly, in a graph and under XLA.
         """
-        shape = tf.concat([[num_samples], base.batch_shape_tensor(), [self.event_size]], axis=0)
-        noise = standard_normal(shape, seed, base.dtype)
+
+        def draw(rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            shape = tf.stack([num_samples, rows, self.event_size])
+            return standard_normal(shape, seed, base.dtype)
+
+        noise = own_rows(draw, base.batch_shape_tensor()[0], seed, axis=1)
         if isinstance(base, FullCovarianceNormal):
             return base.from_noise(noise)
         normal = base.distribution

@@ -143,6 +143,34 @@ class StackedSteps:
         return tf.case([(count == self._size, array.stack), (count > 0, padded)], default=empty)
 
 
+class PlainSteps:
+    """Keras's own `train_function`, for as many steps as an epoch has left.
+
+    Args:
+      function: Keras's.
+      result: The metrics' values so far.
+      size: The steps of one call.
+    """
+
+    def __init__(
+        self, function: Callable[[Any], Any], result: Callable[[], dict[str, Any]], size: int
+    ) -> None:
+        self._function, self._result, self._size = function, result, size
+        self._left: int | None = None
+
+    def begin_epoch(self, steps: int | None) -> None:
+        """Sets how many steps the epoch has; None: as many as there is data for."""
+        self._left = steps
+
+    def __call__(self, iterator: Any) -> Any:
+        """Runs them, and nothing any more once the epoch's steps are done."""
+        if self._left is not None:
+            if self._left <= 0:
+                return self._result()
+            self._left -= self._size
+        return self._function(iterator)
+
+
 def _images_in(batch: tf.experimental.Optional, first: tf.TensorSpec) -> tf.Tensor:
     """The size of a batch, 0 if there is none."""
     return tf.cond(

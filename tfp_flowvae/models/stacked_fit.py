@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flowvae.models.stacked import StackedSteps
+from tfp_flowvae.models.stacked import PlainSteps, StackedSteps
 
 # A stack's largest size in bytes, and in steps: beyond, launches no longer count.
 _STACK_BYTES = 2**24
@@ -30,6 +30,10 @@ class StackedFit(keras.Model):
     """
 
     start_step = 0
+    steps_per_execution: int
+    train_function: Any
+    test_function: Any
+    predict_function: Any
     _auto_steps = True
 
     def compile(self, *args: Any, steps_per_execution: int | str = "auto", **kwargs: Any) -> None:
@@ -73,12 +77,14 @@ class StackedFit(keras.Model):
 
     def make_train_function(self, force: bool = False) -> Any:
         """Makes what `fit` calls with an iterator, once or anew with `force`."""
-        if self._plain or self.steps_per_execution == 1:
-            return super().make_train_function(force)
-        if self.train_function is None or force:
-            self.train_function = StackedSteps(
-                self.train_step, self.get_metrics_result, self.steps_per_execution, self.jit_compile
-            )
+        if self.train_function is not None and not force:
+            return self.train_function
+        size, result = self.steps_per_execution, self.get_metrics_result
+        if self._plain or size == 1:
+            super().make_train_function(force=True)
+            self.train_function = PlainSteps(self.train_function, result, size)
+        else:
+            self.train_function = StackedSteps(self.train_step, result, size, self.jit_compile)
         return self.train_function
 
     @property
@@ -100,9 +106,8 @@ class _EpochStart(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Takes them from what `fit` told its callbacks."""
         steps = (self.params or {}).get("steps")
-        if isinstance(self.model.train_function, StackedSteps):
-            first, self.model.start_step = self.model.start_step, 0
-            self.model.train_function.begin_epoch(None if steps is None else steps - first)
+        first, self.model.start_step = self.model.start_step, 0
+        self.model.train_function.begin_epoch(None if steps is None else steps - first)
 
 
 def _steps_in_stack(given: dict[str, Any]) -> int:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.models import replicas
 from tfp_flowvae.models.adopted import AdoptedPrior
 from tfp_flowvae.models.gradients import SharedGradient, frozen_log_prob
 from tfp_flowvae.models.latent_variable import LatentVariableModel
@@ -29,7 +30,7 @@ TRAINING_METRICS = ("gradient_norm", "clipped")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class FlowVAE(StackedFit, LatentVariableModel):
+class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
     """A variational autoencoder whose posterior and prior are flows.
 
         q(z|x): z0 ~ N(mu(x), sigma(x)^2), z = f_x(z0)      Rezende & Mohamed (2015), eq. 13-15
@@ -108,6 +109,7 @@ class FlowVAE(StackedFit, LatentVariableModel):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._trackers = [keras.metrics.Mean(name=name) for name in METRICS]
         self._training_trackers = [keras.metrics.Mean(name=name) for name in TRAINING_METRICS]
+        self._evaluating = False
         self._build_parts()
 
     def _build_parts(self) -> None:
@@ -168,7 +170,7 @@ class FlowVAE(StackedFit, LatentVariableModel):
         loss = self.objective.loss(ElboTerms(**y_pred), self._step(training))
         if sample_weight is not None:
             loss = loss * tf.cast(sample_weight, loss.dtype)
-        return tf.add_n([tf.reduce_mean(loss), *self.losses])
+        return replicas.scaled(tf.add_n([replicas.mean(loss), *self.losses]))
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """`StackedFit`'s, after a look at whether images in an array suit the likelihood."""
@@ -182,13 +184,15 @@ class FlowVAE(StackedFit, LatentVariableModel):
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
             loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
-            scaled = self.optimizer.scale_loss(loss)
-        _compat.track_loss(self, loss, tf.shape(x)[0])
+            share = replicas.share_of(tf.shape(x)[0])
+            weighted = loss if share is None else loss * share.weight
+            scaled = self.optimizer.scale_loss(weighted)
+        _compat.track_loss(self, replicas.unscaled(loss), tf.shape(x)[0])
         weights = self.trainable_weights
-        gradients = tape.gradient(scaled, weights)
+        gradients = replicas.summed(tape.gradient(scaled, weights))
         self._track_gradients(gradients)
-        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-        return self.compute_metrics(x, y, y_pred, sample_weight)
+        _compat.apply_summed(self.optimizer, gradients, weights)
+        return _compat.as_logs(self.compute_metrics(x, y, y_pred, sample_weight))
 
     def _track_gradients(self, gradients: Sequence[tf.Tensor]) -> None:
         norm, limit = tf.linalg.global_norm(gradients), self.optimizer.global_clipnorm
@@ -199,7 +203,21 @@ class FlowVAE(StackedFit, LatentVariableModel):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """As Keras's own, without the metrics of training."""
         logs = super().test_step(data)
-        return {name: value for name, value in logs.items() if name not in TRAINING_METRICS}
+        return _compat.as_logs({k: v for k, v in logs.items() if k not in TRAINING_METRICS})
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras's own, without the metrics of training."""
+        self._evaluating = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._evaluating = False
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Keras's own; in `evaluate` without the metrics of training."""
+        logs = super().get_metrics_result()
+        hidden = TRAINING_METRICS if self._evaluating else ()
+        return {name: value for name, value in logs.items() if name not in hidden}
 
     def adapt(self, images: TensorLike) -> None:
         """Starts from the data what starts from data: a `VampBase`'s pseudo-inputs.

@@ -42,7 +42,10 @@ class Style:
         pixel they would blow up a uniform background.
         """
         if self.norm == "batch":
-            return keras.layers.BatchNormalization(dtype=self.dtype, name="norm")
+            shared = tf.distribute.get_strategy().num_replicas_in_sync > 1
+            return keras.layers.BatchNormalization(
+                synchronized=shared, dtype=self.dtype, name="norm"
+            )
         if self.norm == "layer" and len(shape) == 1:
             return keras.layers.LayerNormalization(dtype=self.dtype, name="norm")
         if self.norm == "layer":

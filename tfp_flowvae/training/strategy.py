@@ -1,0 +1,254 @@
+"""Training on several devices and machines, by `tf.distribute`: docs/distributed.md says how."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfp_flowvae.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+STRATEGIES = ("none", "mirrored", "multiworker")
+# What `srun` tells every task of a step, and the resolver reads.
+_SLURM = (
+    "SLURM_PROCID",
+    "SLURM_STEP_NUM_TASKS",
+    "SLURM_STEP_NODELIST",
+    "SLURM_STEP_TASKS_PER_NODE",
+)
+_EXAMPLE = (
+    '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+_TYPES = ("chief", "worker")
+# Ports of Slurm jobs: below those that Linux gives to outgoing connections.
+_FIRST_PORT, _PORTS = 12_000, 20_000
+
+
+def check_strategy(name: str | None) -> None:
+    """Refuses what `make_strategy` cannot make, without TensorFlow and without any connection.
+
+    Raises:
+      UserError: If there is no such strategy, or what it needs of the environment is missing or
+        malformed.
+    """
+    if name is not None and name not in STRATEGIES:
+        raise UserError(
+            f"--strategy must be one of {', '.join(STRATEGIES)}.{nearest(name, STRATEGIES)} "
+            f"Received: {name!r}."
+        )
+    if name != "multiworker":
+        return
+    if "TF_CONFIG" in os.environ:
+        _check_tf_config(os.environ["TF_CONFIG"])
+        return
+    missing = [variable for variable in _SLURM if variable not in os.environ]
+    if missing:
+        started = any(variable.startswith("SLURM_") for variable in os.environ)
+        how = (
+            f"this Slurm job lacks {missing[0]}, which srun sets: start the workers with srun"
+            if started
+            else f"set it for each worker, to something like {_EXAMPLE}"
+        )
+        raise UserError(
+            "--strategy multiworker takes the cluster from TF_CONFIG or from Slurm, and TF_CONFIG "
+            f"is not set; {how}."
+        )
+
+
+def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
+    """The strategy of a name.
+
+    Call it before anything else of TensorFlow: `multiworker` starts a server, and then waits until
+    all the workers are there. Build, compile and train the model in its `scope()`.
+
+    Args:
+      name: `none` or None: one device; `mirrored`: all GPUs of this machine, or else all its
+        logical CPU devices; `multiworker`: all devices of all machines of the cluster that
+        `TF_CONFIG` describes or, where it is not set, of the Slurm step.
+
+    Returns:
+      The strategy; None for one device.
+
+    Raises:
+      UserError: If there is no such strategy, or what it needs of the environment is missing or
+        malformed.
+    """
+    check_strategy(name)
+    if name in (None, "none"):
+        return None
+    import tensorflow as tf
+
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    if "TF_CONFIG" in os.environ:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.MultiWorkerMirroredStrategy(_slurm_resolver())
+
+
+def check_batch(strategy: tf.distribute.Strategy | None, batch_size: int) -> None:
+    """Refuses a global batch that the replicas cannot share equally.
+
+    Raises:
+      UserError: If their number does not divide it.
+    """
+    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        below = batch_size - batch_size % replicas
+        near = [str(size) for size in (below, below + replicas) if size]
+        raise UserError(
+            f"--batch-size is that of all {replicas} replicas together and must be a multiple of "
+            f"{replicas}, such as {' or '.join(near)}. Received: {batch_size}."
+        )
+
+
+def shared_batches(strategy: tf.distribute.Strategy | None, batches: tf.data.Dataset) -> Any:
+    """Batches as `fit` takes them under a strategy, each cut into the replicas' shares.
+
+    Of B images replica r, on whichever worker, has the rows floor(r B / R) to floor((r + 1) B / R)
+    without the last. Left to itself, tf.data deals a batch out to workers with several devices each
+    in another order; each image is then trained on just as well, but with the noise of another.
+
+    Args:
+      strategy: Or None, with which `batches` are given back as they are.
+      batches: Of tensors `[B, ...]`, the same on all workers. They have no known number any more:
+        `fit` needs its `steps_per_epoch`; give `validation_steps` and `batches.repeat()` there.
+
+    Returns:
+      A `tf.distribute.DistributedDataset`.
+    """
+    if strategy is None or strategy.num_replicas_in_sync == 1:
+        return batches
+    import tensorflow as tf
+
+    replicas = strategy.num_replicas_in_sync
+
+    def pieces(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        count = replicas // context.num_input_pipelines
+        first = count * context.input_pipeline_id
+
+        def cut(batch: tf.Tensor) -> tf.data.Dataset:
+            size = tf.shape(batch, out_type=tf.int64)[0]
+            mine = tf.data.Dataset.range(first, first + count)
+            return mine.map(lambda r: batch[r * size // replicas : (r + 1) * size // replicas])
+
+        return batches.flat_map(cut)
+
+    return strategy.distribute_datasets_from_function(pieces)
+
+
+def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
+    """Whether this process is the one among the workers that writes; without any, it is."""
+    if strategy is None or not _has_workers(strategy):
+        return True
+    resolver = strategy.cluster_resolver
+    if resolver.task_type == "worker" and "chief" not in resolver.cluster_spec().jobs:
+        return resolver.task_id == 0
+    return resolver.task_type == "chief"
+
+
+def any_worker(strategy: tf.distribute.Strategy | None, flag: bool) -> bool:
+    """Whether `flag` holds on any worker: what one alone must not act on, such as a signal to stop.
+
+    All workers call it, as often as each other, and get the same answer.
+    """
+    if strategy is None or not _has_workers(strategy):
+        return flag
+    import tensorflow as tf
+
+    flags = strategy.run(lambda: tf.constant(float(flag)))
+    return bool(strategy.reduce(tf.distribute.ReduceOp.SUM, flags, axis=None) > 0)
+
+
+@contextlib.contextmanager
+def writing_folder(strategy: tf.distribute.Strategy | None, folder: Path) -> Iterator[Path]:
+    """Where this process may write: `folder` for the chief, else a temporary one, removed after.
+
+    All workers have to save what only one of them keeps: the metrics are sums over the workers, and
+    reading them, as saving does, is something that all do together.
+    """
+    if is_chief(strategy):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="tfp_flowvae_worker_") as temporary:
+        yield Path(temporary)
+
+
+def _has_workers(strategy: tf.distribute.Strategy) -> bool:
+    resolver = strategy.cluster_resolver
+    return resolver is not None and bool(resolver.task_type)
+
+
+def _check_tf_config(text: str) -> None:
+    """Checks what TensorFlow would trip over, or wait for without end."""
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"TF_CONFIG is not JSON: {error}. Received: {text!r}.") from error
+    complaint = _complaint(config)
+    if complaint:
+        raise UserError(f"TF_CONFIG {complaint}; it is something like {_EXAMPLE}.")
+
+
+def _complaint(config: Any) -> str | None:
+    """What is wrong with a decoded TF_CONFIG, if something is."""
+    if not isinstance(config, dict):
+        return f"must be a JSON object, and is {json.dumps(config)}"
+    for key in ("cluster", "task"):
+        if not isinstance(config.get(key), dict) or not config[key]:
+            return f"lacks the object {key!r}"
+    for kind, hosts in config["cluster"].items():
+        if kind not in _TYPES:
+            return f"has tasks of type {kind!r} in its cluster, where only {_TYPES} can be"
+        named = isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)
+        if not (named and hosts and all(re.fullmatch(r".+:\d+", host) for host in hosts)):
+            return f"must give {kind!r} a list of host:port, and gives {json.dumps(hosts)}"
+    kind, index = config["task"].get("type"), config["task"].get("index")
+    if kind not in config["cluster"]:
+        return f"has a task of type {json.dumps(kind)}, which is not in its cluster"
+    count = len(config["cluster"][kind])
+    whole = isinstance(index, int) and not isinstance(index, bool)
+    if not (whole and 0 <= index < count):
+        return f"must have a task index from 0 to {count - 1}, and has {json.dumps(index)}"
+    return None
+
+
+def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """The cluster of the Slurm step that this process is a task of.
+
+    TensorFlow's Slurm resolver names the addresses, and no more is left to it: it fails on nodes
+    without GPUs, overrides the GPUs that Slurm has given a task, and takes the task of rank i for
+    the i-th in the alphabet, where node10 comes before node2.
+    """
+    import tensorflow as tf
+
+    kind = tf.distribute.cluster_resolver.SlurmClusterResolver
+    port = _FIRST_PORT + int(os.environ.get("SLURM_JOB_ID", "0")) % _PORTS
+    try:
+        # As many make-believe GPUs as tasks on the fullest node, one each: it cannot do without.
+        counts = re.findall(r"(\d+)(?:\(x\d+\))?", os.environ["SLURM_STEP_TASKS_PER_NODE"])
+        most = max(int(count) for count in counts)
+        slurm = kind(port_base=port, gpus_per_node=most, gpus_per_task=1, auto_set_gpu=False)
+        cluster = slurm.cluster_spec()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"The cluster of this Slurm step cannot be told: {error}.") from error
+    kind_of_task, index = slurm.get_task_info()
+    node, local = os.environ.get("SLURMD_NODENAME"), int(os.environ.get("SLURM_LOCALID", "0"))
+    addresses = cluster.job_tasks(kind_of_task)
+    own = f"{node}:{port + local}"
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        cluster,
+        task_type=kind_of_task,
+        task_id=addresses.index(own) if own in addresses else index,
+        num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
+        rpc_layer="grpc",
+    )
