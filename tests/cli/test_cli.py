@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +21,7 @@ TRAIN = [sys.executable, str(ROOT / "train.py")]
 SMALL = ["--flow", "iaf:1,hidden=16", "--hidden", "32", "--latent-dim", "4", "--verbose", "0"]
 FILES = {
     "assets",
+    "checkpoints",
     "config.json",
     "fingerprint.pb",
     "history.csv",
@@ -134,6 +133,23 @@ def test_a_run_ends_with_a_summary_and_no_chatter(run):
     assert "-m tfp_flowvae sample first -n 64 --output grid.png" in done.stdout
 
 
+def test_a_run_says_what_it_took(run):
+    folder, done = run
+    record = json.loads((folder / "first" / "run.json").read_text())
+    assert record["epochs"] == 2
+    assert record["seconds"] > 0
+    assert 100 < record["peak_memory_mib"] < 10_000
+    assert f"memory    {record['peak_memory_mib']} MiB" in done.stdout
+
+
+def test_a_complete_run_is_not_run_again(run, monkeypatch, capsys):
+    folder, _ = run
+    monkeypatch.chdir(folder)
+    assert main(["train", "--resume", "first"]) == 0
+    assert "is complete: 2 epochs" in capsys.readouterr().out
+    assert {path.name for path in (folder / "first").iterdir()} == FILES
+
+
 def test_metrics_are_consistent(run):
     folder, _ = run
     metrics = json.loads((folder / "first" / "metrics.json").read_text())
@@ -197,28 +213,11 @@ def test_sample_draws_from_the_export(run, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_ctrl_c_exports_what_was_trained(tmp_path):
-    command = [*TRAIN, *SMALL[:-1], "2", "--epochs", "100000", "--output", "run"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    for line in process.stdout:
-        if line.startswith("Epoch 3/"):
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    assert process.wait(timeout=120) == 130
-    assert "Stopped by Ctrl-C" in rest
-    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["interrupted"] is True
-
-
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     command = [*TRAIN, *SMALL, "--learning-rate", "1e30", "--epochs", "3", "--output", "run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "at step 2 " in done.stderr or "at step 3 " in done.stderr
+    # 13 steps are one execution; Adam's first step at such a rate is one too many.
+    assert "by step 13 and training stopped, with nothing written" in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

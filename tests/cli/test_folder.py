@@ -1,9 +1,16 @@
 """The run's folder: claimed, written aside, renamed; nothing half done."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tfp_flowvae.cli.folder import RunFolder
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.training.store import CheckpointStore
+
+RESULTS = ("history.csv", "saved_model.pb", "run.json", "variables/data")
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +88,155 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Cannot write to"):
         publish(tmp_path / "file" / "below")
+
+
+def save(folder, epoch=1):
+    """A checkpoint in the folder of a run."""
+    state = {"epoch": epoch, "step": 0, "rows": [], "config": {}}
+    CheckpointStore(folder.checkpoints).save(epoch, state, {})
+
+
+def begin(path, epochs=1, **kwargs):
+    """A run up to its last checkpoint, its results written aside."""
+    folder = RunFolder(path, "x", **kwargs)
+    folder.write_config(str(epochs))
+    save(folder, epochs)
+    for name in RESULTS:
+        (folder.staging / name).parent.mkdir(exist_ok=True)
+        (folder.staging / name).write_text(str(epochs))
+    return folder
+
+
+def visible(path):
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+
+
+def finished(path, epochs):
+    """Whether a folder holds the results of so many epochs, whole, and nothing else."""
+    texts = {name: (path / name).read_text() for name in (*RESULTS, "config.json")}
+    number = len(CheckpointStore(path / "checkpoints").files())
+    extra = [name for name in visible(path) if name not in texts and "checkpoints/" not in name]
+    return set(texts.values()) == {str(epochs)} and extra == [] and number in (1, 2)
+
+
+def test_a_run_with_a_checkpoint_stays_and_is_taken_up(tmp_path):
+    with pytest.raises(RuntimeError), begin(tmp_path / "a"):
+        raise RuntimeError
+    assert visible(tmp_path / "a") == ["checkpoints/step-0000000001.checkpoint", "config.json"]
+    with pytest.raises(UserError, match="--resume to go on with the run in it, or --overwrite"):
+        RunFolder(tmp_path / "a", "x")
+    with begin(tmp_path / "a", 2, resume=True) as folder:
+        folder.publish()
+    assert finished(tmp_path / "a", 2)
+    # And on: what was there stays until the new results are.
+    with begin(tmp_path / "a", 3, resume=True) as folder:
+        assert (tmp_path / "a" / "run.json").read_text() == "2"
+        folder.publish()
+    assert finished(tmp_path / "a", 3)
+
+
+@pytest.mark.parametrize("resume", [True, False], ids=["grown", "replaced"])
+@pytest.mark.parametrize("survived", range(14))
+def test_killed_while_results_are_moved_in(tmp_path, monkeypatch, resume, survived):
+    """After so many renames nothing else runs, as after kill -9; taken up, it comes to its end."""
+    path, rename, left = tmp_path / "run", Path.rename, [survived]
+    with begin(path, 1) as folder:
+        folder.publish()
+    (path / "mine").write_text("mine") if not resume else None
+
+    def until_killed(self, target):
+        if left[0] == 0:
+            raise SystemExit
+        left[0] -= 1
+        return rename(self, target)
+
+    folder = begin(path, 2, **({"resume": True} if resume else {"overwrite": True}))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", until_killed)
+        try:
+            folder.publish()
+            killed = False
+        except SystemExit:
+            killed = True
+    folder._lock.release()  # as a dead process does
+    # No reader finds a model without its variables, or a mixture of two.
+    if (path / "saved_model.pb").exists():
+        model = (path / "saved_model.pb").read_text()
+        assert (path / "variables" / "data").read_text() == model
+    if (path / "run.json").exists():
+        record = (path / "run.json").read_text()
+        assert all((path / name).read_text() == record for name in RESULTS)
+    if killed:
+        with begin(path, 2, resume=True) as folder:
+            folder.publish()
+    else:
+        folder.__exit__(None, None, None)
+    assert finished(path, 2)
+
+
+def test_the_moves_of_the_test_above_are_as_many_as_it_says(tmp_path, monkeypatch):
+    """It must reach the last of them."""
+    counted, rename = [], Path.rename
+    monkeypatch.setattr(Path, "rename", lambda s, t: (counted.append(s), rename(s, t))[1])
+    with begin(tmp_path / "run", 1) as folder:
+        folder.publish()
+    counted.clear()
+    with begin(tmp_path / "run", 2, overwrite=True) as folder:
+        folder.publish()
+    assert 8 <= len(counted) < 14
+
+
+def test_a_killed_replacement_is_what_is_resumed(tmp_path):
+    path = tmp_path / "run"
+    with begin(path, 1) as folder:
+        folder.publish()
+    killed = begin(path, 2, overwrite=True)
+    killed._lock.release()
+    assert (path / "run.json").read_text() == "1"
+    with begin(path, 2, resume=True) as folder:
+        assert folder.home != path
+        folder.publish()
+    assert finished(path, 2)
+
+
+def test_a_second_run_into_the_folder_is_refused_and_the_first_goes_on(tmp_path):
+    with begin(tmp_path / "a") as first:
+        for kwargs in ({}, {"overwrite": True}, {"resume": True}):
+            with pytest.raises(UserError, match="Another run is writing to"):
+                RunFolder(tmp_path / "a", "x", **kwargs)
+        first.publish()
+    assert finished(tmp_path / "a", 1)
+
+
+def test_the_lock_dies_with_its_process(tmp_path):
+    code = (
+        "import os, signal, pathlib\n"
+        "from tfp_flowvae.cli.folder import RunFolder\n"
+        "folder = RunFolder(pathlib.Path('a'))\n"
+        "folder.write_config('1')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert (tmp_path / "a" / ".lock").exists()
+    with begin(tmp_path / "a", 1, resume=True) as folder:
+        folder.publish()
+    assert finished(tmp_path / "a", 1)
+
+
+def test_resuming_what_is_no_run_touches_nothing(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thing").write_text("")
+    for path in ("mine", "nowhere"):
+        with pytest.raises(UserError, match="holds no run to resume"):
+            RunFolder(tmp_path / path, resume=True)
+    assert visible(tmp_path) == ["mine/thing"]
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_resumed_run_that_fails_before_a_checkpoint_keeps_its_config(tmp_path):
+    killed = RunFolder(tmp_path / "a")
+    killed.write_config("1")
+    killed._lock.release()
+    with pytest.raises(RuntimeError), RunFolder(tmp_path / "a", resume=True):
+        raise RuntimeError
+    assert visible(tmp_path / "a") == ["config.json"]

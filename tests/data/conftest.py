@@ -1,4 +1,4 @@
-"""Fixtures of the data tests: where MNIST lies, and a small TFDS data set made on the spot."""
+"""Fixtures of the data tests: MNIST, a small TFDS data set made on the spot, images on disk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tfp_flowvae.data import binarize, pieces
 
 _BESIDE_THE_REPOSITORY = Path(__file__).parents[3] / "shared" / "data" / "tfds"
 
@@ -50,3 +52,26 @@ def tiny_dir(tiny_builder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     tiny_builder(data_dir=str(folder)).download_and_prepare()
     return folder
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Seven images of 4 x 5 pixels make a piece, so that there are many pieces, the last small."""
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 150)
+    monkeypatch.setattr(binarize, "_CHUNK", 77)
+
+
+@pytest.fixture(scope="session")
+def assert_same():
+    """A check that images on disk are, bit for bit, those in memory."""
+
+    def check(streamed, resident):
+        assert (streamed.name, streamed.levels) == (resident.name, resident.levels)
+        for split in ("train", "valid", "test"):
+            one, two = getattr(streamed, split), getattr(resident, split)
+            assert isinstance(one, np.memmap)
+            assert not one.flags.writeable
+            assert (one.dtype, one.shape) == (two.dtype, two.shape)
+            assert one.tobytes() == two.tobytes()
+
+    return check

@@ -78,6 +78,8 @@ def test_the_stream_is_a_function_of_the_seed(images, binarization):
     assert any((a != b).any() for a, b in zip(stream, other, strict=True))
     # Starting at epoch 2 is what comes after two epochs, bit for bit.
     assert_equal(stream[10:], take(5, images, start_epoch=2, **kwargs))
+    # So is starting within epoch 1: the rest of it, and all of the next.
+    assert_equal(stream[8:], take(7, images, start_epoch=1, start_step=3, **kwargs))
 
 
 def test_dynamic_draws_have_the_intensity_as_probability():
@@ -167,6 +169,8 @@ def test_evaluation_of_floats_and_of_binary_images():
         (GREY, {"binarization": "dynamc"}, r"'dynamc'\. Did you mean 'dynamic'\?$"),
         (GREY, {"batch_size": 0}, r"batch_size must be at least 1\. Received: 0\.$"),
         (GREY, {"start_epoch": -1}, r"start_epoch must not be negative\. Received: -1\.$"),
+        (GREY, {"start_step": -1}, r"at least 0 and below 5, .* Received: -1\.$"),
+        (GREY, {"start_step": 5}, r"at least 0 and below 5, .* Received: 5\.$"),
         (GREY, {"levels": None}, r"Received: uint8 with levels=None\.$"),
         (GREY[:0], {}, r"at least one image\. Received: shape \(0, 3, 5, 1\)\.$"),
         (GREY[..., 0], {}, r"shape \[N, H, W, C\]\. Received: shape \(23, 3, 5\)\.$"),
@@ -177,7 +181,7 @@ def test_refusals(images, kwargs, message):
     error = UserError if "binarization" in kwargs else ValueError
     with pytest.raises(error, match=message):
         take(1, images, **kwargs)
-    if not {"binarization", "start_epoch"} & set(kwargs):
+    if not {"binarization", "start_epoch", "start_step"} & set(kwargs):
         settings = {"levels": 256, "batch_size": 5} | kwargs
         with pytest.raises(ValueError, match=message):
             evaluation_batches(images, settings["batch_size"], levels=settings["levels"])

@@ -1,13 +1,10 @@
 """The callbacks of a run, in a `fit` of their own."""
 
-import os
-import signal
-
 import keras
 import numpy as np
 import pytest
 
-from tfp_flowvae.training.callbacks import EpochHistory, StopOnInterrupt, StopOnNonFinite
+from tfp_flowvae.training.callbacks import AveragedWeights, EpochHistory, StopOnNonFinite
 
 
 @pytest.fixture
@@ -17,47 +14,10 @@ def model():
     return model
 
 
-class At(keras.callbacks.Callback):
-    """Runs a function after one batch of one epoch."""
-
-    def __init__(self, batch, function):
-        super().__init__()
-        self.batch, self.function = batch, function
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch == self.batch:
-            self.function()
-
-
-def fit(model, *callbacks, x=None, epochs=3):
+def fit(model, *callbacks, x=None, epochs=3, **kwargs):
     x = np.ones((8, 1), np.float32) if x is None else x
-    return model.fit(
-        x, x, batch_size=1, epochs=epochs, shuffle=False, verbose=0, callbacks=list(callbacks)
-    )
-
-
-def test_interrupt_finishes_the_step_and_stops(model):
-    before = signal.getsignal(signal.SIGINT)
-    stop, history = StopOnInterrupt(), EpochHistory()
-    fit(model, At(2, lambda: os.kill(os.getpid(), signal.SIGINT)), stop, history)
-    assert stop.interrupted
-    assert int(model.optimizer.iterations) == 3
-    assert [row["epoch"] for row in history.rows] == [1]
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_second_interrupt_raises(model):
-    before = signal.getsignal(signal.SIGINT)
-    stop = StopOnInterrupt()
-
-    def twice():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(model, At(2, twice), stop)
-    stop.on_train_end()
-    assert signal.getsignal(signal.SIGINT) is before
+    settings = {"batch_size": 1, "shuffle": False, "verbose": 0, **kwargs}
+    return model.fit(x, x, epochs=epochs, callbacks=list(callbacks), **settings)
 
 
 def test_non_finite_loss_stops_at_its_step(model):
@@ -76,3 +36,58 @@ def test_finite_losses_pass(model):
     assert watch.step is None
     assert [row["epoch"] for row in history.rows] == [1, 2, 3]
     assert all(row["seconds"] > 0 and "loss" in row for row in history.rows)
+
+
+def test_the_share_of_clipped_steps_is_the_mean_over_the_epochs():
+    history = EpochHistory()
+    assert history.clipped == 0.0
+    history.on_epoch_begin(0)
+    for epoch, share in enumerate((1.0, 0.25)):
+        history.on_epoch_end(epoch, {"clipped": share})
+    assert history.clipped == 0.625
+
+
+class Seen(keras.callbacks.Callback):
+    """Notes the model's one weight at each epoch's end."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights.append(float(self.model.weights[0].numpy().squeeze()))
+
+
+def test_averages_are_in_place_from_validation_to_the_epochs_end(model):
+    """SGD on (w - 1)^2, by hand: w and its average, which starts at the first step's w."""
+    model.compile(optimizer=keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), loss="mse")
+    w = float(model.weights[0].numpy().squeeze())
+    before, after = Seen(), Seen()
+    one = np.ones((1, 1), np.float32)
+    fit(model, before, AveragedWeights(), after, epochs=5, validation_data=(one, one))
+    expected, averages, average = [], [], 0.0
+    for step in range(40):
+        w -= 0.1 * 2 * (w - 1)
+        average = w if step == 0 else 0.5 * average + 0.5 * w
+        if step % 8 == 7:
+            expected.append(w)
+            averages.append(average)
+    np.testing.assert_allclose(before.weights, averages, rtol=1e-5)
+    np.testing.assert_allclose(after.weights, expected, rtol=1e-5)
+    assert abs(averages[0] - expected[0]) > 1e-3
+    # Keras has the last word: the averages stay in the model.
+    np.testing.assert_allclose(model.weights[0].numpy().squeeze(), averages[-1], rtol=1e-5)
+
+
+def test_averaging_leaves_the_training_as_it_is_bit_for_bit(model):
+    start, weights = model.get_weights(), []
+    x = np.linspace(0.1, 1.3, 8, dtype=np.float32)[:, None]
+    for callbacks in ([], [AveragedWeights()]):
+        model.set_weights(start)
+        model.compile(
+            optimizer=keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.9), loss="mse"
+        )
+        seen = Seen()
+        fit(model, *callbacks, seen, x=x, validation_data=(x, x))
+        weights.append(seen.weights)
+    assert weights[0] == weights[1]

@@ -8,28 +8,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tfp_flowvae._version import __version__
+from tfp_flowvae.cli.epilog import epilog
+from tfp_flowvae.cli.resume import resumed_config, resumed_folder
 from tfp_flowvae.errors import UserError, nearest
-from tfp_flowvae.flows.registry import FLOWS, FlowEntry
-from tfp_flowvae.models.likelihood import LIKELIHOODS
-from tfp_flowvae.models.prior_spec import PRIOR_BASES
-from tfp_flowvae.networks.catalog import NETWORKS
 from tfp_flowvae.training.config import TrainConfig, field_types
 from tfp_flowvae.training.options import flag_of, is_list, plain_type
-from tfp_flowvae.training.presets import PRESETS, find_preset
+from tfp_flowvae.training.presets import find_preset
+from tfp_flowvae.training.strategy import STRATEGIES
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
-
-_GRAMMAR = """\
-A SPEC is a flow, or several joined by + of which the first acts on the base sample first, each
-with options after a colon: iaf   planar:10   iaf:2,hidden=320x320   householder:4+iaf:2   none
-"""
 
 
 def entry_point() -> NoReturn:
@@ -45,7 +38,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
       prog: How the user called the training command, if not `tfp-flowvae train`.
 
     Returns:
-      0, or 1 when training diverged, 2 for a user's mistake, 130 after Ctrl-C.
+      0, or 1 when training diverged, 2 for a user's mistake, 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
         arguments = _parser(prog).parse_args(argv)
@@ -93,7 +86,7 @@ def _add_train(commands: Any, prog: str | None) -> None:
         "train",
         help="train a flow VAE on images and export it",
         description="Trains a flow VAE on images; writes a SavedModel, its numbers and pictures.",
-        epilog=_epilog(),
+        epilog=epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         **({"prog": prog} if prog else {}),
@@ -105,6 +98,23 @@ def _add_train(commands: Any, prog: str | None) -> None:
         group = groups.setdefault(name, None) or train.add_argument_group(name)
         groups[name] = group
         _add_field(group, field)
+    machine = train.add_argument_group("machine")
+    machine.add_argument(
+        "--strategy",
+        default="none",
+        metavar="{" + ",".join(STRATEGIES) + "}",
+        help="mirrored: all devices of this machine; multiworker: those of a cluster, by TF_CONFIG "
+        "or Slurm (docs/distributed.md); the numbers stay the same (default: none, one device)",
+    )
+    machine.add_argument(
+        "--stream",
+        nargs="?",
+        type=Path,
+        const=Path("~/.cache/tfp_flowvae"),
+        metavar="CACHE",
+        help="for data sets larger than memory: decode the images once, into the folder CACHE "
+        "(default: ~/.cache/tfp_flowvae), and map them from there; the numbers stay the same",
+    )
     output = train.add_argument_group("output")
     output.add_argument(
         "--output",
@@ -116,6 +126,21 @@ def _add_train(commands: Any, prog: str | None) -> None:
         "--overwrite",
         action="store_true",
         help="replace what --output holds, once this run is done",
+    )
+    output.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="go on with the run in DIR, or in --output, from its last checkpoint; its settings "
+        "hold, but --epochs may be more (a cosine schedule is then that of the new number)",
+    )
+    output.add_argument(
+        "--checkpoint-steps",
+        type=_whole_number,
+        default=0,
+        metavar="N",
+        help="write a checkpoint every N steps too, not only at each epoch's end (default: 0, no)",
     )
     output.add_argument(
         "--config",
@@ -139,51 +164,6 @@ def _add_train(commands: Any, prog: str | None) -> None:
         default=1,
         help="0: summary only; 1: a progress bar (default); 2: a line an epoch",
     )
-
-
-def _epilog() -> str:
-    """What the words of the options stand for, from the registries."""
-    bases = {
-        name: f"{entry.summary} (K, default {entry.default_components})"
-        for name, entry in PRIOR_BASES.items()
-    }
-    options = {name: _describe_options(entry) for name, entry in FLOWS.items() if entry.options}
-    sections = [
-        _list("flows", _summaries(FLOWS)),
-        _GRAMMAR,
-        _list("options of a flow", options),
-        _list("bases of a prior, alone or before a flow: mixture:20   vamp:100+realnvp:4", bases),
-        _list("likelihoods", _summaries(LIKELIHOODS)),
-        _list("encoders and decoders", _summaries(NETWORKS)),
-        _list("presets", _summaries(PRESETS)),
-    ]
-    return "\n".join(sections)
-
-
-def _summaries(registry: Mapping[str, Any]) -> dict[str, str]:
-    return {name: entry.summary for name, entry in registry.items()}
-
-
-def _list(title: str, lines: Mapping[str, str]) -> str:
-    """Names and what they are, the text wrapped beside the names."""
-    width = max(map(len, lines)) + 4
-    wrapped = [
-        textwrap.fill(
-            text,
-            width=100,
-            initial_indent=f"  {name}".ljust(width),
-            subsequent_indent=" " * width,
-            break_on_hyphens=False,
-        )
-        for name, text in lines.items()
-    ]
-    return "\n".join([f"{title}:", *wrapped, ""])
-
-
-def _describe_options(entry: FlowEntry) -> str:
-    named = [f"{key}={option.expected}" for key, option in entry.options.items() if key != "length"]
-    length = [f"K (default {entry.default_length})"] if "length" in entry.options else []
-    return "; ".join([*length, *named])
 
 
 def _add_field(group: Any, field: dataclasses.Field[Any]) -> None:
@@ -236,19 +216,33 @@ def _train(arguments: argparse.Namespace) -> int:
                 f"Received: --preset {arguments.preset} --config {arguments.config}."
             )
         given = {**find_preset(arguments.preset).values, **given}
-    if arguments.config:
+    if arguments.checkpoint_steps < 0:
+        raise UserError(
+            f"--checkpoint-steps must be at least 0. Received: {arguments.checkpoint_steps}."
+        )
+    output, resume = arguments.output, arguments.resume is not None
+    if resume:
+        output = resumed_folder(arguments.resume, output, arguments.overwrite)
+        if arguments.config:
+            given = dataclasses.asdict(TrainConfig.from_file(arguments.config, **given))
+        config = resumed_config(output, given)
+    elif arguments.config:
         config = TrainConfig.from_file(arguments.config, **given)
     else:
         config = TrainConfig.from_mapping(given, source="the command line")
-    from tfp_flowvae.cli.run import train
+    from tfp_flowvae.cli.run import Output, train
 
-    return train(
-        config,
-        output=arguments.output,
+    where = Output(
+        output,
         overwrite=arguments.overwrite,
+        resume=resume,
+        checkpoint_steps=arguments.checkpoint_steps,
         verbose=arguments.verbose,
         tensorboard=arguments.tensorboard,
+        strategy=arguments.strategy,
+        stream=arguments.stream,
     )
+    return train(config, where)
 
 
 def _add_sample(commands: Any) -> None:

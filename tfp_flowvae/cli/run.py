@@ -2,157 +2,269 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
+import contextlib
+import dataclasses
 import shlex
 import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfp_flowvae._version import __version__
 from tfp_flowvae.cli.folder import RunFolder
 from tfp_flowvae.cli.quiet import import_tensorflow
-from tfp_flowvae.data import ImageSplits, check_dataset, load_images
+from tfp_flowvae.cli.records import run_record, summary, write_records
+from tfp_flowvae.cli.resume import check_state, is_complete, resume_command
+from tfp_flowvae.cli.signals import SignalWatch, Stopped
+from tfp_flowvae.cli.worker import WorkerFolder
+from tfp_flowvae.data import ImageSplits, check_dataset, load_images, stream_images
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.spec import format_spec
 from tfp_flowvae.training.config import TrainConfig
+from tfp_flowvae.training.precision import precision_warning
+from tfp_flowvae.training.store import Checkpoint, CheckpointStore
+from tfp_flowvae.training.strategy import (
+    any_worker,
+    check_batch,
+    check_strategy,
+    is_chief,
+    make_strategy,
+)
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfp_flowvae.cli.session import Session
 
 EXIT_DIVERGED = 1
-EXIT_INTERRUPTED = 130
 
 
-def train(
-    config: TrainConfig,
-    output: Path | None = None,
-    overwrite: bool = False,
-    verbose: int = 1,
-    tensorboard: bool = False,
-) -> int:
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where a run is written and how much it says: nothing that decides its numbers.
+
+    Attributes:
+      path: The folder to write, or None for a new numbered one under `saved_models/`.
+      overwrite: Whether the folder may hold something, which is then replaced.
+      resume: Whether to go on with the run in it.
+      checkpoint_steps: Steps between checkpoints within an epoch; 0 for each epoch's end alone.
+      verbose: 0 for the summary alone, 1 for Keras's progress bar, 2 for a line an epoch.
+      tensorboard: Whether to log for TensorBoard, into `tensorboard/` in the folder.
+      strategy: Of `tf.distribute`, by its name in `STRATEGIES`.
+      stream: Where to keep the images on disk; None to hold them in memory.
+    """
+
+    path: Path | None = None
+    overwrite: bool = False
+    resume: bool = False
+    checkpoint_steps: int = 0
+    verbose: int = 1
+    tensorboard: bool = False
+    strategy: str = "none"
+    stream: Path | None = None
+
+    def resume_command(self, path: Path) -> str:
+        """The command that goes on with the run in a folder, with the same output."""
+        options = {
+            "checkpoint-steps": self.checkpoint_steps,
+            "tensorboard": self.tensorboard,
+            "strategy": "" if self.strategy == "none" else self.strategy,
+            "stream": self.stream and shlex.quote(str(self.stream)),
+            "verbose": "" if self.verbose == 1 else str(self.verbose),
+        }
+        return resume_command(path, options)
+
+
+def train(config: TrainConfig, output: Output | None = None) -> int:
     """Trains, evaluates, exports and says what it did.
 
     Args:
       config: What to run.
-      output: The folder to write, or None for a new numbered one under `saved_models/`.
-      overwrite: Whether `output` may hold something, which is then replaced.
-      verbose: 0 for the summary alone, 1 for Keras's progress bar, 2 for a line an epoch.
-      tensorboard: Whether to log for TensorBoard, into `tensorboard/` in the folder.
+      output: Where to, and how; by default into a new numbered folder.
 
     Returns:
-      An exit status: 0, 1 if the loss was no longer finite (nothing is written then), or 130 after
-      Ctrl-C (what was trained is exported).
+      An exit status: 0; 1 if the loss was no longer finite; 130 after Ctrl-C and 143 after SIGTERM,
+      with the state of training saved.
 
     Raises:
-      UserError: For a user's mistake; nothing is written then.
+      UserError: For a user's mistake, and for what the machine cannot do (a full disk, a data file
+        that is gone); the last state of training is then intact.
     """
+    output = output or Output()
+    check_strategy(output.strategy)
     check_dataset(config.dataset, config.data_dir)
-    if tensorboard and find_spec("tensorboard") is None:
+    if output.tensorboard and find_spec("tensorboard") is None:
         raise UserError(
             "--tensorboard needs the package tensorboard, which is not installed: "
             "pip install tensorboard, or leave the option out."
         )
-    with RunFolder(output, _stem(config), overwrite) as folder:
-        started = time.time()
+    with SignalWatch() as signals:
+        folder = None
+        try:
+            strategy = None
+            if output.strategy != "none":
+                import_tensorflow()
+                strategy = make_strategy(output.strategy)
+                check_batch(strategy, config.batch_size)
+            with _folder(config, output, strategy) as folder:
+                return _Run(config, output, folder, signals, strategy).run()
+        except Stopped as stop:
+            _say_stopped(stop, folder, output)
+            return stop.status
+
+
+def _folder(
+    config: TrainConfig, output: Output, strategy: tf.distribute.Strategy | None
+) -> RunFolder | WorkerFolder:
+    if is_chief(strategy):
+        return RunFolder(output.path, _stem(config), output.overwrite, output.resume)
+    return WorkerFolder(output.path, output.resume)
+
+
+class _Run:
+    """A run in a folder of its own."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        output: Output,
+        folder: RunFolder | WorkerFolder,
+        signals: SignalWatch,
+        strategy: tf.distribute.Strategy | None,
+    ) -> None:
+        self._config, self._output, self._folder = config, output, folder
+        self._signals, self._strategy = signals, strategy
+        self._chief = is_chief(strategy)
+        # When the run began and how long it had taken, in its parts before this one.
+        self._began = self._first = time.time()
+        self._earlier = 0.0
+
+    def run(self) -> int:
+        config, folder = self._config, self._folder
+        store = CheckpointStore(folder.checkpoints)
+        own = folder.earlier == folder.checkpoints
+        start = (store if own else CheckpointStore(folder.earlier)).newest()
+        if start is not None:
+            check_state(config, start, folder.path)
+            if is_complete(config, start, folder.home):
+                self._say(_complete(folder.path, start))
+                return 0
+            self._first = float(start.state.get("started", self._first))
+            self._earlier = float(start.state.get("seconds", 0.0))
         import_tensorflow()
-        splits = load_images(config.dataset, config.data_dir)
+        splits = self._images()
+        warning = precision_warning(config.precision)
+        if warning:
+            print(f"Warning: {warning}", file=sys.stderr)
         from tfp_flowvae.cli.session import Session
 
-        session = Session(config, splits)
-        session.fit(verbose, folder.staging / "tensorboard" if tensorboard else None)
+        session = Session(config, splits, self._strategy)
+        self._fit(session, store, start)
         if session.diverged_at is not None:
-            print(
-                f"Error: the loss became {session.last_loss} at step {session.diverged_at} and "
-                "training stopped, with nothing written; try a lower --learning-rate or a shorter "
-                "flow.",
-                file=sys.stderr,
-            )
+            if self._chief:
+                print(self._diverged(session), file=sys.stderr)
             return EXIT_DIVERGED
         metrics = session.evaluate()
-        trained = time.time()
-        session.write(folder.staging)
-        _write_records(folder.staging, config, metrics, session.rows)
-        run = _run_record(config, splits, session.interrupted, started, trained)
-        _write_json(folder.staging / "run.json", run)
-        folder.publish()
-    print(_summary(folder.path, config, splits, metrics, session.interrupted))
-    if session.clipped:
-        print(f"note      the gradient was clipped in {session.clipped:.1%} of the steps")
-    return EXIT_INTERRUPTED if session.interrupted else 0
+        record = run_record(splits, len(session.rows), self._first, self._seconds())
+        with _failing("write the results", folder, self._output):
+            session.write(folder.staging)
+            write_records(folder.staging, metrics, session.rows, record)
+            folder.publish()
+        self._say(summary(folder.path, config, splits, metrics, record))
+        if session.clipped:
+            self._say(f"note      the gradient was clipped in {session.clipped:.1%} of the steps")
+        return 0
+
+    def _images(self) -> ImageSplits:
+        dataset, data_dir = self._config.dataset, self._config.data_dir
+        if self._output.stream is None:
+            return load_images(dataset, data_dir)
+        return stream_images(dataset, data_dir, self._output.stream)
+
+    def _fit(self, session: Session, store: CheckpointStore, start: Checkpoint | None) -> None:
+        from tfp_flowvae.training.checkpoint import Interrupted, Saving
+
+        output, folder, signals = self._output, self._folder, self._signals
+        saving = Saving(store, start, output.checkpoint_steps, self._facts, stop=self._must_stop)
+        board = folder.home / "tensorboard" if output.tensorboard and self._chief else None
+        with _failing("go on with training", folder, output), signals.waiting():
+            folder.write_config(self._config.to_json())
+            with contextlib.suppress(Interrupted):
+                session.fit(output.verbose if self._chief else 0, board, saving)
+
+    def _must_stop(self) -> bool:
+        """Whether a signal came, here or, as all workers stop together, to another."""
+        return any_worker(self._strategy, self._signals.noted)
+
+    def _say(self, text: str) -> None:
+        if self._chief:
+            print(text)
+
+    def _facts(self) -> dict[str, Any]:
+        config = dataclasses.asdict(self._config)
+        return {"config": config, "started": self._first, "seconds": self._seconds()}
+
+    def _seconds(self) -> float:
+        return self._earlier + time.time() - self._began
+
+    def _diverged(self, session: Session) -> str:
+        folder = self._folder
+        left = "with nothing written"
+        if folder.has_state:
+            left = f"with its last states before that in {str(folder.checkpoints)!r}"
+        return (
+            f"Error: the loss became {session.last_loss} by step {session.diverged_at} and "
+            f"training stopped, {left}; try a lower --learning-rate or a shorter flow."
+        )
+
+
+@contextlib.contextmanager
+def _failing(what: str, folder: RunFolder | WorkerFolder, output: Output) -> Iterator[None]:
+    """Says in one sentence what the file system refuses, through Python or TensorFlow."""
+    import tensorflow as tf
+
+    errors = tf.errors
+    refusals = (
+        OSError,
+        errors.NotFoundError,
+        errors.PermissionDeniedError,
+        errors.ResourceExhaustedError,
+        errors.FailedPreconditionError,
+        errors.OutOfRangeError,
+        errors.UnavailableError,
+        errors.DataLossError,
+    )
+    try:
+        yield
+    except refusals as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+        file = getattr(error, "filename", None)
+        after = "nothing was written"
+        if folder.has_state:
+            after = f"the state of training is intact: {output.resume_command(folder.path)}"
+        raise UserError(
+            f"Cannot {what}: {str(reason).strip().splitlines()[0].rstrip('.')}"
+            f"{f' ({file})' if file else ''}; {after}."
+        ) from error
+
+
+def _complete(path: Path, start: Checkpoint) -> str:
+    epochs = f"The run in {path}/ is complete: {start.state['epoch']} epochs"
+    if start.stopped_early:
+        return f"{epochs}, after which early stopping ended it."
+    return f"{epochs}; more --epochs go on from there."
+
+
+def _say_stopped(stop: Stopped, folder: RunFolder | WorkerFolder | None, output: Output) -> None:
+    if folder is None or not folder.has_state:
+        print(f"Stopped by {stop.name}; nothing was written.", file=sys.stderr)
+        return
+    command = output.resume_command(folder.path)
+    print(f"\nStopped by {stop.name}; the state is saved. Go on with:\n{command}", file=sys.stderr)
 
 
 def _stem(config: TrainConfig) -> str:
     prior = str(config.prior_spec)
     name = Path(config.dataset).stem
     return "-".join([name, format_spec(config.flow_specs), *([prior] if prior != "none" else [])])
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_records(
-    folder: Path, config: TrainConfig, metrics: dict[str, float], rows: list[dict[str, float]]
-) -> None:
-    (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
-    _write_json(folder / "metrics.json", metrics)
-    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _run_record(
-    config: TrainConfig, splits: ImageSplits, interrupted: bool, started: float, trained: float
-) -> dict[str, Any]:
-    """What differs from one repetition to the next, and what a reader needs to place it."""
-    packages = ("tensorflow", "tensorflow-probability", "keras", "numpy")
-    return {
-        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-        "seconds": round(trained - started, 2),
-        "interrupted": interrupted,
-        "command": shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
-        "images": {k: len(getattr(splits, k)) for k in ("train", "valid", "test")},
-        "image_shape": list(splits.image_shape),
-        "python": sys.version.split()[0],
-        "packages": {"tfp_flowvae": __version__} | {p: version(p) for p in packages},
-    }
-
-
-def _seen(config: TrainConfig) -> str:
-    seen = config.binarization
-    return "grey levels as they are" if seen == "none" else f"{seen} binarization"
-
-
-def _summary(
-    path: Path,
-    config: TrainConfig,
-    splits: ImageSplits,
-    metrics: dict[str, float],
-    interrupted: bool,
-) -> str:
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    sample = f"-m tfp_flowvae sample {shlex.quote(str(path))} -n 64 --output grid.png"
-    stopped = "Stopped by Ctrl-C; what was trained until then:\n" if interrupted else ""
-    per_dimension = metrics.get("test_bits_per_dimension")
-    more = "" if per_dimension is None else f"\n  bits/dim         {per_dimension:.3f}"
-    nll = metrics.get("test_nll")
-    if nll is not None:
-        more += (
-            f"\n-log p(x)          {nll:.2f} (importance-weighted, {config.nll_samples} samples)"
-        )
-    return f"""
-{stopped}test free energy   {metrics["test_free_energy"]:.2f} nats per image \
-(-ELBO, one sample; {len(splits.test)} images, {_seen(config)})
-  -log p(x|z)      {-metrics["test_log_likelihood"]:.2f}
-  KL(q || p)       {metrics["test_kl"]:.2f}{more}
-
-model     {path}/ (a SavedModel, and model.keras for tfp_flowvae.load)
-pictures  {path}/samples.png, reconstructions.png, training.png
-metrics   {path}/metrics.json, history.csv
-sample    {python} {sample}"""

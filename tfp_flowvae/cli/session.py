@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
+import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfp_flowvae.data import (
     ImageSplits,
@@ -16,23 +22,24 @@ from tfp_flowvae.data import (
     to_unit,
     training_batches,
 )
+from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.free_energy import EVALUATION_BATCH, free_energy
 from tfp_flowvae.evaluation.importance import negative_log_likelihood
 from tfp_flowvae.evaluation.plots import save_reconstructions, save_samples, save_training
 from tfp_flowvae.models.likelihood import LIKELIHOODS
 from tfp_flowvae.saving import export
 from tfp_flowvae.training.build import build_model, build_optimizer
-from tfp_flowvae.training.callbacks import (
-    ClippingWatch,
-    EpochHistory,
-    StopOnInterrupt,
-    StopOnNonFinite,
-)
+from tfp_flowvae.training.callbacks import AveragedWeights, EpochHistory, StopOnNonFinite
+from tfp_flowvae.training.checkpoint import Checkpoints, Saving
 from tfp_flowvae.training.config import TrainConfig
 from tfp_flowvae.training.diagnostics import Diagnostics
+from tfp_flowvae.training.precision import set_precision
+from tfp_flowvae.training.strategy import shared_batches
 
 # Images among which a VampPrior's pseudo-inputs start.
 _ADAPTED = 10_000
+# Most bytes of a split that its checksum is taken of: a second's work.
+_SUMMED_BYTES = 2**28
 # Training images from which an epoch is long enough for the density of any posterior.
 _LARGE = 10_000
 
@@ -43,41 +50,45 @@ class Session:
     Args:
       config: What to run.
       splits: The images.
+      strategy: On which devices, or None for one.
 
     Attributes:
       model: The model.
       rows: The history, a row an epoch.
     """
 
-    def __init__(self, config: TrainConfig, splits: ImageSplits) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        splits: ImageSplits,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
         keras.utils.set_random_seed(config.seed)
         self.config = config
-        self._splits = splits
+        self._splits, self._strategy = splits, strategy
         fixed = {
             split: binarize_fixed(getattr(splits, split), splits.levels, config.binarization, split)
             for split in ("valid", "test")
         }
         (self._valid, self._levels), (self._test, _) = fixed["valid"], fixed["test"]
         self._steps = steps_per_epoch(len(splits.train), config.batch_size)
-        self.model = build_model(config, splits.image_shape, splits.levels, self._steps)
+        # XLA compiles a program for one device.
+        jit = set_precision(config.precision) and config.jit and strategy is None
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
+            self.model = build_model(config, splits.image_shape, splits.levels, self._steps)
+            optimizer = build_optimizer(config, self._steps)
+            self.model.compile(optimizer=optimizer, jit_compile=jit)
         for name in ("train", "valid", "test"):
             self.model.likelihood.check_data(getattr(splits, name), splits.levels)
-        self.model.adapt(to_unit(splits.train[:_ADAPTED], splits.levels))
-        self.model.compile(optimizer=build_optimizer(config, self._steps), jit_compile=config.jit)
-        self._interrupt = StopOnInterrupt()
+        if config.prior_spec.base == "vamp":
+            self.model.adapt(to_unit(splits.train[:_ADAPTED], splits.levels))
         self._non_finite = StopOnNonFinite()
         self._history = EpochHistory()
-        self._clipping = ClippingWatch()
 
     @property
     def rows(self) -> list[dict[str, float]]:
         """The history, a row an epoch."""
         return self._history.rows
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended training."""
-        return self._interrupt.interrupted
 
     @property
     def diverged_at(self) -> int | None:
@@ -92,60 +103,111 @@ class Session:
     @property
     def clipped(self) -> float:
         """The share of steps whose gradient was clipped."""
-        return self._clipping.share
+        return self._history.clipped
 
-    def fit(self, verbose: int, tensorboard: Path | None = None) -> None:
+    def fit(
+        self, verbose: int, tensorboard: Path | None = None, saving: Saving | None = None
+    ) -> None:
         """Trains by `model.fit`.
 
         Args:
           verbose: As Keras's.
           tensorboard: Folder for TensorBoard's logs, or None for none.
+          saving: How to keep the state of training, and what to go on from; None for neither.
+
+        Raises:
+          Interrupted: If `saving.stop` asked for it.
+          UserError: If the state cannot be written, or that to go on from is not of this run.
         """
+        config, start = self.config, saving.start if saving is not None else None
+        epoch, step = (start.state["epoch"], start.state["step"]) if start is not None else (0, 0)
+        if start is not None:
+            self._check_images(start.state)
+            if start.stopped_early:
+                epoch = config.epochs
         batches = training_batches(
             self._splits.train,
             levels=self._splits.levels,
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-            binarization=self.config.binarization,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            binarization=config.binarization,
+            start_epoch=epoch,
+            start_step=step,
         )
+        validation = evaluation_batches(self._valid, EVALUATION_BATCH, levels=self._levels)
+        validation_steps = None
+        if self._strategy is not None:  # batches cut into shares have no end that Keras would know
+            validation = validation.repeat()
+            validation_steps = steps_per_epoch(len(self._valid), EVALUATION_BATCH)
+        self.model.start_step = step
         self.model.fit(
-            batches,
+            shared_batches(self._strategy, batches),
             steps_per_epoch=self._steps,
-            epochs=self.config.epochs,
-            validation_data=evaluation_batches(self._valid, EVALUATION_BATCH, levels=self._levels),
-            callbacks=self._callbacks(verbose, tensorboard),
+            epochs=config.epochs,
+            initial_epoch=epoch,  # all of them, if only what follows the last is to be done
+            validation_data=shared_batches(self._strategy, validation),
+            validation_steps=validation_steps,
+            callbacks=self._callbacks(verbose, tensorboard, saving),
             shuffle=False,  # the batches are shuffled already
             verbose=verbose,
         )
 
-    def _callbacks(self, verbose: int, tensorboard: Path | None) -> list[keras.callbacks.Callback]:
+    @functools.cached_property
+    def images_sum(self) -> str:
+        """A checksum of the images, which a run that goes on must find as they were.
+
+        Of a data set that is too large to read for this, of images at even distances.
+        """
+        total = hashlib.sha256()
+        for name in ("train", "valid", "test"):
+            images = getattr(self._splits, name)
+            total.update(f"{images.dtype} {images.shape}".encode())
+            every = -(-images.nbytes // _SUMMED_BYTES)
+            for image in images[::every]:
+                total.update(np.ascontiguousarray(image).data)
+        return total.hexdigest()
+
+    def _check_images(self, state: dict[str, Any]) -> None:
+        if state.get("images", self.images_sum) != self.images_sum:
+            raise UserError(
+                f"The images of {self.config.dataset!r} are not those the run began with; put them "
+                "back, or start a new run."
+            )
+
+    def _callbacks(
+        self, verbose: int, tensorboard: Path | None, saving: Saving | None
+    ) -> list[keras.callbacks.Callback]:
         """In the order in which they see an epoch's end."""
         config = self.config
         # First, or it would print every figure of the diagnostics.
         callbacks = [keras.callbacks.ProgbarLogger()] if verbose else []
-        if config.ema is not None:
-            # With early stopping the averages must be in the model when it looks.
-            swap = config.patience is not None
-            callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=swap))
         if config.diagnostics:
             size = len(self._splits.train)
             fast = all(flow.entry.fast_density for flow in config.flow_specs)
             callbacks.append(
                 Diagnostics(self._valid, self._levels, size, config.seed, fast or size >= _LARGE)
             )
-        callbacks += [self._history, self._clipping, self._non_finite, self._interrupt]
+        callbacks += [self._history, self._non_finite]
+        early = None
         if config.patience is not None:
-            callbacks.append(
-                keras.callbacks.EarlyStopping(
-                    "val_elbo",
-                    mode="max",
-                    patience=config.patience,
-                    restore_best_weights=True,
-                    start_from_epoch=config.warmup_epochs if config.warmup != "none" else 0,
-                )
+            early = keras.callbacks.EarlyStopping(
+                "val_elbo",
+                mode="max",
+                patience=config.patience,
+                restore_best_weights=True,
+                start_from_epoch=config.warmup_epochs if config.warmup != "none" else 0,
             )
+            callbacks.append(early)
         if tensorboard is not None:
             callbacks.append(keras.callbacks.TensorBoard(tensorboard, write_graph=False))
+        if config.ema is not None:
+            callbacks.append(AveragedWeights())  # those before it see the averages
+        if saving is not None:
+            given = saving.facts
+            saving = dataclasses.replace(
+                saving, facts=lambda: {**given(), "images": self.images_sum}
+            )
+            callbacks.append(Checkpoints(saving, self._history, self._steps, early))
         return callbacks
 
     def evaluate(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tfp_flowvae.data.binarize import BINARIZATIONS, binarize_fixed, check_binarization
 from tfp_flowvae.data.images import ImageSplits, to_unit
 from tfp_flowvae.data.sources import check_dataset, load_images
+from tfp_flowvae.data.stream import stream_images
 
 if TYPE_CHECKING:
     from tfp_flowvae.data.batches import evaluation_batches, steps_per_epoch, training_batches
@@ -21,6 +22,7 @@ __all__ = [
     "evaluation_batches",
     "load_images",
     "steps_per_epoch",
+    "stream_images",
     "to_unit",
     "training_batches",
 ]

@@ -8,6 +8,8 @@ cannot, so the two are apart.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +57,70 @@ def check_layout(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
         raise UserError(f"{where} holds no images: save at least one. Received: shape {shape}.")
 
 
+@dataclass
+class Values:
+    """What was seen of an array's values, in one piece or in many.
+
+    Attributes:
+        low: The lowest value, NaN if any is; None before the first piece.
+        high: The highest, likewise.
+        broken: How many are not finite.
+        count: How many were seen.
+    """
+
+    low: Any = None
+    high: Any = None
+    broken: int = 0
+    count: int = 0
+
+    def see(self, piece: np.ndarray) -> None:
+        """Takes note of a piece, of the same dtype as those before."""
+        low, high = piece.min(), piece.max()
+        # The extremes of an array with a NaN are NaN, so two numbers tell of every element.
+        if piece.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+            self.broken += int(piece.size - np.count_nonzero(np.isfinite(piece)))
+        self.count += piece.size
+        self.low = low if self.low is None else np.minimum(self.low, low)
+        self.high = high if self.high is None else np.maximum(self.high, high)
+
+    def fit(self, kind: str, levels: int | None = None) -> bool:
+        """Whether they are those of images: arguments as in `check`."""
+        if kind == "f":
+            return not self.broken and self.low >= -_ROUNDING and self.high <= 1 + _ROUNDING
+        return self.low >= 0 and self.high <= (levels or 256) - 1
+
+    def check(self, kind: str, where: str, levels: int | None = None) -> None:
+        """Checks that they are those of images.
+
+        Args:
+            kind: The kind of their dtype: b, u, i or f.
+            where: The file, and the array in it, for messages.
+            levels: The declared number of grey levels of integer images; None means 256.
+
+        Raises:
+            UserError: If they are not.
+        """
+        if self.fit(kind, levels):
+            return
+        low, high = self.low, self.high
+        if kind != "f":
+            raise UserError(
+                f"Integer images in {where} must lie in 0..{(levels or 256) - 1}; rescale them, or "
+                f"save floats in [0, 1]. Received: values from {low} to {high}."
+            )
+        if self.broken:
+            what = "NaN" if np.isnan(low) or np.isnan(high) else "infinite values"
+            raise UserError(
+                f"Images in {where} must be finite floats in [0, 1]; remove or repair the broken "
+                f"ones. Received: {what} ({self.broken} of {self.count} values are not finite)."
+            )
+        advice = "divide them by 255" if low >= 0 and high <= 255 else "rescale them"
+        raise UserError(
+            f"Float images in {where} must lie in [0, 1]; {advice} before saving. "
+            f"Received: values from {low:g} to {high:g}."
+        )
+
+
 def as_images(array: np.ndarray, where: str, levels: int | None = None) -> np.ndarray:
     """Images with a channel axis, in the smallest dtype that keeps them as they are.
 
@@ -71,39 +137,25 @@ def as_images(array: np.ndarray, where: str, levels: int | None = None) -> np.nd
         UserError: If layout, dtype or values are not those of images.
     """
     check_layout(array.shape, array.dtype, where)
-    low, high = array.min(), array.max()
-    if array.dtype.kind == "f":
-        images = _from_floats(array, low, high, where)
-    else:
-        top = (levels or 256) - 1
-        if low < 0 or high > top:
-            raise UserError(
-                f"Integer images in {where} must lie in 0..{top}; rescale them, or save floats in "
-                f"[0, 1]. Received: values from {low} to {high}."
-            )
-        images = array.astype(np.uint8, copy=False)
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
+    values = Values()
+    values.see(array)
+    values.check(array.dtype.kind, where, levels)
+    return narrowed(array)
+
+
+def kept_layout(shape: tuple[int, ...], dtype: np.dtype) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and dtype of what `as_images` makes of an array of that shape and dtype."""
+    kept = np.dtype(np.float32 if dtype.kind == "f" else np.uint8)
+    return (*shape, 1) if len(shape) == 3 else shape, kept
+
+
+def narrowed(array: np.ndarray) -> np.ndarray:
+    """What `as_images` returns, for all or a piece of an array whose values are checked."""
+    shape, dtype = kept_layout(array.shape, array.dtype)
+    images = np.asarray(array).astype(dtype, copy=False).reshape(shape)
+    if dtype == np.float32 and (images.min() < 0 or images.max() > 1):
+        images = images.clip(0.0, 1.0)
     return np.ascontiguousarray(images)
-
-
-def _from_floats(array: np.ndarray, low: float, high: float, where: str) -> np.ndarray:
-    # The extremes of an array with a NaN are NaN, so two numbers tell of every element.
-    if not np.isfinite(low) or not np.isfinite(high):
-        kind = "NaN" if np.isnan(low) or np.isnan(high) else "infinite values"
-        bad = int(np.size(array) - np.count_nonzero(np.isfinite(array)))
-        raise UserError(
-            f"Images in {where} must be finite floats in [0, 1]; remove or repair the broken "
-            f"ones. Received: {kind} ({bad} of {np.size(array)} values are not finite)."
-        )
-    if low < -_ROUNDING or high > 1 + _ROUNDING:
-        advice = "divide them by 255" if low >= 0 and high <= 255 else "rescale them"
-        raise UserError(
-            f"Float images in {where} must lie in [0, 1]; {advice} before saving. "
-            f"Received: values from {low:g} to {high:g}."
-        )
-    images = array.astype(np.float32, copy=False)
-    return images.clip(0.0, 1.0) if low < 0 or high > 1 else images
 
 
 def grey_levels(parts: dict[str, np.ndarray], where: str, declared: int | None) -> int | None:
@@ -121,27 +173,61 @@ def grey_levels(parts: dict[str, np.ndarray], where: str, declared: int | None) 
     Raises:
         UserError: If the splits differ in kind or in image shape, or floats come with levels.
     """
-    kinds = {f"{images.dtype} of shape {images.shape[1:]}" for images in parts.values()}
-    if len(kinds) > 1:
+    check_alike({(images.shape[1:], images.dtype) for images in parts.values()}, where)
+    floats = any(images.dtype != np.uint8 for images in parts.values())
+    brightest = None
+    if not floats and declared is None:
+        brightest = max(int(images.max()) for images in parts.values())
+    return number_of_levels(floats, brightest, where, declared, stacklevel=4)
+
+
+def check_alike(layouts: set[tuple[tuple[int, ...], np.dtype]], where: str) -> None:
+    """Checks that splits are alike.
+
+    Args:
+        layouts: The image shapes and dtypes of every split's images.
+        where: What was loaded, for messages.
+
+    Raises:
+        UserError: If the splits differ in kind or in image shape.
+    """
+    if len(layouts) > 1:
+        kinds = sorted(f"{dtype} of shape {shape}" for shape, dtype in layouts)
         raise UserError(
             f"The splits in {where} must hold images of one shape, all integers or all floats. "
-            f"Received: {' and '.join(sorted(kinds))}."
+            f"Received: {' and '.join(kinds)}."
         )
-    if any(images.dtype != np.uint8 for images in parts.values()):
+
+
+def number_of_levels(
+    floats: bool, brightest: int | None, where: str, declared: int | None, stacklevel: int
+) -> int | None:
+    """The number of grey levels of images: see `grey_levels`.
+
+    Args:
+        floats: Whether the images are floats.
+        brightest: The highest value of integer images; needed where `declared` is None.
+        where: What was loaded, for messages.
+        declared: The number of levels that the source declares, or None.
+        stacklevel: Whom to warn of images that are nearly black: 1 is this function.
+
+    Raises:
+        UserError: If floats come with levels.
+    """
+    if floats:
         if declared is not None:
             raise UserError(
                 f"{where} declares grey levels, which only integer images have: drop 'levels', or "
                 f"save integers. Received: levels={declared} with float images."
             )
         return None
-    if declared is not None:
+    if declared is not None or brightest is None:
         return declared
-    brightest = max(int(images.max()) for images in parts.values())
     if 1 < brightest < _DIM:
         warnings.warn(
             f"The brightest value in {where} is {brightest} of 255, so its images are nearly "
             "black; if fewer grey levels are meant, save an .npz file with a number 'levels' "
             "beside the images, or floats in [0, 1].",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     return 2 if brightest <= 1 else 256

@@ -1,14 +1,21 @@
-"""Batches for training and evaluation, gathered from images that stay in memory as they are.
+"""Batches for training and evaluation, gathered from images that stay as and where they are.
 
-Every epoch is a function of (seed, epoch) alone: the shuffle and, under dynamic binarisation, the
-draws come from TensorFlow's stateless generators, so a run that starts again at epoch `k` sees,
-bit for bit, what the uninterrupted run saw there. The algorithm (Philox) is pinned, because the
-default may differ from device to device.
+Images in memory are one tensor from which a batch's rows are gathered. Images in a file (an
+`np.memmap`, as `stream_images` gives) stay there: the rows are read when their batch is made, some
+batches ahead of training. The batches are the same.
+
+Every batch is a function of (seed, epoch, step) alone: the shuffle and, under dynamic binarisation,
+the draws come from TensorFlow's stateless generators, so a run that starts again at step `k` of
+epoch `e` sees, bit for bit, what the uninterrupted run saw there. The algorithm (Philox) is pinned,
+because the default may differ from device to device.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +25,14 @@ from tfp_flowvae.data.images import require_image_array
 
 # First elements of the seeds of the two independent streams of random numbers.
 _SHUFFLE, _BINARIZE = 0, 1
-_PREFETCHED_BATCHES = 4
+# As many batches are made ahead as fit, but at least 2 and, since training takes no more at a time,
+# at most 50.
+_PREFETCHED_BYTES, _FEWEST_PREFETCHED, _MOST_PREFETCHED = 1 << 24, 2, 50
+# What is read from a file at a time, and by how many threads, which may wait for the disk.
+_READ_BYTES, _READERS = 1 << 22, 4
+
+_Rows: TypeAlias = Callable[[Any, Any], tf.Tensor]
+_Finished: TypeAlias = Callable[[Any, Any], tf.Tensor]
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -34,6 +48,7 @@ def training_batches(
     seed: int,
     binarization: str,
     start_epoch: int = 0,
+    start_step: int = 0,
 ) -> tf.data.Dataset:
     """An endless stream of shuffled batches; `steps_per_epoch` of them are one epoch.
 
@@ -42,7 +57,7 @@ def training_batches(
 
     Args:
         images: `[N, H, W, C]`, uint8 levels, or float32 intensities where `levels` is None. Kept
-            as they are: no float32 copy of uint8 images is made.
+            as they are: no float32 copy of uint8 images is made, nor, of an `np.memmap`, any.
         levels: The number of grey levels, or None.
         batch_size: Images in a batch, B.
         seed: The run's seed: it decides the order and the dynamic draws. The fixed draw of
@@ -50,6 +65,7 @@ def training_batches(
         binarization: One of `BINARIZATIONS`. A `dynamic` draw compares 16 random bits with the
             intensity, which is exact for black and white and else off by less than 2^-16.
         start_epoch: The epoch (from 0) with which the stream begins.
+        start_step: The step (from 0) of that epoch with which it begins.
 
     Returns:
         A `tf.data.Dataset` of float32 `[B, H, W, C]` in [0, 1], of infinite cardinality.
@@ -68,30 +84,35 @@ def training_batches(
     _check_sizes(images, levels, batch_size)
     if start_epoch < 0:
         raise ValueError(f"start_epoch must not be negative. Received: {start_epoch}.")
+    if not 0 <= start_step < steps_per_epoch(len(images), batch_size):
+        raise ValueError(
+            "start_step must be at least 0 and below "
+            f"{steps_per_epoch(len(images), batch_size)}, the steps of an epoch. "
+            f"Received: {start_step}."
+        )
     if binarization in ("static", "threshold"):
         images, levels = binarize_fixed(images, levels, binarization, "train")
     dynamic = binarization == "dynamic"
     size, steps = len(images), steps_per_epoch(len(images), batch_size)
-    resident = _resident(images)
+    stream_of = _streams(images, batch_size)
 
     def epoch_batches(epoch: Any) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
             tf.range(size), seed=_fold([seed, _SHUFFLE], epoch), alg="philox"
         )
 
-        def batch(index: Any) -> Any:
-            start = index * batch_size
-            chosen = tf.gather(resident, order[start : start + batch_size])
+        def finished(chosen: Any, index: Any) -> Any:
             if dynamic:
                 draw_seed = _fold(_fold([seed, _BINARIZE], epoch), index)
                 return _bernoulli(chosen, levels, draw_seed)
             return _unit(chosen, levels)
 
-        return tf.data.Dataset.range(steps).map(batch)
+        first = tf.where(epoch == start_epoch, tf.constant(start_step, tf.int64), 0)
+        return stream_of(lambda start, stop: order[start:stop], finished, first, steps)
 
     batches = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max).flat_map(epoch_batches)
     batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    return batches.prefetch(_PREFETCHED_BATCHES).with_options(_options())
+    return _ahead(batches, images, batch_size)
 
 
 def evaluation_batches(
@@ -113,14 +134,15 @@ def evaluation_batches(
         ValueError: If there are no images, or `batch_size` is not positive.
     """
     _check_sizes(images, levels, batch_size)
-    resident = _resident(images)
-
-    def batch(index: Any) -> Any:
-        start = index * batch_size
-        return _unit(resident[start : start + batch_size], levels)
-
-    batches = tf.data.Dataset.range(steps_per_epoch(len(images), batch_size)).map(batch)
-    return batches.prefetch(_PREFETCHED_BATCHES).with_options(_options())
+    size, steps = len(images), steps_per_epoch(len(images), batch_size)
+    batches = _streams(images, batch_size)(
+        lambda start, stop: tf.range(start, tf.minimum(stop, size)),
+        lambda chosen, _: _unit(chosen, levels),
+        0,
+        steps,
+    )
+    batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+    return _ahead(batches, images, batch_size)
 
 
 def _check_sizes(images: np.ndarray, levels: int | None, batch_size: int) -> None:
@@ -131,10 +153,69 @@ def _check_sizes(images: np.ndarray, levels: int | None, batch_size: int) -> Non
         raise ValueError(f"batch_size must be at least 1. Received: {batch_size}.")
 
 
-def _resident(images: np.ndarray) -> tf.Tensor:
-    """The images as a tensor that functions capture (not a constant inside a graph)."""
-    with tf.device("CPU:0"):
-        return tf.convert_to_tensor(images)
+def _streams(images: np.ndarray, batch_size: int) -> Callable[..., tf.data.Dataset]:
+    """A function that makes streams of batches.
+
+    Its arguments: which images (a function from `start` and `stop` to the indices of the images at
+    those places of the order), what becomes of them (a function of the images `[B, H, W, C]` and
+    the number of their batch), the first batch and how many there are.
+    """
+    if isinstance(images, np.memmap):
+        return functools.partial(_from_file, images, batch_size)
+    with tf.device("CPU:0"):  # A tensor that functions capture, not a constant inside a graph.
+        resident = tf.convert_to_tensor(images)
+
+    def from_memory(rows: _Rows, finished: _Finished, first: Any, steps: int) -> tf.data.Dataset:
+        def batch(index: Any) -> Any:
+            start = index * batch_size
+            return finished(tf.gather(resident, rows(start, start + batch_size)), index)
+
+        return tf.data.Dataset.range(first, steps).map(batch)
+
+    return from_memory
+
+
+def _from_file(
+    images: np.memmap,
+    batch_size: int,
+    rows: _Rows,
+    finished: _Finished,
+    first: Any,
+    steps: int,
+) -> tf.data.Dataset:
+    """A stream that reads the images of some batches at a time: each call of Python costs."""
+    plain = images.view(np.ndarray)
+    count = _READ_BYTES // max(1, batch_size * math.prod(plain.shape[1:]) * plain.itemsize)
+    count = min(max(count, 1), _MOST_PREFETCHED)
+
+    def read(places: np.ndarray) -> np.ndarray:
+        order = np.argsort(places)  # A disk with a head to move reads faster in the file's order.
+        chosen = np.empty((len(places), *plain.shape[1:]), plain.dtype)
+        chosen[order] = plain.take(places[order], axis=0)
+        return chosen
+
+    def block(index: Any) -> Any:
+        places = rows(index * batch_size, (index + count) * batch_size)
+        return index, tf.numpy_function(read, [places], plain.dtype, stateful=False)
+
+    def batches(index: Any, chosen: Any) -> tf.data.Dataset:
+        chosen = tf.ensure_shape(chosen, [None, *plain.shape[1:]])
+
+        def batch(number: Any) -> Any:
+            start = (number - index) * batch_size
+            return finished(chosen[start : start + batch_size], number)
+
+        return tf.data.Dataset.range(index, tf.minimum(index + count, steps)).map(batch)
+
+    blocks = tf.data.Dataset.range(first, steps, count)
+    return blocks.map(block, num_parallel_calls=_READERS, deterministic=True).flat_map(batches)
+
+
+def _ahead(batches: tf.data.Dataset, images: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """The stream, made ahead of its use."""
+    size = min(batch_size, len(images)) * math.prod(images.shape[1:]) * 4
+    count = min(max(_PREFETCHED_BYTES // max(1, size), _FEWEST_PREFETCHED), _MOST_PREFETCHED)
+    return batches.prefetch(count).with_options(_options(images))
 
 
 def _fold(seed: Any, number: Any) -> tf.Tensor:
@@ -164,8 +245,8 @@ def _bernoulli(images: tf.Tensor, levels: int | None, seed: tf.Tensor) -> tf.Ten
     return tf.cast(tf.cast(uniform, tf.float32) * scale < tf.cast(images, tf.float32), tf.float32)
 
 
-def _options() -> tf.data.Options:
-    """Determinism, and one thread: the cores belong to the training step.
+def _options(images: np.ndarray) -> tf.data.Options:
+    """Determinism, and for images in memory one thread: the cores belong to the training step.
 
     On MNIST in batches of 100 this halves the processor time a batch takes (0.1 ms, 0.4 ms with
     dynamic binarisation), and more threads would not be faster.
@@ -175,7 +256,7 @@ def _options() -> tf.data.Options:
     options.autotune.enabled = False
     # Rewriting the graph copies the images into it for a moment, and gains nothing here.
     options.experimental_optimization.apply_default_optimizations = False
-    options.threading.private_threadpool_size = 1
+    options.threading.private_threadpool_size = _READERS if isinstance(images, np.memmap) else 1
     options.threading.max_intra_op_parallelism = 1
     # Under a strategy every worker makes the same stream and takes its share of each batch.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -10,8 +10,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from tfp_flowvae.data.disk import cached_file, derived
 from tfp_flowvae.data.images import to_unit
 from tfp_flowvae.errors import UserError, nearest
 
@@ -51,10 +54,11 @@ def binarize_fixed(
 
     Returns:
         The images and their number of levels: uint8 zeros and ones with 2 levels, or, for
-        `none`, what was given.
+        `none`, what was given. Of images that `stream_images` mapped from a cache, they are mapped
+        too, from a file beside them that the first call writes.
 
     Raises:
-        UserError: If `how` is unknown.
+        UserError: If `how` is unknown, or that file cannot be written.
 
     Example:
         >>> images, levels = binarize_fixed(splits.test, splits.levels, "static", "test")
@@ -62,16 +66,34 @@ def binarize_fixed(
     check_binarization(how)
     if how == "none":
         return images, levels
-    flat = images.reshape(-1)
-    binary = np.empty(flat.shape, np.uint8)
-    bits = np.random.PCG64(np.random.SeedSequence([seed, _STREAMS[split]]))
+    pieces = _binary_pieces(images.reshape(-1), levels, how, [seed, _STREAMS[split]])
+    file = cached_file(images)
+    if file is None:
+        binary = np.empty(images.size, np.uint8)
+        start = 0
+        for piece in pieces:
+            binary[start : start + piece.size] = piece
+            start += piece.size
+        return binary.reshape(images.shape), 2
+    if levels == 2:
+        return images, levels  # Black and white stay as they are, whatever is drawn.
+    draw = how if how == "threshold" else f"static-{split}-{seed}"
+    name = f"{file.stem}.{draw}-{levels or 'unit'}.npy"
+    return derived(file.with_name(name), images.shape, np.dtype(np.uint8), pieces), 2
+
+
+def _binary_pieces(
+    flat: np.ndarray, levels: int | None, how: str, seed: list[int]
+) -> Iterator[np.ndarray]:
+    """The binary pixels, uint8, of pixels `[N]`, from the first to the last."""
+    bits = np.random.PCG64(np.random.SeedSequence(seed))
     for start in range(0, flat.size, _CHUNK):
-        intensity = to_unit(flat[start : start + _CHUNK], levels)
+        intensity = to_unit(np.asarray(flat[start : start + _CHUNK]), levels)
         if how == "threshold":
-            binary[start : start + _CHUNK] = intensity > 0.5
+            binary = intensity > 0.5
         else:
             # 53 random bits as a double in [0, 1): raw output, because that alone is the same
             # in every NumPy release.
             uniform = (bits.random_raw(intensity.size) >> np.uint64(11)) * 2.0**-53
-            binary[start : start + _CHUNK] = uniform < intensity
-    return binary.reshape(images.shape), 2
+            binary = uniform < intensity
+        yield binary.view(np.uint8)

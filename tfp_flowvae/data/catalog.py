@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from tfp_flowvae.data.arrays import as_images
+from tfp_flowvae.data.pieces import Part, images_in_piece
 from tfp_flowvae.errors import UserError, nearest
 
 _SPLITS = {"train": ("train",), "valid": ("validation", "valid", "val"), "test": ("test",)}
@@ -85,6 +87,45 @@ def read_catalog(name: str, data_dir: str | None) -> dict[str, np.ndarray]:
     Raises:
         UserError: As `check_catalog` does; or if the download fails, or files are damaged.
     """
+    builder = _prepared(name, data_dir)
+    parts = {}
+    for ours, theirs in _choose_splits(builder, name).items():
+        array = _read_split(builder, name, theirs)
+        parts[ours] = as_images(array, _in(name, theirs))
+    return parts
+
+
+def stream_catalog(name: str, data_dir: str | None) -> tuple[dict[str, Part], Path]:
+    """What `read_catalog` reads, ready to come piece by piece.
+
+    Args:
+        name: Its name, with a config or version where wanted.
+        data_dir: The folder of prepared data sets, or None for the default.
+
+    Returns:
+        The parts per split, and the folder in which the data set lies prepared.
+
+    Raises:
+        UserError: As `read_catalog` does; of damaged files, by the pieces.
+    """
+    builder = _prepared(name, data_dir)
+    image = builder.info.features["image"]
+
+    def part(split: str) -> Part:
+        shape = (builder.info.splits[split].num_examples, *image.shape)
+        return Part(
+            _in(name, split),
+            shape,
+            np.dtype(image.np_dtype),
+            lambda scratch: _split_pieces(builder, name, split),
+        )
+
+    splits = _choose_splits(builder, name)
+    return {ours: part(theirs) for ours, theirs in splits.items()}, Path(str(builder.data_dir))
+
+
+def _prepared(name: str, data_dir: str | None) -> Any:
+    """A builder whose data set lies prepared, after a download if need be."""
     builder = _builder(name, data_dir)
     if not builder.is_prepared():
         _check_reachable(builder, name)
@@ -93,11 +134,7 @@ def read_catalog(name: str, data_dir: str | None) -> dict[str, np.ndarray]:
         # A builder is somebody's script: it can fail in any way, and every way has this remedy.
         except Exception as error:
             raise UserError(_how_to_place(builder, name, _first_line(error))) from error
-    parts = {}
-    for ours, theirs in _choose_splits(builder, name).items():
-        array = _read_split(builder, name, theirs)
-        parts[ours] = as_images(array, f"the TFDS data set {name!r} (split {theirs!r})")
-    return parts
+    return builder
 
 
 def _is_not_about_itself(record: logging.LogRecord) -> bool:
@@ -192,26 +229,38 @@ def _choose_splits(builder: Any, name: str) -> dict[str, str]:
 
 
 def _read_split(builder: Any, name: str, split: str) -> np.ndarray:
-    """All images of a split, in the order of the files; only the images are decoded."""
+    """All images of a split."""
+    feature = builder.info.features["image"]
+    images = np.empty((builder.info.splits[split].num_examples, *feature.shape), feature.np_dtype)
+    count = 0
+    for piece in _split_pieces(builder, name, split):
+        images[count : count + len(piece)] = piece
+        count += len(piece)
+    return images
+
+
+def _split_pieces(builder: Any, name: str, split: str) -> Iterator[np.ndarray]:
+    """The images of a split, in the order of the files; only the images are decoded."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
     expected = builder.info.splits[split].num_examples
     feature = builder.info.features["image"]
-    images = np.empty((expected, *feature.shape), feature.np_dtype)
+    most = images_in_piece((expected, *feature.shape), np.dtype(feature.np_dtype))
     count = 0
     try:
         batches = builder.as_dataset(
             split=split,
-            batch_size=_BATCH,
+            batch_size=min(_BATCH, most),
             shuffle_files=False,
             decoders=tfds.decode.PartialDecoding({"image": True}),
-            read_config=tfds.ReadConfig(try_autocache=False),
+            read_config=tfds.ReadConfig(try_autocache=False, skip_prefetch=True),
         )
         for batch in tfds.as_numpy(batches):
             chunk = batch["image"][: expected - count]
-            images[count : count + len(chunk)] = chunk
             count += len(chunk)
+            if len(chunk):
+                yield chunk
         reason = f"{count} of {expected} images"
     except (tf.errors.OpError, OSError, AssertionError, ValueError) as error:
         count, reason = -1, _first_line(error)
@@ -220,7 +269,10 @@ def _read_split(builder: Any, name: str, split: str) -> np.ndarray:
             f"The files of the TFDS data set {name!r} in '{builder.data_dir}' are damaged; remove "
             f"that folder and prepare it again. Received: {reason}."
         )
-    return images
+
+
+def _in(name: str, split: str) -> str:
+    return f"the TFDS data set {name!r} (split {split!r})"
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
+import shutil
 import struct
+import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -16,9 +19,10 @@ import numpy as np
 from numpy.lib import format as npy
 
 from tfp_flowvae.data.arrays import as_images, check_layout
+from tfp_flowvae.data.pieces import PIECE_BYTES, Part, cut, images_in_piece
 from tfp_flowvae.errors import UserError
 
-Layout: TypeAlias = tuple[tuple[int, ...], np.dtype]
+Layout: TypeAlias = tuple[tuple[int, ...], np.dtype, bool]
 
 _KEYS = {
     "train": ("x_train", "train", "train_images"),
@@ -80,6 +84,29 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], int | None]:
     return parts, levels
 
 
+def stream_file(path: Path) -> tuple[dict[str, Part], int | None]:
+    """What `read_file` reads, ready to come piece by piece.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The parts per split, and the declared number of levels or None.
+
+    Raises:
+        UserError: As `check_file` does; what a look at the pixels shows is raised by the pieces.
+    """
+    check_file(path)
+    if path.suffix.lower() == ".npy":
+        return {"train": _part(path, None)}, None
+    with _reading(path, "an .npz archive"):
+        archive = _open_archive(path)
+    with archive:
+        levels = _read_levels(path, archive) if _LEVELS in archive.files else None
+        keys = _image_keys(path, archive.files)
+    return {split: _part(path, key) for split, key in keys.items()}, levels
+
+
 def check_file(path: Path) -> dict[str, int]:
     """Reads the headers of a `.npz` or `.npy` file, and no image.
 
@@ -94,7 +121,7 @@ def check_file(path: Path) -> dict[str, int]:
     """
     if path.suffix.lower() == ".npy":
         with _reading(path, "a NumPy array"), path.open("rb") as file:
-            shape, dtype = _header(file)
+            shape, dtype, _ = _header(file)
         check_layout(shape, dtype, repr(str(path)))
         return {"train": shape[0]}
     sizes = {}
@@ -103,10 +130,66 @@ def check_file(path: Path) -> dict[str, int]:
     with archive:
         for split, key in _image_keys(path, archive.files).items():
             with _reading(path, "an .npz archive"), archive.zip.open(f"{key}.npy") as file:
-                shape, dtype = _header(file)
+                shape, dtype, _ = _header(file)
             check_layout(shape, dtype, _in(path, key))
             sizes[split] = shape[0]
     return sizes
+
+
+def _part(path: Path, key: str | None) -> Part:
+    """The array of a `.npy` file, or under a key of a `.npz` file."""
+    where = repr(str(path)) if key is None else _in(path, key)
+    kind = "a NumPy array" if key is None else "an .npz archive"
+    with _reading(path, kind), _opened(path, key) as (file, size):
+        shape, dtype, _ = _header(file)
+        if math.prod(shape) * dtype.itemsize > size - file.tell():
+            raise ValueError(f"an array of shape {shape} that is cut short")
+
+    def pieces(scratch: Path) -> Iterator[np.ndarray]:
+        with contextlib.ExitStack() as stack:
+            with _reading(path, kind):
+                found = _pieces(*stack.enter_context(_opened(path, key)), scratch)
+            while True:
+                with _reading(path, kind):
+                    piece = next(found, None)
+                if piece is None:
+                    return
+                yield piece
+
+    return Part(where, shape, dtype, pieces)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, key: str | None) -> Iterator[tuple[Any, int]]:
+    """An array's file, in an archive or not, and its size."""
+    if key is None:
+        with path.open("rb") as file:
+            yield file, path.stat().st_size
+        return
+    with _open_archive(path) as archive, archive.zip.open(f"{key}.npy") as member:
+        yield member, archive.zip.getinfo(f"{key}.npy").file_size
+
+
+def _pieces(file: Any, size: int, scratch: Path) -> Iterator[np.ndarray]:
+    """An array, from its header on."""
+    shape, dtype, fortran = _header(file)
+    if fortran:  # All images begin before the first ends: only a map can cut such an array.
+        with tempfile.TemporaryFile(dir=scratch) as copy:
+            shutil.copyfileobj(file, copy, PIECE_BYTES)
+            copy.flush()
+            yield from cut(np.memmap(copy, dtype, "r", 0, shape, order="F"))
+        return
+    step = images_in_piece(shape, dtype)
+    for start in range(0, shape[0], step):
+        piece = np.empty((min(step, shape[0] - start), *shape[1:]), dtype)
+        content = piece.reshape(-1).view(np.uint8).data
+        while content:
+            count = file.readinto(content)
+            if not count:
+                raise ValueError(f"an array of shape {shape} that is cut short")
+            content = content[count:]
+        yield piece
+    file.read(1)  # An archive compares its checksum at the end.
 
 
 @contextlib.contextmanager
@@ -141,12 +224,12 @@ def _require_array(loaded: Any) -> np.ndarray:
 def _header(file: Any) -> Layout:
     version = npy.read_magic(file)
     if version == (1, 0):
-        shape, _, dtype = npy.read_array_header_1_0(file)
+        shape, fortran, dtype = npy.read_array_header_1_0(file)
     elif version == (2, 0):
-        shape, _, dtype = npy.read_array_header_2_0(file)
+        shape, fortran, dtype = npy.read_array_header_2_0(file)
     else:  # Written for field names beyond Latin-1 alone, which no image has.
         raise ValueError(f"a header of version {version}")
-    return shape, dtype
+    return shape, dtype, fortran
 
 
 def _image_keys(path: Path, keys: list[str]) -> dict[str, str]:

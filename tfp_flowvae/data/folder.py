@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from tfp_flowvae.data.pieces import Coloured, Part, images_in_piece
 from tfp_flowvae.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
@@ -67,14 +69,62 @@ def read_folder(path: Path) -> dict[str, np.ndarray]:
     flat = [picture for split in pictures.values() for picture in split]
     first = flat[0].shape[:2]
     for file, picture in zip(files, flat, strict=True):
-        if picture.shape[:2] != first:
-            raise UserError(
-                f"The pictures in {str(path)!r} must all be of one size: {files[0].name} is "
-                f"{first[1]} x {first[0]} pixels; resize or remove the others. Received: "
-                f"{file.name} with {picture.shape[1]} x {picture.shape[0]}."
-            )
+        _check_size(path, files[0], first, file, picture)
     channels = max(picture.shape[2] for picture in flat)
     return {split: _stack(items, (*first, channels)) for split, items in pictures.items()}
+
+
+def stream_folder(
+    path: Path, found: dict[str, list[Path]], coloured: bool = False
+) -> dict[str, Part]:
+    """What `read_folder` reads, ready to come piece by piece.
+
+    Args:
+        path: The folder.
+        found: What `list_folder` found in it.
+        coloured: Whether there is a picture with colour, so that all get three channels.
+
+    Returns:
+        The parts per split. Their pieces raise `Coloured` at the first picture with colour, if they
+        were not told of it.
+
+    Raises:
+        UserError: If the first picture cannot be read; what a look at the others shows is raised
+            by the pieces.
+    """
+    first = next(file for files in found.values() for file in files)
+    height, width, channels = _read_picture(first).shape
+    shape = (height, width, 3 if coloured else channels)
+
+    def part(files: list[Path]) -> Part:
+        layout = (len(files), *shape)
+        step = images_in_piece(layout, np.dtype(np.uint8))
+
+        def pieces(_: Path) -> Iterator[np.ndarray]:
+            for start in range(0, len(files), step):
+                pictures = []
+                for file in files[start : start + step]:
+                    picture = _read_picture(file)
+                    _check_size(path, first, (height, width), file, picture)
+                    if picture.shape[2] > shape[2]:
+                        raise Coloured
+                    pictures.append(picture)
+                yield _stack(pictures, shape)
+
+        return Part(repr(str(path)), layout, np.dtype(np.uint8), pieces)
+
+    return {split: part(files) for split, files in found.items()}
+
+
+def _check_size(
+    path: Path, first: Path, size: tuple[int, ...], file: Path, picture: np.ndarray
+) -> None:
+    if picture.shape[:2] != size:
+        raise UserError(
+            f"The pictures in {str(path)!r} must all be of one size: {first.name} is "
+            f"{size[1]} x {size[0]} pixels; resize or remove the others. Received: "
+            f"{file.name} with {picture.shape[1]} x {picture.shape[0]}."
+        )
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from tfp_flowvae.data.images import ImageSplits
 from tfp_flowvae.data.splits import check_fractions, split_images, split_sizes
 from tfp_flowvae.errors import UserError, nearest
 
-_DIGITS_LEVELS = 17
+DIGITS_LEVELS = 17
 _FILES = (".npz", ".npy")
 _PREFIX = "tfds:"
 
@@ -56,11 +56,11 @@ def load_images(
         ((8, 8, 1), 1257, 180, 360)
     """
     check_fractions(valid_fraction, test_fraction)
-    kind, source = _resolve(dataset, data_dir)
+    kind, source = resolve(dataset, data_dir)
     levels: int | None = None
     if kind == "digits":
-        where, levels = "The data set 'digits'", _DIGITS_LEVELS
-        parts = {"train": _digits()}
+        where, levels = "The data set 'digits'", DIGITS_LEVELS
+        parts = {"train": digits()}
     elif kind == "tfds":
         where = f"The TFDS data set {source!r}"
         parts = catalog.read_catalog(source, data_dir)
@@ -98,7 +98,7 @@ def check_dataset(
         UserError: As `load_images` does.
     """
     check_fractions(valid_fraction, test_fraction)
-    kind, source = _resolve(dataset, data_dir)
+    kind, source = resolve(dataset, data_dir)
     sizes: dict[str, int] | None = None
     if kind == "tfds":
         sizes = catalog.check_catalog(source, data_dir)
@@ -112,7 +112,7 @@ def check_dataset(
         split_sizes(sizes, repr(source), valid_fraction, test_fraction)
 
 
-def _resolve(dataset: str, data_dir: str | None) -> tuple[str, str]:
+def resolve(dataset: str, data_dir: str | None) -> tuple[str, str]:
     """What kind of source a string names ("digits", "tfds", "path"), and its bare name.
 
     Raises:
@@ -148,8 +148,9 @@ def _resolve(dataset: str, data_dir: str | None) -> tuple[str, str]:
     )
 
 
-def _digits() -> np.ndarray:
+def digits() -> np.ndarray:
+    """scikit-learn's images, uint8 `[1797, 8, 8, 1]`."""
     from sklearn.datasets import load_digits
 
     array = load_digits().images.astype(np.uint8)
-    return as_images(array, "scikit-learn's digits", _DIGITS_LEVELS)
+    return as_images(array, "scikit-learn's digits", DIGITS_LEVELS)

@@ -11,6 +11,8 @@ Neither depends on a run's seed, so runs with different seeds are tested on the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,6 +23,8 @@ SPLIT_SEED = 1797
 
 VALID_FRACTION, TEST_FRACTION = 0.1, 0.2
 _MOST_VALID = 10_000
+
+Places: TypeAlias = Callable[[int, int], dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
 def check_fractions(valid_fraction: float | None, test_fraction: float | None) -> None:
@@ -120,6 +124,53 @@ def split_images(
     else:
         valid = parts["valid"]
     return train, valid, test
+
+
+def split_places(
+    sizes: dict[str, int], where: str, valid_fraction: float | None, test_fraction: float | None
+) -> tuple[dict[str, int], dict[str, Places]]:
+    """Where `split_images` puts each image, without the images.
+
+    Args:
+        sizes: The number of images per split of the source: "train", and perhaps "valid", "test".
+        where: The source, for messages.
+        valid_fraction: The part of train for validation; None for the default.
+        test_fraction: The part of train for testing; None for the default.
+
+    Returns:
+        The number of images of train, valid and test; and for each split of the source a function
+        that tells of the images `first .. last - 1` of it, for each split they go to, which of them
+        do (indices that start from 0 at `first`) and where to (indices of that split).
+
+    Raises:
+        UserError: As `split_sizes` does.
+    """
+    num_valid, num_test = split_sizes(sizes, where, valid_fraction, test_fraction)
+    total = sizes["train"]
+    bounds = {"train": (0, total - num_valid - num_test)}
+    if num_valid:
+        bounds["valid"] = (total - num_valid - num_test, total - num_test)
+    if num_test:
+        bounds["test"] = (total - num_test, total)
+    rank: np.ndarray | None = None
+    if num_test:
+        rank = np.empty(total, np.int64)
+        rank[fixed_permutation(total, SPLIT_SEED)] = np.arange(total)
+
+    def of_train(first: int, last: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        places = np.arange(first, last) if rank is None else rank[first:last]
+        chosen = {
+            split: np.flatnonzero((low <= places) & (places < high))
+            for split, (low, high) in bounds.items()
+        }
+        return {split: (own, places[own] - bounds[split][0]) for split, own in chosen.items()}
+
+    def of_own(split: str) -> Places:
+        return lambda first, last: {split: (np.arange(last - first), np.arange(first, last))}
+
+    places = {split: of_own(split) for split in sizes if split != "train"} | {"train": of_train}
+    own = {split: size for split, size in sizes.items() if split != "train"}
+    return own | {split: high - low for split, (low, high) in bounds.items()}, places
 
 
 def fixed_permutation(size: int, seed: int) -> np.ndarray:

@@ -3,53 +3,20 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
-from types import FrameType
 from typing import Any
 
 import keras
-
-
-class StopOnInterrupt(keras.callbacks.Callback):
-    """Ends training after the current step at the first Ctrl-C; a second one ends it at once.
-
-    Attributes:
-      interrupted: Whether it happened.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.interrupted = False
-        self._previous: Any = None
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Takes over SIGINT."""
-        self._previous = signal.signal(signal.SIGINT, self._note)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Asks Keras to stop, if the signal came."""
-        if self.interrupted:
-            self.model.stop_training = True
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Gives SIGINT back."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
+import numpy as np
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
     """Ends training when the loss is no longer finite.
 
     Attributes:
-      step: The first step, counted from 1 over all epochs, after which the running mean of the
-        loss was not finite; None if that did not happen.
+      step: The step, counted from 1 over all epochs, after which the running mean of the loss was
+        first seen not to be finite; None if that did not happen. It is looked at after each
+        execution, hence up to `steps_per_execution - 1` steps late.
       loss: What it was.
     """
 
@@ -79,33 +46,51 @@ class EpochHistory(keras.callbacks.Callback):
         self.rows: list[dict[str, float]] = []
         self._start = 0.0
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the epoch began."""
+        return time.perf_counter() - self._start
+
+    @property
+    def clipped(self) -> float:
+        """The share of steps whose gradient the optimizer has clipped, over all epochs."""
+        shares = [row.get("clipped", 0.0) for row in self.rows]
+        return sum(shares) / len(shares) if shares else 0.0
+
+    def carry_over(self, seconds: float) -> None:
+        """Adds the time that the epoch had taken before it was cut."""
+        self._start -= seconds
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock."""
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the row."""
-        seconds = time.perf_counter() - self._start
         values = {name: float(value) for name, value in (logs or {}).items()}
-        self.rows.append({"epoch": epoch + 1, "seconds": round(seconds, 4), **values})
+        self.rows.append({"epoch": epoch + 1, "seconds": round(self.elapsed, 4), **values})
 
 
-class ClippingWatch(keras.callbacks.Callback):
-    """Counts the steps whose gradient the optimizer has clipped.
+class AveragedWeights(keras.callbacks.Callback):
+    """Puts the optimizer's averages of the weights in their place from validation to epoch's end.
 
-    Attributes:
-      share: Their share of all steps so far.
+    Every callback before this one sees the averages there, those after it the weights, which come
+    back exactly: Keras's `SwapEMAWeights` swaps by sums and differences, which rounds.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._shares: list[float] = []
+        self._held: list[np.ndarray] | None = None
 
-    @property
-    def share(self) -> float:
-        """The mean over the epochs."""
-        return sum(self._shares) / len(self._shares) if self._shares else 0.0
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Holds the weights, and puts the averages in their place."""
+        weights = self.model.trainable_weights
+        self._held = [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]
+        self.model.optimizer.finalize_variable_values(weights)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes the epoch's share."""
-        self._shares.append(float((logs or {}).get("clipped", 0.0)))
+        """Puts the weights back."""
+        if self._held is not None:
+            for weight, value in zip(self.model.trainable_weights, self._held, strict=True):
+                weight.assign(value)
+            self._held = None

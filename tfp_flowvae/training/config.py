@@ -22,6 +22,7 @@ from tfp_flowvae.models.prior_spec import PriorSpec, parse_prior
 from tfp_flowvae.networks.catalog import NETWORKS, NORMS
 from tfp_flowvae.training.checks import check_together
 from tfp_flowvae.training.options import check_value, option
+from tfp_flowvae.training.precision import PRECISIONS
 
 ACTIVATIONS = ("elu", "relu", "silu", "softplus", "tanh", "gelu")
 SCHEDULES = ("cosine", "inverse-time", "constant")
@@ -147,6 +148,12 @@ class TrainConfig:
     )
     seed: int = option(0, "training", "of everything random", at_least=0, below=2**31)
     jit: bool = option(True, "training", "compile the training step with XLA")
+    precision: str = option(
+        "float32",
+        "training",
+        "of the networks; flows and densities stay float32",
+        choices=PRECISIONS,
+    )
     diagnostics: bool = option(
         True, "training", "log the terms of the bound and signs of collapse each epoch"
     )

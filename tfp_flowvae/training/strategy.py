@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,8 +166,20 @@ def any_worker(strategy: tf.distribute.Strategy | None, flag: bool) -> bool:
         return flag
     import tensorflow as tf
 
-    flags = strategy.run(lambda: tf.constant(float(flag)))
-    return bool(strategy.reduce(tf.distribute.ReduceOp.SUM, flags, axis=None) > 0)
+    return bool(_sum_over(strategy)(tf.constant(float(flag))) > 0)
+
+
+@functools.cache
+def _sum_over(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The sum of a scalar over all replicas, as a program: eagerly TensorFlow warns each time."""
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def total(value: tf.Tensor) -> tf.Tensor:
+        values = strategy.run(lambda: tf.identity(value))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+    return total
 
 
 @contextlib.contextmanager

@@ -1,0 +1,246 @@
+"""`--resume`: what it refuses, before anything is loaded, and that it is the run that was cut."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfp_flowvae.cli import main
+from tfp_flowvae.cli.folder import RunFolder
+from tfp_flowvae.cli.resume import resume_command
+from tfp_flowvae.training import TrainConfig
+from tfp_flowvae.training.store import CheckpointStore
+
+CONFIG = TrainConfig(flow="none", latent_dim=4, hidden=(32,), epochs=5, learning_rate=1e-3)
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of five epochs, of which three are done."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(CONFIG.to_json())
+    save(tmp_path / "run", 3)
+    return tmp_path / "run"
+
+
+def save(run, epoch, step=0, config=CONFIG, **state):
+    state |= {"epoch": epoch, "step": step, "rows": [], "config": dataclasses.asdict(config)}
+    return CheckpointStore(run / "checkpoints").save(13 * epoch + step, state, {})
+
+
+def contents():
+    return {p: p.read_bytes() if p.is_file() else None for p in Path.cwd().rglob("*")}
+
+
+def refused(capsys, *arguments):
+    """The one sentence with which `train` refuses; nothing may have been touched."""
+    before = contents()
+    assert main(["train", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Error: ")
+    assert captured.err.count("\n") == 1
+    assert contents() == before
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume"], "--resume DIR, or --output DIR"),
+        (["--resume", "nowhere"], "'nowhere' holds no run to resume (no config.json)"),
+        (["--resume", "--output", "nowhere"], "'nowhere' holds no run to resume"),
+        (["--resume", "run", "--output", "other"], "--resume 'run' --output 'other'"),
+        (["--resume", "run", "--overwrite"], "give one of them"),
+        (["--resume", "run", "--latent-dim", "8"], "--latent-dim is 4 there and not 8"),
+        (
+            ["--resume", "run", "--seed", "1", "--hidden", "32", "16"],
+            "--hidden is 32 there and not 32 16; --seed is 0 there and not 1",
+        ),
+        (["--resume", "run", "--likelihood", "gaussian"], "--likelihood is bernoulli there"),
+        (["--resume", "run", "--preset", "best"], "--dataset is digits there and not mnist"),
+        (["--resume", "run", "--epochs", "2"], "has done epoch 3 already; give --epochs 3 or more"),
+        (["--resume", "run", "--checkpoint-steps", "-1"], "--checkpoint-steps must be at least 0"),
+        (["--output", "run"], "--resume to go on with the run in it"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_sentence(capsys, run, arguments, message):
+    assert message in refused(capsys, *arguments)
+
+
+def test_what_another_config_file_says_differently_is_named(capsys, run):
+    other = dataclasses.replace(CONFIG, ema=0.9)
+    Path("other.json").write_text(other.to_json())
+    message = refused(capsys, "--resume", "run", "--config", "other.json")
+    assert "--ema is None there and not 0.9" in message
+    # A config.json that was changed by hand is not that of the checkpoints.
+    (run / "config.json").write_text(other.to_json())
+    assert "--ema is None there and not 0.9" in refused(capsys, "--resume", "run")
+
+
+def test_an_epoch_that_is_begun_counts(capsys, run):
+    save(run, 3, step=7)
+    message = refused(capsys, "--resume", "run", "--epochs", "3")
+    assert "has begun epoch 4 already; give --epochs 4 or more" in message
+
+
+def test_more_epochs_after_early_stopping_are_refused(capsys, run):
+    config = dataclasses.replace(CONFIG, patience=2)
+    (run / "config.json").write_text(config.to_json())
+    save(run, 4, config=config, early_stopping={"stopped_epoch": 3})
+    message = refused(capsys, "--resume", "run", "--epochs", "50")
+    assert "stopped early, after epoch 4" in message
+
+
+def test_all_checkpoints_damaged_is_one_sentence(capsys, run):
+    for path in (run / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    assert "No checkpoint in" in refused(capsys, "--resume", "run")
+
+
+def test_data_that_are_gone_leave_the_state_as_it_is(capsys, run):
+    config = dataclasses.replace(CONFIG, dataset="gone.npz")
+    (run / "config.json").write_text(config.to_json())
+    save(run, 4, config=config)
+    assert "gone.npz" in refused(capsys, "--resume", "run")
+
+
+def test_a_run_that_is_going_on_is_refused(capsys, run):
+    with RunFolder(run, resume=True):
+        for arguments in (["--resume", "run"], ["--output", "run"]):
+            assert "Another run is writing to" in refused(capsys, *arguments)
+
+
+def test_a_complete_run_is_left_as_it_is(capsys, run):
+    save(run, 5)
+    (run / "run.json").write_text(json.dumps({"epochs": 5}))
+    before = contents()
+    for arguments in (["run"], ["run", "--epochs", "5", "--latent-dim", "4"]):
+        assert main(["train", "--resume", *arguments]) == 0
+        said = capsys.readouterr()
+        assert said.err == ""
+        assert (
+            said.out == "The run in run/ is complete: 5 epochs; more --epochs go on from there.\n"
+        )
+    assert contents() == before
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("/usr/bin/tfp-flowvae", "tfp-flowvae train"),
+        ("train.py", "/usr/bin/python train.py"),
+        ("/x/tfp_flowvae/__main__.py", "/usr/bin/python -m tfp_flowvae train"),
+    ],
+)
+def test_the_command_to_resume_is_that_of_the_run(program, command, monkeypatch):
+    monkeypatch.setattr("sys.argv", [program])
+    monkeypatch.setattr("sys.executable", "/usr/bin/python")
+    options = {"checkpoint-steps": 5, "tensorboard": True, "verbose": ""}
+    assert (
+        resume_command(Path("my run"), options)
+        == f"{command} --resume 'my run' --checkpoint-steps 5 --tensorboard"
+    )
+
+
+# From here on with TensorFlow.
+
+SMALL = {"flow": "none", "latent_dim": 2, "hidden": (8,), "jit": False, "diagnostics": False}
+
+
+@pytest.fixture(scope="module")
+def splits():
+    from tfp_flowvae.data import ImageSplits, load_images
+
+    digits = load_images("digits")
+    return ImageSplits(
+        "digits", digits.train[:200], digits.valid[:40], digits.test[:40], digits.levels
+    )
+
+
+def train(config, splits, folder, stop=lambda: False):
+    """A session that goes on from what is in the folder; None if it was stopped."""
+    from tfp_flowvae.cli.session import Session
+    from tfp_flowvae.training.checkpoint import Interrupted, Saving
+
+    store, session = CheckpointStore(folder), Session(config, splits)
+    facts = lambda: {"config": dataclasses.asdict(config)}  # noqa: E731
+    try:
+        session.fit(0, None, Saving(store, store.newest(), 0, facts, stop))
+    except Interrupted:
+        return None
+    return session
+
+
+def same(one, two):
+    """Whether two sessions ended with the same numbers, bit for bit."""
+    histories = [[{**row, "seconds": 0} for row in s.rows] for s in (one, two)]
+    weights = [s.model.get_weights() for s in (one, two)]
+    return histories[0] == histories[1] and all(map(np.array_equal, *weights))
+
+
+@pytest.mark.parametrize(
+    ("values", "stops"),
+    [
+        # Batches of 3: an epoch is two executions, of which the second has an odd batch at its end.
+        # The third time that it is asked whether to stop is within the second epoch, the fourth at
+        # its end.
+        ({"epochs": 2, "ema": 0.9, "batch_size": 3}, (3,)),
+        pytest.param(
+            {
+                "epochs": 9, "ema": 0.9, "batch_size": 3, "patience": 1, "seed": 1,
+                "learning_rate": 0.3,
+            },
+            (3, 4),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"epochs": 3, "batch_size": 3, "jit": True, "schedule": "inverse-time",
+             "optimizer": "adamax", "prior": "vamp:3", "diagnostics": True, "clip_norm": 1.0,
+             "warmup": "linear", "warmup_epochs": 2},
+            (3, 4),
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["averages", "early", "rest"],
+)  # fmt: skip
+def test_a_run_cut_in_an_epoch_and_at_its_end_is_the_run_that_was_not_cut(
+    values, stops, splits, tmp_path
+):
+    config = TrainConfig(**{**SMALL, **values})
+    whole = train(config, splits, tmp_path / "whole")
+    asked, cut, places = [], tmp_path / "cut", []
+
+    def stop():
+        asked.append(None)
+        return len(asked) in stops
+
+    for _ in stops:
+        assert train(config, splits, cut, stop) is None
+        state = CheckpointStore(cut).newest().state
+        places.append((state["epoch"], state["step"]))
+    assert places == [(1, 34), (2, 0)][: len(stops)]
+    resumed = train(config, splits, cut)
+    assert 2 < len(whole.rows) < 9 if config.patience else len(whole.rows) == config.epochs
+    assert same(whole, resumed)
+    if len(stops) > 1:
+        assert whole.evaluate() == resumed.evaluate()
+
+
+def test_images_that_are_others_are_refused(splits, tmp_path):
+    from tfp_flowvae.errors import UserError
+
+    config = TrainConfig(**{**SMALL, "epochs": 1})
+    train(config, splits, tmp_path / "run")
+    other = dataclasses.replace(splits, train=splits.train[::-1])
+    with pytest.raises(UserError, match="images of 'digits' are not those the run began with"):
+        train(dataclasses.replace(config, epochs=2), other, tmp_path / "run")

@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM: at once, or noted until the step is done."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from tfp_flowvae.cli.signals import SignalWatch, Stopped
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "name"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
+)
+def test_a_signal_stops_at_once_and_gives_the_status(number, status, name):
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as caught, SignalWatch():
+        send(number)
+    assert (caught.value.status, caught.value.name) == (status, name)
+    assert signal.getsignal(number) is before
+
+
+def test_while_waiting_the_first_is_noted_and_obeyed_at_the_end():
+    done = []
+
+    def work(watch):
+        with watch.waiting():
+            assert not watch.noted
+            send(signal.SIGTERM)
+            assert watch.noted
+            done.append(True)
+
+    with SignalWatch() as watch, pytest.raises(Stopped) as caught:
+        work(watch)
+    assert done
+    assert caught.value.status == 143
+
+
+def test_the_second_stops_at_once():
+    done = []
+
+    def work(watch):
+        with watch.waiting():
+            send(signal.SIGINT)
+            send(signal.SIGTERM)
+            done.append(True)
+
+    with SignalWatch() as watch, pytest.raises(Stopped) as caught:
+        work(watch)
+    assert not done
+    assert caught.value.status == 143
+
+
+def test_an_error_while_a_signal_waits_is_the_error():
+    def work(watch):
+        with watch.waiting():
+            send(signal.SIGINT)
+            raise ValueError("mine")
+
+    with SignalWatch() as watch, pytest.raises(ValueError, match="mine"):
+        work(watch)
+
+
+def test_in_another_thread_it_does_nothing():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def work():
+        with SignalWatch() as watch, watch.waiting():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]

@@ -1,0 +1,180 @@
+"""Images that stay on disk are those of `load_images`, bit for bit, and so are the errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfp_flowvae.data import binarize, binarize_fixed, load_images, pieces, stream_images
+from tfp_flowvae.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("small_pieces")
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (60, 4, 5), np.uint8)
+SPLITS = ("train", "valid", "test")
+FORMATS = {
+    "uint8.npy": lambda path: np.save(path, IMAGES),
+    "fortran.npy": lambda path: np.save(path, np.asfortranarray(IMAGES)),
+    "bool.npy": lambda path: np.save(path, IMAGES > 99),
+    "int64.npy": lambda path: np.save(path, IMAGES.astype(">i8")),
+    "float64.npy": lambda path: np.save(path, IMAGES[..., None].repeat(3, -1) / 255 + 1e-9),
+    "levels.npz": lambda path: np.savez(path, images=IMAGES % 17, levels=17),
+    "splits.npz": lambda path: np.savez_compressed(
+        path, x_train=IMAGES[:50] / np.float32(255), x_test=IMAGES[50:] / np.float32(255)
+    ),
+    "fortran.npz": lambda path: np.savez(path, x_train=np.asfortranarray(IMAGES), x_val=IMAGES[:7]),
+}
+
+
+def pictures(path, count=23, coloured=()):
+    path.mkdir(parents=True)
+    for i in range(count):
+        grey = Image.fromarray(IMAGES[i])
+        (grey.convert("RGB") if i in coloured else grey).save(path / f"{i:03d}.png")
+        if i in coloured:
+            Image.fromarray(RNG.integers(0, 256, (4, 5, 3), np.uint8)).save(path / f"{i:03d}.png")
+    return path
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_files(name, tmp_path, assert_same):
+    path = tmp_path / name
+    FORMATS[name](path)
+    streamed = stream_images(str(path), cache=tmp_path / "cache")
+    assert_same(streamed, load_images(str(path)))
+
+
+@pytest.mark.parametrize("coloured", [(), (0,), (19,)], ids=["grey", "first", "late"])
+def test_folder(coloured, tmp_path, assert_same):
+    path = pictures(tmp_path / "pictures", coloured=coloured)
+    streamed = stream_images(str(path), cache=tmp_path / "cache")
+    assert streamed.image_shape == (4, 5, 3 if coloured else 1)
+    assert_same(streamed, load_images(str(path)))
+
+
+def test_a_folder_with_splits_of_which_one_has_colour(tmp_path, assert_same):
+    path = pictures(tmp_path / "pictures" / "train").parent
+    pictures(path / "test", count=9, coloured=(8,))
+    streamed = stream_images(str(path), cache=tmp_path / "cache")
+    assert_same(streamed, load_images(str(path)))
+
+
+def test_digits(tmp_path, assert_same):
+    assert_same(stream_images("digits", cache=tmp_path), load_images("digits"))
+
+
+@pytest.mark.parametrize("fractions", [(None, None), (0.3, 0.3), (0.9, 0.05)])
+def test_fractions(fractions, tmp_path, assert_same):
+    np.save(tmp_path / "a.npy", IMAGES)
+    valid, test = fractions
+    kwargs = {"valid_fraction": valid, "test_fraction": test}
+    streamed = stream_images(str(tmp_path / "a.npy"), cache=tmp_path / "cache", **kwargs)
+    assert_same(streamed, load_images(str(tmp_path / "a.npy"), **kwargs))
+
+
+def test_tfds(tiny_dir, tmp_path, assert_same):
+    streamed = stream_images("tiny_pictures", str(tiny_dir), tmp_path)
+    assert_same(streamed, load_images("tiny_pictures", str(tiny_dir)))
+
+
+@pytest.mark.slow
+def test_mnist(mnist_dir, tmp_path, monkeypatch, assert_same):
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1 << 20)
+    monkeypatch.setattr(binarize, "_CHUNK", 1 << 20)
+    streamed, resident = (
+        stream_images("mnist", mnist_dir, tmp_path),
+        load_images("mnist", mnist_dir),
+    )
+    assert_same(streamed, resident)
+    for split in SPLITS:
+        images = [getattr(splits, split) for splits in (streamed, resident)]
+        one, two = (binarize_fixed(i, 256, "static", split)[0] for i in images)
+        assert isinstance(one, np.memmap)
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        IMAGES.astype(np.int32) * 3,
+        IMAGES.astype(np.int8),
+        IMAGES / 100,
+        np.where(IMAGES > 250, np.nan, IMAGES / 255),
+        np.where(IMAGES[40, 1, 1] == IMAGES, -np.inf, IMAGES / 255),
+        np.where(IMAGES[3, 1, 1] == IMAGES, -0.1, IMAGES / 255),
+        IMAGES.reshape(60, -1),
+        IMAGES[:2],
+        IMAGES.astype(complex),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_arrays_refused_in_the_same_words(array, suffix, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    np.save(path, array) if suffix == "npy" else np.savez(path, images=array)
+    assert refusal(stream_images, path, cache=tmp_path / "cache") == refusal(load_images, path)
+    left = list((tmp_path / "cache").iterdir()) if (tmp_path / "cache").exists() else []
+    assert not [file for file in left if file.is_dir()]
+
+
+def refusal(function, path, **kwargs):
+    with pytest.raises(UserError) as caught:
+        function(str(path), **kwargs)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.fromarray(IMAGES[0][:3]),
+        Image.fromarray(np.full((4, 5, 4), 99, np.uint8)),
+        Image.fromarray(np.full((4, 5), 999, np.uint16)),
+        None,
+    ],
+    ids=["size", "transparent", "deep", "damaged"],
+)
+def test_pictures_refused_in_the_same_words(picture, tmp_path):
+    path = pictures(tmp_path / "pictures")
+    if picture is None:
+        (path / "020.png").write_bytes((path / "020.png").read_bytes()[:50])
+    else:
+        picture.save(path / "020.png")
+    assert refusal(stream_images, path, cache=tmp_path / "cache") == refusal(load_images, path)
+
+
+def test_splits_that_differ(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x_train=IMAGES, x_test=IMAGES[:, :3])
+    assert refusal(stream_images, path, cache=tmp_path / "cache") == refusal(load_images, path)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_file_that_is_cut_short_or_overwritten(suffix, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    np.save(path, IMAGES) if suffix == "npy" else np.savez_compressed(path, images=IMAGES)
+    content = bytearray(path.read_bytes())
+    if suffix == "npy":
+        content = content[:-1]
+    else:
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    message = refusal(stream_images, path, cache=tmp_path / "cache")
+    assert f"{str(path)!r} must be " in message
+    assert "that can be read; check the file" in message
+
+
+def test_a_header_that_promises_too_much(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 40, 1 << 20, 2)}
+        )
+    message = refusal(stream_images, tmp_path / "a.npy", cache=tmp_path / "cache")
+    assert "cut short" in message
+
+
+def test_near_black_images_warn_the_caller_each_time(tmp_path):
+    np.save(tmp_path / "a.npy", IMAGES % 17)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="nearly black") as caught:
+            stream_images(str(tmp_path / "a.npy"), cache=tmp_path / "cache")
+        assert caught[0].filename == __file__

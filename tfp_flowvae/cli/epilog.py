@@ -1,0 +1,63 @@
+"""The end of `train --help`: what the words of the options stand for, from the registries."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from tfp_flowvae.flows.registry import FLOWS, FlowEntry
+from tfp_flowvae.models.likelihood import LIKELIHOODS
+from tfp_flowvae.models.prior_spec import PRIOR_BASES
+from tfp_flowvae.networks.catalog import NETWORKS
+from tfp_flowvae.training.presets import PRESETS
+
+_GRAMMAR = """\
+A SPEC is a flow, or several joined by + of which the first acts on the base sample first, each
+with options after a colon: iaf   planar:10   iaf:2,hidden=320x320   householder:4+iaf:2   none
+"""
+
+
+def epilog() -> str:
+    """What the words of the options stand for, from the registries."""
+    bases = {
+        name: f"{entry.summary} (K, default {entry.default_components})"
+        for name, entry in PRIOR_BASES.items()
+    }
+    options = {name: _describe_options(entry) for name, entry in FLOWS.items() if entry.options}
+    sections = [
+        _list("flows", _summaries(FLOWS)),
+        _GRAMMAR,
+        _list("options of a flow", options),
+        _list("bases of a prior, alone or before a flow: mixture:20   vamp:100+realnvp:4", bases),
+        _list("likelihoods", _summaries(LIKELIHOODS)),
+        _list("encoders and decoders", _summaries(NETWORKS)),
+        _list("presets", _summaries(PRESETS)),
+    ]
+    return "\n".join(sections)
+
+
+def _summaries(registry: Mapping[str, Any]) -> dict[str, str]:
+    return {name: entry.summary for name, entry in registry.items()}
+
+
+def _list(title: str, lines: Mapping[str, str]) -> str:
+    """Names and what they are, the text wrapped beside the names."""
+    width = max(map(len, lines)) + 4
+    wrapped = [
+        textwrap.fill(
+            text,
+            width=100,
+            initial_indent=f"  {name}".ljust(width),
+            subsequent_indent=" " * width,
+            break_on_hyphens=False,
+        )
+        for name, text in lines.items()
+    ]
+    return "\n".join([f"{title}:", *wrapped, ""])
+
+
+def _describe_options(entry: FlowEntry) -> str:
+    named = [f"{key}={option.expected}" for key, option in entry.options.items() if key != "length"]
+    length = [f"K (default {entry.default_length})"] if "length" in entry.options else []
+    return "; ".join([*length, *named])

@@ -1,0 +1,86 @@
+"""Ctrl-C and SIGTERM: training finishes its step and saves; everything else stops at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the run.
+
+    Args:
+      number: Of the signal.
+
+    Attributes:
+      status: The exit status by which a shell knows: 130 for SIGINT, 143 for SIGTERM.
+      name: What to call the cause.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = 128 + number
+        self.name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+class SignalWatch:
+    """A context in which SIGINT and SIGTERM raise `Stopped`, or are noted where that is asked for.
+
+    In another thread than the main one, where Python has no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._noted: int | None = None
+        self._waiting = False
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def noted(self) -> bool:
+        """Whether a signal is waiting to be obeyed."""
+        return self._noted is not None
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A context in which the first signal is only noted; a second raises `Stopped`.
+
+        Raises:
+          Stopped: On leaving it, if a signal came.
+        """
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+        self.obey()
+
+    def obey(self) -> None:
+        """Raises `Stopped` if a signal has been noted."""
+        if self._noted is not None:
+            raise Stopped(self._noted)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {n: signal.signal(n, self._handle) for n in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._waiting and self._noted is None:
+            self._noted = number
+        else:
+            raise Stopped(number)

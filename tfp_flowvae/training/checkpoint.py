@@ -1,0 +1,202 @@
+"""What a run needs to go on where it was cut, bit for bit: taken from a model, and put back.
+
+That is: every variable of the model (the states of its seed generators among them) and of the
+optimizer (its averages of the weights, if it keeps any), the history, what early stopping
+remembers, and, within an epoch, the metrics so far. The order of the images and their draws are
+functions of (seed, epoch, step), so two numbers stand for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.training.callbacks import EpochHistory
+from tfp_flowvae.training.store import Checkpoint, CheckpointStore
+
+# Keras numbers what has no name of its own, over the whole process: dense_12.
+_NUMBERING = re.compile(r"_\d+(?=[/_]|$)")
+_EARLY = ("wait", "best", "best_epoch", "stopped_epoch")
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Training was asked to stop, and its state is on the disk."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """How a run keeps its state.
+
+    Attributes:
+      store: Where to.
+      start: What to go on from, or None to start.
+      every: Steps between checkpoints within an epoch; 0 for the ends of epochs alone.
+      facts: What else to write into a checkpoint's state, asked for each time.
+      stop: Whether training is to stop now; asked after each execution.
+    """
+
+    store: CheckpointStore
+    start: Checkpoint | None = None
+    every: int = 0
+    facts: Callable[[], Mapping[str, Any]] = dict
+    stop: Callable[[], bool] = lambda: False
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Writes the state of training at each epoch's end and, on request, within epochs.
+
+    It comes last of the callbacks, so that it sees what the others have made of an epoch. A loss
+    that is not finite is not written: the last good state stays.
+
+    Args:
+      saving: Where from, where to, how often.
+      history: The rows so far.
+      steps_per_epoch: Steps of a whole epoch.
+      early_stopping: Whose memory to keep, or None.
+
+    Raises:
+      Interrupted: From `fit`, once `saving.stop` says so and the state is written.
+      UserError: From `fit`, if a state cannot be written, or that to go on from is not of this
+        model.
+    """
+
+    def __init__(
+        self,
+        saving: Saving,
+        history: EpochHistory,
+        steps_per_epoch: int,
+        early_stopping: keras.callbacks.EarlyStopping | None = None,
+    ) -> None:
+        super().__init__()
+        self._saving, self._history, self._steps = saving, history, steps_per_epoch
+        self._early = early_stopping
+        self._epoch = self._offset = self._saved = 0
+        # Of the state to go on from; None once its epoch has begun.
+        self._resumed = saving.start
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Puts the state back, but for the metrics, which Keras resets after this."""
+        start, optimizer = self._resumed, self.model.optimizer
+        if start is None:
+            return
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        restore(start, "model", self.model.variables)
+        restore(start, "optimizer", optimizer.variables)
+        self._history.rows[:] = start.state["rows"]
+        early = start.state.get("early_stopping")
+        if self._early is not None and early is not None:
+            for name in _EARLY:
+                setattr(self._early, name, early[name])
+            if any(name.startswith("best/") for name in start.arrays):
+                self._early.best_weights = _matched(start, "best", self.model.weights)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Puts the metrics of an epoch that was cut back."""
+        self._epoch, self._offset, self._saved = epoch, 0, 0
+        start, self._resumed = self._resumed, None
+        if start is not None and start.state["step"]:
+            self._offset = self._saved = start.state["step"]
+            restore(start, "metrics", self.model.metrics_variables)
+            self._history.carry_over(start.state.get("epoch_seconds", 0.0))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the state, if it is time to or training is to stop."""
+        step = self._offset + batch + 1
+        # Where one step is left, the epoch's end is near; and the last batch, if it is a smaller
+        # one, must not be the first of a `fit`, which takes its sizes from there.
+        if step >= self._steps - 1 or not _finite(logs):
+            return
+        stop = self._saving.stop()
+        if stop or (self._saving.every and step - self._saved >= self._saving.every):
+            self._save(self._epoch, step)
+            self._saved = step
+        if stop:
+            raise Interrupted
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the state."""
+        if not _finite(logs):
+            return
+        self._save(epoch + 1, 0)
+        if self._saving.stop():
+            raise Interrupted
+
+    def _save(self, epoch: int, step: int) -> None:
+        model, groups = self.model, {}
+        groups["model"], groups["optimizer"] = model.variables, model.optimizer.variables
+        state = {
+            **self._saving.facts(),
+            "epoch": epoch,
+            "step": step,
+            "rows": self._history.rows,
+        }
+        if step:
+            groups["metrics"] = model.metrics_variables
+            state["epoch_seconds"] = self._history.elapsed
+        arrays = {
+            name: keras.ops.convert_to_numpy(variable)
+            for group, variables in groups.items()
+            for name, variable in zip(_names(group, variables), variables, strict=True)
+        }
+        if self._early is not None:
+            state["early_stopping"] = {k: _plain(getattr(self._early, k)) for k in _EARLY}
+            best = self._early.best_weights
+            if best is not None:
+                arrays |= zip(_names("best", model.weights), best, strict=True)
+        self._saving.store.save(epoch * self._steps + step, state, arrays)
+
+
+def restore(checkpoint: Checkpoint, group: str, variables: Sequence[keras.Variable]) -> None:
+    """Assigns the arrays of a group to the variables they were taken from.
+
+    Args:
+      checkpoint: What was read.
+      group: "model", "optimizer" or "metrics".
+      variables: All of them, in the model's order.
+
+    Raises:
+      UserError: If they are not the same variables.
+    """
+    arrays = _matched(checkpoint, group, variables)
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def _names(group: str, variables: Sequence[keras.Variable]) -> list[str]:
+    """Names that are the same in every process: the place in the model's order, and the path."""
+    return [f"{group}/{i:04d}/{_NUMBERING.sub('', v.path)}" for i, v in enumerate(variables)]
+
+
+def _matched(
+    checkpoint: Checkpoint, group: str, variables: Sequence[keras.Variable]
+) -> list[np.ndarray]:
+    names = _names(group, variables)
+    stored = [name for name in checkpoint.arrays if name.startswith(f"{group}/")]
+    strange = sorted(set(names) ^ set(stored)) or [
+        f"{name} of shape {checkpoint.arrays[name].shape} for {tuple(variable.shape)}"
+        for name, variable in zip(names, variables, strict=True)
+        if checkpoint.arrays[name].shape != tuple(variable.shape)
+    ]
+    if strange:
+        raise UserError(
+            f"The checkpoint {str(checkpoint.path)!r} is not one of this model: resume it with the "
+            "version of tfp_flowvae that wrote it, or start the run anew. "
+            f"Received: {strange[0]}."
+        )
+    return [checkpoint.arrays[name] for name in names]
+
+
+def _finite(logs: dict[str, Any] | None) -> bool:
+    return math.isfinite(float((logs or {}).get("loss", 0.0)))
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, int) else float(value)
