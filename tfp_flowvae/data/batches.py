@@ -68,7 +68,8 @@ def training_batches(
         start_step: The step (from 0) of that epoch with which it begins.
 
     Returns:
-        A `tf.data.Dataset` of float32 `[B, H, W, C]` in [0, 1], of infinite cardinality.
+        A `tf.data.Dataset` of `[B, H, W, C]`, of infinite cardinality: float32 in [0, 1] or, where
+        the images are binary, uint8 zeros and ones, a quarter of the bytes to move.
 
     Raises:
         UserError: If `binarization` is unknown.
@@ -127,8 +128,8 @@ def evaluation_batches(
         levels: The number of grey levels, or None.
 
     Returns:
-        A `tf.data.Dataset` of float32 `[B, H, W, C]` in [0, 1] with `steps_per_epoch(N, B)`
-        elements.
+        A `tf.data.Dataset` of `[B, H, W, C]` with `steps_per_epoch(N, B)` elements: float32 in
+        [0, 1] or, where the images are binary, uint8 zeros and ones.
 
     Raises:
         ValueError: If there are no images, or `batch_size` is not positive.
@@ -224,8 +225,8 @@ def _fold(seed: Any, number: Any) -> tf.Tensor:
 
 
 def _unit(images: tf.Tensor, levels: int | None) -> tf.Tensor:
-    """Intensities in [0, 1]; equal to `images.to_unit`, bit for bit."""
-    if levels is None:
+    """Intensities in [0, 1], equal to `images.to_unit` bit for bit; two levels are such already."""
+    if levels in (None, 2):
         return images
     return tf.cast(images, tf.float32) / float(levels - 1)
 
@@ -242,7 +243,7 @@ def _bernoulli(images: tf.Tensor, levels: int | None, seed: tf.Tensor) -> tf.Ten
     uniform = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:size], tf.shape(images))
     # u / 2^16 < v / (levels - 1), with the division on the side of the constants.
     scale = (1 if levels is None else levels - 1) * 2.0**-16
-    return tf.cast(tf.cast(uniform, tf.float32) * scale < tf.cast(images, tf.float32), tf.float32)
+    return tf.cast(tf.cast(uniform, tf.float32) * scale < tf.cast(images, tf.float32), tf.uint8)
 
 
 def _options(images: np.ndarray) -> tf.data.Options:
