@@ -91,7 +91,7 @@ class Job:
 
     def images(self, split: str) -> np.ndarray:
         """`[N, 28, 28, 1]`, uint8 zeros and ones; `split` is train or valid."""
-        return np.load(self.folder / f"{split}.npy")
+        return np.load(self.folder / f"{split}.npy", allow_pickle=False)
 
 
 def shapes(case: str) -> Shapes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfp_flowvae.data import binarize, pieces
 
@@ -75,3 +76,49 @@ def assert_same():
             assert one.tobytes() == two.tobytes()
 
     return check
+
+
+@pytest.fixture(scope="session")
+def grey_images():
+    """60 images of 4 x 5 pixels."""
+    return np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8)
+
+
+@pytest.fixture
+def image_file(grey_images):
+    """A function that writes them to a path, in the format that its name says."""
+    grey = grey_images
+    formats = {
+        "uint8.npy": lambda path: np.save(path, grey),
+        "fortran.npy": lambda path: np.save(path, np.asfortranarray(grey)),
+        "bool.npy": lambda path: np.save(path, grey > 99),
+        "int64.npy": lambda path: np.save(path, grey.astype(">i8")),
+        "float64.npy": lambda path: np.save(path, grey[..., None].repeat(3, -1) / 255 + 1e-9),
+        "levels.npz": lambda path: np.savez(path, images=grey % 17, levels=17),
+        "splits.npz": lambda path: np.savez_compressed(
+            path, x_train=grey[:50] / np.float32(255), x_test=grey[50:] / np.float32(255)
+        ),
+        "fortran.npz": lambda path: np.savez(path, x_train=np.asfortranarray(grey), x_val=grey[:7]),
+    }
+
+    def write(path):
+        formats[path.name](path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def pictures(grey_images):
+    """A function that writes some of them as pictures into a new folder, a few in colour."""
+
+    def write(path, count=23, coloured=()):
+        path.mkdir(parents=True)
+        for i in range(count):
+            pixels = grey_images[i]
+            if i in coloured:
+                pixels = np.stack([pixels, 255 - pixels, pixels // 2], axis=-1)
+            Image.fromarray(pixels).save(path / f"{i:03d}.png")
+        return path
+
+    return write

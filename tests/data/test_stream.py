@@ -13,47 +13,28 @@ pytestmark = pytest.mark.usefixtures("small_pieces")
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (60, 4, 5), np.uint8)
 SPLITS = ("train", "valid", "test")
-FORMATS = {
-    "uint8.npy": lambda path: np.save(path, IMAGES),
-    "fortran.npy": lambda path: np.save(path, np.asfortranarray(IMAGES)),
-    "bool.npy": lambda path: np.save(path, IMAGES > 99),
-    "int64.npy": lambda path: np.save(path, IMAGES.astype(">i8")),
-    "float64.npy": lambda path: np.save(path, IMAGES[..., None].repeat(3, -1) / 255 + 1e-9),
-    "levels.npz": lambda path: np.savez(path, images=IMAGES % 17, levels=17),
-    "splits.npz": lambda path: np.savez_compressed(
-        path, x_train=IMAGES[:50] / np.float32(255), x_test=IMAGES[50:] / np.float32(255)
-    ),
-    "fortran.npz": lambda path: np.savez(path, x_train=np.asfortranarray(IMAGES), x_val=IMAGES[:7]),
-}
+FILES = (
+    *("uint8.npy", "fortran.npy", "bool.npy", "int64.npy", "float64.npy"),
+    *("levels.npz", "splits.npz", "fortran.npz"),
+)
 
 
-def pictures(path, count=23, coloured=()):
-    path.mkdir(parents=True)
-    for i in range(count):
-        grey = Image.fromarray(IMAGES[i])
-        (grey.convert("RGB") if i in coloured else grey).save(path / f"{i:03d}.png")
-        if i in coloured:
-            Image.fromarray(RNG.integers(0, 256, (4, 5, 3), np.uint8)).save(path / f"{i:03d}.png")
-    return path
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_files(name, tmp_path, assert_same):
-    path = tmp_path / name
-    FORMATS[name](path)
+@pytest.mark.parametrize("name", FILES)
+def test_files(name, image_file, tmp_path, assert_same):
+    path = image_file(tmp_path / name)
     streamed = stream_images(str(path), cache=tmp_path / "cache")
     assert_same(streamed, load_images(str(path)))
 
 
 @pytest.mark.parametrize("coloured", [(), (0,), (19,)], ids=["grey", "first", "late"])
-def test_folder(coloured, tmp_path, assert_same):
+def test_folder(pictures, coloured, tmp_path, assert_same):
     path = pictures(tmp_path / "pictures", coloured=coloured)
     streamed = stream_images(str(path), cache=tmp_path / "cache")
     assert streamed.image_shape == (4, 5, 3 if coloured else 1)
     assert_same(streamed, load_images(str(path)))
 
 
-def test_a_folder_with_splits_of_which_one_has_colour(tmp_path, assert_same):
+def test_a_folder_with_splits_of_which_one_has_colour(pictures, tmp_path, assert_same):
     path = pictures(tmp_path / "pictures" / "train").parent
     pictures(path / "test", count=9, coloured=(8,))
     streamed = stream_images(str(path), cache=tmp_path / "cache")
@@ -133,7 +114,7 @@ def refusal(function, path, **kwargs):
     ],
     ids=["size", "transparent", "deep", "damaged"],
 )
-def test_pictures_refused_in_the_same_words(picture, tmp_path):
+def test_pictures_refused_in_the_same_words(pictures, picture, tmp_path):
     path = pictures(tmp_path / "pictures")
     if picture is None:
         (path / "020.png").write_bytes((path / "020.png").read_bytes()[:50])

@@ -19,21 +19,11 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (60, 4, 5), np.uint8)
 
 
-def pictures(path, count=23, coloured=()):
-    path.mkdir(parents=True)
-    for i in range(count):
-        grey = Image.fromarray(IMAGES[i])
-        (grey.convert("RGB") if i in coloured else grey).save(path / f"{i:03d}.png")
-        if i in coloured:
-            Image.fromarray(RNG.integers(0, 256, (4, 5, 3), np.uint8)).save(path / f"{i:03d}.png")
-    return path
-
-
 def listing(path):
     return {file: file.stat().st_mtime_ns for file in path.rglob("*")}
 
 
-def test_a_second_run_reads_nothing_again(tmp_path, monkeypatch, assert_same):
+def test_a_second_run_reads_nothing_again(pictures, tmp_path, monkeypatch, assert_same):
     path = pictures(tmp_path / "pictures")
     cache = tmp_path / "cache"
     first = stream_images(str(path), cache=cache)
@@ -47,7 +37,7 @@ def test_a_second_run_reads_nothing_again(tmp_path, monkeypatch, assert_same):
 
 
 @pytest.mark.parametrize("change", ["content", "one more", "renamed", "fractions"])
-def test_another_data_set_is_prepared_anew(change, tmp_path, assert_same):
+def test_another_data_set_is_prepared_anew(pictures, change, tmp_path, assert_same):
     path = pictures(tmp_path / "pictures")
     first = stream_images(str(path), cache=tmp_path / "cache")
     kwargs = {}

@@ -25,18 +25,6 @@ pytestmark = pytest.mark.usefixtures("small_pieces")
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (60, 4, 5), np.uint8)
 SPLITS = ("train", "valid", "test")
-FORMATS = {
-    "uint8.npy": lambda path: np.save(path, IMAGES),
-    "fortran.npy": lambda path: np.save(path, np.asfortranarray(IMAGES)),
-    "bool.npy": lambda path: np.save(path, IMAGES > 99),
-    "int64.npy": lambda path: np.save(path, IMAGES.astype(">i8")),
-    "float64.npy": lambda path: np.save(path, IMAGES[..., None].repeat(3, -1) / 255 + 1e-9),
-    "levels.npz": lambda path: np.savez(path, images=IMAGES % 17, levels=17),
-    "splits.npz": lambda path: np.savez_compressed(
-        path, x_train=IMAGES[:50] / np.float32(255), x_test=IMAGES[50:] / np.float32(255)
-    ),
-    "fortran.npz": lambda path: np.savez(path, x_train=np.asfortranarray(IMAGES), x_val=IMAGES[:7]),
-}
 
 
 def listing(path):
@@ -45,8 +33,8 @@ def listing(path):
 
 @pytest.mark.parametrize("name", ["uint8.npy", "float64.npy", "levels.npz", "bool.npy"])
 @pytest.mark.parametrize("how", BINARIZATIONS)
-def test_fixed_binarization(name, how, tmp_path):
-    FORMATS[name](tmp_path / name)
+def test_fixed_binarization(name, how, image_file, tmp_path):
+    image_file(tmp_path / name)
     streamed = stream_images(str(tmp_path / name), cache=tmp_path / "cache")
     resident = load_images(str(tmp_path / name))
     for split in SPLITS:
@@ -78,9 +66,9 @@ def test_maps_of_other_files_and_parts_of_a_map_are_binarised_in_memory(tmp_path
 
 @pytest.mark.parametrize("name", ["uint8.npy", "float64.npy"])
 @pytest.mark.parametrize("binarization", BINARIZATIONS)
-def test_batches(name, binarization, tmp_path, monkeypatch):
+def test_batches(name, binarization, image_file, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "_READ_BYTES", 250)  # 2 batches of integers, 1 of floats
-    FORMATS[name](tmp_path / name)
+    image_file(tmp_path / name)
     resident = load_images(str(tmp_path / name))
     streamed = stream_images(str(tmp_path / name), cache=tmp_path / "cache")
     streams = []

@@ -34,10 +34,10 @@ def test_distributions_and_terms_agree(flow, prior, make_vae, stir, digits):
     for name, term in terms.named().items():
         assert term.shape == (3, 5), name
         assert term.dtype == tf.float32, name
-    # The same z again, by TFP's own slower ways.
-    z0 = posterior.distribution.sample(3, seed=[7, 0])
+    # The same z again, and its densities by TFP's own slower ways.
+    z0, _ = vae.posterior_layer.draw_base(posterior.distribution, 3, tf.constant([7, 0]))
     z = posterior.bijector.forward(tf.identity(z0))
-    np.testing.assert_allclose(terms.log_base, posterior.distribution.log_prob(z0), rtol=1e-5)
+    np.testing.assert_allclose(terms.log_base, posterior.distribution.log_prob(z0), rtol=1e-4)
     np.testing.assert_allclose(terms.log_prior, p.log_prob(tf.identity(z)), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(
         terms.log_posterior, posterior.log_prob(tf.identity(z)), rtol=1e-3, atol=1e-3
@@ -71,7 +71,7 @@ def test_log_marginal_is_the_integral_of_the_joint_density(flow, prior, make_vae
     """Importance weights under q, against a sum over a grid of z: in two dimensions it can be."""
     vae, x = stir(make_vae(flow, prior, event_size=2), scale=0.05), digits[:3]
     # A posterior that is wider than the prior, or a rare z would decide the estimate.
-    vae.posterior_layer._raw_scale.bias.assign([1.0, 1.0])
+    vae.posterior_layer._raw_scale.bias.assign([1.5, 1.5])
     axis = np.linspace(-8, 8, 161)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 1, 2).astype(np.float32)
     log_likelihood = vae.likelihood.log_prob(vae._decode_parameters(tf.constant(grid)), x)

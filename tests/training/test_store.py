@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.training import files, store
+from tfp_flowvae import _files as files
+from tfp_flowvae.training import store
 from tfp_flowvae.training.store import CheckpointStore
 
 STATE = {"epoch": 1, "step": 0, "rows": [{"loss": 0.1, "kl": float("nan")}], "config": {"seed": 0}}

@@ -98,7 +98,12 @@ def _add_train(commands: Any, prog: str | None) -> None:
         group = groups.setdefault(name, None) or train.add_argument_group(name)
         groups[name] = group
         _add_field(group, field)
-    machine = train.add_argument_group("machine")
+    _add_machine(train.add_argument_group("machine"))
+    _add_output(train.add_argument_group("output"))
+
+
+def _add_machine(machine: Any) -> None:
+    """What a run is computed with, which does not change its numbers."""
     machine.add_argument(
         "--strategy",
         default="none",
@@ -115,7 +120,10 @@ def _add_train(commands: Any, prog: str | None) -> None:
         help="for data sets larger than memory: decode the images once, into the folder CACHE "
         "(default: ~/.cache/tfp_flowvae), and map them from there; the numbers stay the same",
     )
-    output = train.add_argument_group("output")
+
+
+def _add_output(output: Any) -> None:
+    """Where a run begins, and where it goes."""
     output.add_argument(
         "--output",
         type=Path,

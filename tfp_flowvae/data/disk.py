@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.lib import format as npy
 
-from tfp_flowvae._files import sync_folder
+from tfp_flowvae._files import renamed_when_done
 from tfp_flowvae.errors import UserError
 
 CONTENTS = "contents.json"
@@ -163,14 +163,6 @@ def _found(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap | N
 def _write_aside(
     path: Path, shape: tuple[int, ...], dtype: np.dtype, pieces: Iterable[np.ndarray]
 ) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    try:
-        with ImageFile(aside, shape, dtype) as file:
-            for piece in pieces:
-                file.append(piece)
-        aside.replace(path)
-        sync_folder(path.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise
+    with renamed_when_done(path) as aside, ImageFile(aside, shape, dtype) as file:
+        for piece in pieces:
+            file.append(piece)
