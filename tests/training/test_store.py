@@ -14,8 +14,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from tfp_flowvae.errors import UserError
 from tfp_flowvae import _files as files
+from tfp_flowvae.errors import UserError
 from tfp_flowvae.training import store
 from tfp_flowvae.training.store import CheckpointStore
 
