@@ -148,7 +148,8 @@ def _add_output(output: Any) -> None:
         type=_whole_number,
         default=0,
         metavar="N",
-        help="write a checkpoint every N steps too, not only at each epoch's end (default: 0, no)",
+        help="write a checkpoint every N steps too, at the end of a program of up to 50 steps, and "
+        "not only at each epoch's end (default: 0, no)",
     )
     output.add_argument(
         "--config",
