@@ -109,10 +109,8 @@ class HouseholderFlow(ParametricBijector):
 def _one_by_one(mirrors: tf.Tensor, x: tf.Tensor, adjoint: bool) -> tf.Tensor:
     """Reflects x of `[..., D]` in one after another of the mirrors of `[..., K, D]`."""
     # 2 over what the rounded mirror's square is, not over 1: that is what keeps lengths.
-    squares = tf.reduce_sum(tf.square(mirrors), axis=-1, keepdims=True)
-    scaled = mirrors * tf.sqrt(
-        2.0 / tf.where(tf.equal(squares, 0.0), tf.ones_like(squares), squares)
-    )
+    squares = _or_one(tf.reduce_sum(tf.square(mirrors), axis=-1, keepdims=True))
+    scaled = mirrors * tf.sqrt(2.0 / squares)
     return _stack.run_stack(_reflection, x, (scaled,), (1,), reverse=adjoint)[0]
 
 
@@ -126,10 +124,14 @@ def _product(mirrors: tf.Tensor, x: tf.Tensor, adjoint: bool) -> tf.Tensor:
     """x - V^T L^-1 V x for V of `[K, D]` and x of `[..., D]`."""
     gram = tf.matmul(mirrors, mirrors, transpose_b=True)
     # Half of what the rounded rows' squares are, not of 1, makes the product orthogonal.
-    squares = tf.linalg.diag_part(gram)
-    half = 0.5 * tf.where(tf.equal(squares, 0.0), tf.ones_like(squares), squares)
+    half = 0.5 * _or_one(tf.linalg.diag_part(gram))
     lower = _numerics.with_diagonal(tf.linalg.band_part(gram, -1, 0), half)
     points = tf.reshape(x, [-1, tf.shape(x)[-1]])
     inner = tf.matmul(mirrors, points, transpose_b=True)
     weights = tf.linalg.triangular_solve(lower, inner, adjoint=adjoint)
     return x - tf.reshape(tf.matmul(weights, mirrors, transpose_a=True), tf.shape(x))
+
+
+def _or_one(squares: tf.Tensor) -> tf.Tensor:
+    """The squares, or 1 for a mirror that is 0."""
+    return tf.where(tf.equal(squares, 0.0), tf.ones_like(squares), squares)

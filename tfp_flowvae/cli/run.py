@@ -147,7 +147,7 @@ class _Run:
         start = (store if own else CheckpointStore(folder.earlier)).newest()
         if start is not None:
             check_state(config, start, folder.path)
-            if is_complete(config, start, folder.home):
+            if is_complete(config, start, folder.earlier.parent):
                 self._say(_complete(folder.path, start))
                 return 0
             self._first = float(start.state.get("started", self._first))

@@ -1,0 +1,34 @@
+"""Workers beside the chief go on from its run, and leave nothing behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from tfp_flowvae.cli.worker import WorkerFolder
+from tfp_flowvae.errors import UserError
+
+
+def test_goes_on_from_the_chiefs_run_and_writes_elsewhere(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    with WorkerFolder(tmp_path, resume=True) as folder:
+        # Where a complete run says that it is: the chief and the others must agree on it.
+        assert folder.earlier.parent == tmp_path
+        assert folder.path == tmp_path
+        folder.write_config("other")
+        (folder.staging / "model.keras").write_text("mine")
+        folder.publish()
+        assert not folder.has_state
+        assert tmp_path not in folder.staging.parents
+        assert tmp_path not in folder.checkpoints.parents
+        kept = folder.home
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not kept.exists()
+
+
+def test_starts_from_nothing_without_resume_and_refuses_a_folder_without_a_run(tmp_path):
+    with WorkerFolder(tmp_path) as folder:
+        assert folder.earlier == folder.checkpoints
+    with pytest.raises(UserError, match="holds no run to resume"):
+        WorkerFolder(tmp_path, resume=True)
