@@ -90,6 +90,23 @@ def test_an_endless_data_set_is_not_overrun(make_vae, digits):
     assert watch.ends == [3, 7] * 3  # Keras's convention
 
 
+@pytest.mark.parametrize(("pause", "ends"), [(3, [2, 5, 8, 11]), (4, [3, 7, 11]), (60, [11])])
+def test_pauses_where_it_is_told_to(pause, ends, make_vae, digits):
+    vae, watch = _fresh(make_vae), Watch()
+    vae.pause_steps = pause
+    _fit(vae, digits[:240], callbacks=[watch], batch_size=20, epochs=1)
+    assert [min(end, 11) for end in watch.ends] == ends
+    assert watch.iterations == [12]
+
+
+def test_pauses_at_no_more_steps_than_a_stack_has(make_vae, digits):
+    vae, watch = _fresh(make_vae), Watch()
+    vae.pause_steps = 62
+    batches = tf.data.Dataset.from_tensor_slices(digits).repeat().batch(2)
+    _fit(vae, batches, callbacks=[watch], steps_per_epoch=124, epochs=1)
+    assert watch.ends == [30, 61, 92, 123]
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 def test_goes_on_in_the_middle_of_an_epoch(steps, make_vae, digits):
     vae, watch = _fresh(make_vae), Watch()

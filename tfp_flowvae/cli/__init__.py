@@ -148,8 +148,8 @@ def _add_output(output: Any) -> None:
         type=_whole_number,
         default=0,
         metavar="N",
-        help="write a checkpoint every N steps too, at the end of a program of up to 50 steps, and "
-        "not only at each epoch's end (default: 0, no)",
+        help="write a checkpoint every N steps too, and not only at each epoch's end; fastest if N "
+        "has a divisor near 50, as 100 has (default: 0, no)",
     )
     output.add_argument(
         "--config",

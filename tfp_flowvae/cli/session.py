@@ -140,6 +140,7 @@ class Session:
             validation = validation.repeat()
             validation_steps = steps_per_epoch(len(self._valid), EVALUATION_BATCH)
         self.model.start_step = step
+        self.model.pause_steps = saving.every if saving is not None else 0
         self.model.fit(
             shared_batches(self._strategy, batches),
             steps_per_epoch=self._steps,

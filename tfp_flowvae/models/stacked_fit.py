@@ -27,9 +27,12 @@ class StackedFit(keras.Model):
     Attributes:
       start_step: The step, from 0, at which the first epoch of the next `fit` starts, to go on
         where a run was cut; `fit` sets it back to 0.
+      pause_steps: N, for callbacks that act every N steps: with "auto", executions end at each
+        multiple of N. S is then the largest of N's divisors that fits; 0 for no such steps.
     """
 
     start_step = 0
+    pause_steps = 0
     steps_per_execution: int
     train_function: Any
     test_function: Any
@@ -64,7 +67,8 @@ class StackedFit(keras.Model):
         """See `keras.Model.fit`."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         if self._auto_steps:
-            self._set_steps_per_execution(1 if self._plain else _steps_in_stack(given))
+            steps = 1 if self._plain else _steps_in_stack(given, self.pause_steps)
+            self._set_steps_per_execution(steps)
         callbacks = given.get("callbacks") or []
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks.append(_EpochStart())
@@ -110,8 +114,11 @@ class _EpochStart(keras.callbacks.Callback):
         self.model.train_function.begin_epoch(None if steps is None else steps - first)
 
 
-def _steps_in_stack(given: dict[str, Any]) -> int:
-    """S for the arguments of a `fit`: what fits, evened out over the executions of an epoch."""
+def _steps_in_stack(given: dict[str, Any], pause_steps: int) -> int:
+    """S for the arguments of a `fit`: what fits, evened out over the executions of an epoch.
+
+    A divisor of `pause_steps` if they are not 0.
+    """
     x, steps = given.get("x"), given.get("steps_per_epoch")
     if isinstance(x, tf.data.Dataset):
         size = _bytes_in_batch(x)
@@ -124,6 +131,8 @@ def _steps_in_stack(given: dict[str, Any]) -> int:
     else:
         return 1
     most = max(1, min(_MOST_STEPS, _STACK_BYTES // max(1, size)))
+    if pause_steps:
+        return next(steps for steps in range(most, 0, -1) if pause_steps % steps == 0)
     return -(-steps // -(-steps // most)) if steps else most
 
 

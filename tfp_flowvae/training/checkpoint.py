@@ -37,7 +37,7 @@ class Saving:
     Attributes:
       store: Where to.
       start: What to go on from, or None to start.
-      every: Steps between checkpoints within an epoch; 0 for the ends of epochs alone.
+      every: N, for a checkpoint at each multiple of N steps within an epoch; 0 for none.
       facts: What else to write into a checkpoint's state, asked for each time.
       stop: Whether training is to stop now; asked after each execution.
     """
@@ -115,7 +115,8 @@ class Checkpoints(keras.callbacks.Callback):
         if step >= self._steps - 1 or not _finite(logs):
             return
         stop = self._saving.stop()
-        if stop or (self._saving.every and step - self._saved >= self._saving.every):
+        every = self._saving.every
+        if stop or (every and step // every > self._saved // every):
             self._save(self._epoch, step)
             self._saved = step
         if stop:
