@@ -58,7 +58,8 @@ def compiled_model(config: TrainConfig, splits: ImageSplits) -> FlowVAE:
     steps = steps_per_epoch(len(splits.train), config.batch_size)
     model = build_model(config, splits.image_shape, splits.levels, steps)
     model.adapt(to_unit(splits.train[:_ADAPTED], splits.levels))
-    model.compile(optimizer=build_optimizer(config, steps), jit_compile=config.jit)
+    jit = "auto" if config.jit else False
+    model.compile(optimizer=build_optimizer(config, steps), jit_compile=jit)
     return model
 
 

@@ -80,7 +80,7 @@ def main(output: Path, steps: int, seed: int = 0) -> dict[str, float]:
     distribution = model.prior()
     started = [variable.numpy() for variable in distribution.trainable_variables]
     found = {"before": float(np.mean(model.elbo(digits[:100], seed=seed)))}
-    model.compile(keras.optimizers.Adam(2e-3), jit_compile=True)
+    model.compile(keras.optimizers.Adam(2e-3))
     batches = tf.data.Dataset.from_tensor_slices(digits).repeat()
     batches = batches.shuffle(len(digits), seed=seed).batch(100, drop_remainder=True)
     model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)

@@ -100,6 +100,14 @@ def track_loss(model: keras.Model, loss: tf.Tensor, batch_size: tf.Tensor) -> No
     model._loss_tracker.update_state(loss, sample_weight=batch_size)
 
 
+def layers_within(model: keras.Model) -> list[keras.Layer]:
+    """A model's layers, those within other layers too.
+
+    Keras 3.15: `model.layers` are the outermost ones, and a layer's own have no public name.
+    """
+    return list(model._flatten_layers())
+
+
 class BuiltAlready:
     """For a Keras model that is built when it is made: `fit` takes no batch to build it with.
 

@@ -174,7 +174,7 @@ def test_evaluates_all_images_whatever_the_stack(make_vae, digits):
 def test_chooses_the_stack_by_memory_and_epoch(shape, batch_size, steps, expected, make_vae):
     vae = make_vae("none", "none")
     batches = tf.data.Dataset.from_tensors(tf.zeros([batch_size, *shape])).repeat()
-    vae.compile("adam")
+    vae.compile("adam", jit_compile=False)
     vae.fit(batches, steps_per_epoch=steps, epochs=0, verbose=0, shuffle=False)
     assert vae.steps_per_execution == expected
 

@@ -77,7 +77,7 @@ class Session:
         with contextlib.nullcontext() if strategy is None else strategy.scope():
             self.model = build_model(config, splits.image_shape, splits.levels, self._steps)
             optimizer = build_optimizer(config, self._steps)
-            self.model.compile(optimizer=optimizer, jit_compile=jit)
+            self.model.compile(optimizer=optimizer, jit_compile="auto" if jit else False)
         for name in ("train", "valid", "test"):
             self.model.likelihood.check_data(getattr(splits, name), splits.levels)
         if config.prior_spec.base == "vamp":

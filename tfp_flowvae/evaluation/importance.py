@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfp_flowvae.data import to_unit
 from tfp_flowvae.models import FlowVAE
+from tfp_flowvae.models.xla import xla_suits
 
 # Images and samples held at once: 5,000 decoded images, whatever the number of samples.
 IMAGES, SAMPLES = 100, 50
@@ -21,7 +22,7 @@ def negative_log_likelihood(
     num_samples: int,
     seed: int,
     *,
-    jit_compile: bool = True,
+    jit_compile: bool | None = None,
 ) -> np.ndarray:
     """-log 1/S sum_s p(x, z_s) / q(z_s|x) of each image, z_s ~ q(z|x): an upper bound of -log p(x).
 
@@ -34,7 +35,7 @@ def negative_log_likelihood(
       levels: Number of grey levels of uint8 images; None for float images in [0, 1].
       num_samples: S.
       seed: Of the samples. Image i depends on it and on i // 100 alone.
-      jit_compile: Whether to use XLA.
+      jit_compile: Whether to use XLA; None: where it suits the model.
 
     Returns:
       float64 `[N]`, in nats.
@@ -44,6 +45,7 @@ def negative_log_likelihood(
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1. Received: {num_samples}.")
+    jit_compile = xla_suits(model) if jit_compile is None else jit_compile
     program = _program(model, num_samples, jit_compile)
     found = []
     for i, start in enumerate(range(0, len(images), IMAGES)):

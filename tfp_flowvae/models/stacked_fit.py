@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae.models.stacked import PlainSteps, StackedSteps
+from tfp_flowvae.models.xla import xla_suits
 
 # A stack's largest size in bytes, and in steps: beyond, launches no longer count.
 _STACK_BYTES = 2**24
@@ -22,7 +23,8 @@ class StackedFit(keras.Model):
 
     What has to be otherwise runs as Keras does it, a program a step: under a `tf.distribute`
     strategy (where a loop of steps cannot be), with `run_eagerly`, with batches that are not of
-    tensors alone, and with `steps_per_execution=1`.
+    tensors alone, with `steps_per_execution=1`, and by default with convolutions on a processor,
+    where XLA does not suit (see `xla_suits`) and a step is long.
 
     Attributes:
       start_step: The step, from 0, at which the first epoch of the next `fit` starts, to go on
@@ -39,18 +41,29 @@ class StackedFit(keras.Model):
     predict_function: Any
     _auto_steps = True
 
-    def compile(self, *args: Any, steps_per_execution: int | str = "auto", **kwargs: Any) -> None:
+    def compile(
+        self,
+        *args: Any,
+        steps_per_execution: int | str = "auto",
+        jit_compile: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
         """Keras's own, with many steps to an execution.
 
         Args:
           *args: See `keras.Model.compile`.
           steps_per_execution: S, how many steps run between two calls of the callbacks, or "auto":
             up to 50, as many as 16 MiB of batches.
+          jit_compile: Whether XLA compiles the steps, or "auto": where it suits the model, on
+            machines without an accelerator too, and not under a strategy.
           **kwargs: See `keras.Model.compile`.
         """
         self._auto_steps = steps_per_execution == "auto"
         steps = 1 if self._auto_steps else steps_per_execution
-        super().compile(*args, steps_per_execution=steps, **kwargs)
+        if jit_compile == "auto":
+            plain = bool(kwargs.get("run_eagerly")) or self._distributed
+            jit_compile = not plain and xla_suits(self)
+        super().compile(*args, steps_per_execution=steps, jit_compile=jit_compile, **kwargs)
 
     def get_compile_config(self) -> dict[str, Any]:
         """The arguments of `compile`, as they were given."""
@@ -67,7 +80,8 @@ class StackedFit(keras.Model):
         """See `keras.Model.fit`."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         if self._auto_steps:
-            steps = 1 if self._plain else _steps_in_stack(given, self.pause_steps)
+            one_by_one = self._plain or not xla_suits(self)
+            steps = 1 if one_by_one else _steps_in_stack(given, self.pause_steps)
             self._set_steps_per_execution(steps)
         callbacks = given.get("callbacks") or []
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -94,8 +108,12 @@ class StackedFit(keras.Model):
     @property
     def _plain(self) -> bool:
         """Whether steps run as Keras runs them."""
+        return self.run_eagerly or self._distributed
+
+    @property
+    def _distributed(self) -> bool:
         with self.distribute_strategy.scope():
-            return self.run_eagerly or tf.distribute.has_strategy()
+            return tf.distribute.has_strategy()
 
     def _set_steps_per_execution(self, steps: int) -> None:
         """Sets S, which Keras builds into the functions that it keeps."""

@@ -68,7 +68,7 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
         prior=models.FlowPrior(make_flow("realnvp:4", event_size=16)),
         decoder=networks.MLPDecoder((8, 8, 1), event_size=16, hidden=(128, 128)),
     )
-    vae.compile(optimizer="adam", jit_compile=True)
+    vae.compile(optimizer="adam")
     vae.fit(images, batch_size=100, epochs=10)
     vae.sample(64, seed=0)  # [64, 8, 8, 1]
     ```

@@ -147,7 +147,7 @@ class TrainConfig:
         shown="no early stopping",
     )
     seed: int = option(0, "training", "of everything random", at_least=0, below=2**31)
-    jit: bool = option(True, "training", "compile the training step with XLA")
+    jit: bool = option(True, "training", "compile the training step with XLA, where it is faster")
     precision: str = option(
         "float32",
         "training",
