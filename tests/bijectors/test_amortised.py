@@ -26,6 +26,14 @@ CASES = {
         {"q": (D, M), "r": (M, M), "r_tilde": (M, M), "b": (M,)},
     ),
     "householder_sylvester": (fvb.HouseholderSylvester, {"v": (K, D), **SQUARES}),
+    "orthogonal_sylvester_flow": (
+        fvb.OrthogonalSylvesterFlow,
+        {"q": (K, D, M), "r": (K, M, M), "r_tilde": (K, M, M), "b": (K, M)},
+    ),
+    "householder_sylvester_flow": (
+        fvb.HouseholderSylvesterFlow,
+        {"v": (K, 2, D), "r": (K, D, D), "r_tilde": (K, D, D), "b": (K, D)},
+    ),
     "triangular_sylvester": (fvb.TriangularSylvester, SQUARES),
     "lu_linear": (fvb.LULinear, {"lower": (D, D), "log_diag": (D,), "upper": (D, D)}),
     "act_norm": (fvb.ActNorm, {"log_scale": (D,), "shift": (D,)}),

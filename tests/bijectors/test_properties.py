@@ -73,6 +73,12 @@ TABLE: dict[str, Callable[[Draw, int], tfb.Bijector]] = {
     "triangular_sylvester": lambda draw, d: fvb.TriangularSylvester(
         draw(2, d, d), draw(d, d), draw(d), permutation=tf.range(d)[::-1]
     ),
+    "orthogonal_sylvester_flow": lambda draw, d: fvb.OrthogonalSylvesterFlow(
+        draw(3, d, (m := min(d, 2))), draw(2, 3, m, m), draw(3, m, m), draw(3, m)
+    ),
+    "householder_sylvester_flow": lambda draw, d: fvb.HouseholderSylvesterFlow(
+        draw(3, 2, d), draw(2, 3, d, d), draw(3, d, d), draw(3, d), activation="isru"
+    ),
     "lu_linear": lambda draw, d: fvb.LULinear(
         draw(2, d, d), draw(d), draw(d, d), permutation=tf.range(d)[::-1], shift=draw(d)
     ),

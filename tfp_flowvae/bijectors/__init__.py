@@ -44,6 +44,10 @@ from tfp_flowvae.bijectors.sylvester import (
     OrthogonalSylvester,
     TriangularSylvester,
 )
+from tfp_flowvae.bijectors.sylvester_flow import (
+    HouseholderSylvesterFlow,
+    OrthogonalSylvesterFlow,
+)
 
 __all__ = [
     "ActNorm",
@@ -53,10 +57,12 @@ __all__ = [
     "GatedUpdate",
     "HouseholderFlow",
     "HouseholderSylvester",
+    "HouseholderSylvesterFlow",
     "JointEvaluation",
     "LULinear",
     "MarginalInverseCDF",
     "OrthogonalSylvester",
+    "OrthogonalSylvesterFlow",
     "ParallelMaskedAutoregressiveFlow",
     "Planar",
     "PlanarFlow",

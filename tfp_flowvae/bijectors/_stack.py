@@ -39,7 +39,8 @@ def run_stack(
     Args:
       step: One step.
       x: `[..., D]`.
-      parameters: Stacks of the step's parameters, `[..., K, D]` or `[..., K]`, of one dtype.
+      parameters: Stacks of the step's parameters, such as `[..., K, D]` or `[..., K]`, of one
+        dtype.
       event_ndims: For each of them how many dimensions follow that of K.
       reverse: Whether to begin with step K - 1.
       keeps_hint: Whether the step gives hints.
@@ -68,8 +69,8 @@ def _broadcast(
 ) -> tf.Tensor:
     """Gives `x` the batch shape that it will have after the first step, as a loop demands."""
     for parameter, ndims in zip(parameters, event_ndims, strict=True):
-        like = parameter[0] if ndims == 1 else parameter[0][..., tf.newaxis]
-        x += tf.zeros_like(like)
+        batch = parameter[0][(..., *[0] * ndims, tf.newaxis)]
+        x += tf.zeros_like(batch)
     return x
 
 

@@ -8,14 +8,16 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _numerics, _triangular
 from tfp_flowvae.bijectors._activations import (
-    ACTIVATIONS,
     Activation,
     log_derivative,
 )
 from tfp_flowvae.bijectors._linear import multiply
+from tfp_flowvae.bijectors._orthonormal import orthonormal_columns
 from tfp_flowvae.bijectors._parametric import ActivatedBijector
+from tfp_flowvae.bijectors.householder import HouseholderFlow
 
 
 class Frame(NamedTuple):
@@ -65,10 +67,6 @@ class SylvesterBase(ActivatedBijector):
         """Returns R~, the upper triangular matrix that acts, `[..., M, M]`."""
         return self._system().r_tilde
 
-    @abc.abstractmethod
-    def _frame(self) -> Frame:
-        """Makes Q."""
-
     def _system(self) -> System:
         r, r_tilde, b = (tf.convert_to_tensor(p) for p in (self.r, self.r_tilde, self.b))
         diagonal = _numerics.unit_softplus(tf.linalg.diag_part(r_tilde))[0]
@@ -83,27 +81,72 @@ class SylvesterBase(ActivatedBijector):
         r = tf.linalg.band_part(r, 0, -1) + tf.zeros_like(product)[..., tf.newaxis]
         return System(_numerics.with_diagonal(r, outer), r_tilde, b, slope, log_slope)
 
+
+class SylvesterStep(SylvesterBase):
+    """A single step."""
+
+    @abc.abstractmethod
+    def _frame(self) -> Frame:
+        """Makes Q."""
+
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = self._checked(x)
-        frame, system = self._frame(), self._system()
-        t = multiply(system.r_tilde, frame.project(x)) + system.b
-        y = x + frame.lift(multiply(system.r, self._h().value(t)))
-        return y, self._log_det(t, system)
+        return forward_step(self._h(), self._frame(), self._system(), self._checked(x))
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        y = self._checked(y)
-        frame, system = self._frame(), self._system()
-        target = frame.project(y)
-        v, t = _triangular.implicit_solution(self._h(), *system[:4], target)
-        x = y + frame.lift(v - target)
-        # Where f expands, that cancels, and x keeps an error that f would multiply. Q^T x = v says
-        # it better. The correction is 0 but for rounding: so is its derivative.
-        x += tf.stop_gradient(frame.lift(v - frame.project(x)))
-        return x, -self._log_det(t, system)
+        return inverse_step(self._h(), self._frame(), self._system(), self._checked(y))
 
-    def _log_det(self, t: tf.Tensor, system: System) -> tf.Tensor:
-        terms = log_derivative(self._h(), t, system.slope, system.log_slope)
-        return tf.reduce_sum(terms, axis=-1)
 
-    def _h(self) -> Activation:
-        return ACTIVATIONS[self.activation]
+def forward_step(
+    h: Activation, frame: Frame, system: System, x: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """f(x), `[..., D]`, and its log-det, `[...]`."""
+    t = multiply(system.r_tilde, frame.project(x)) + system.b
+    y = x + frame.lift(multiply(system.r, h.value(t)))
+    return y, _log_det(h, t, system)
+
+
+def inverse_step(
+    h: Activation, frame: Frame, system: System, y: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The x with f(x) = y, `[..., D]`, and the inverse's log-det, `[...]`."""
+    target = frame.project(y)
+    v, t = _triangular.implicit_solution(h, *system[:4], target)
+    x = y + frame.lift(v - target)
+    # Where f expands, that cancels, and x keeps an error that f would multiply. Q^T x = v says
+    # it better. The correction is 0 but for rounding: so is its derivative.
+    x += tf.stop_gradient(frame.lift(v - frame.project(x)))
+    return x, -_log_det(h, t, system)
+
+
+def _log_det(h: Activation, t: tf.Tensor, system: System) -> tf.Tensor:
+    terms = log_derivative(h, t, system.slope, system.log_slope)
+    return tf.reduce_sum(terms, axis=-1)
+
+
+def matrix_frame(q: tf.Tensor) -> Frame:
+    """That of Q itself, `[..., D, M]`."""
+    adjoint = tf.linalg.matrix_transpose(q)
+    return Frame(lambda x: multiply(adjoint, x), lambda x: multiply(q, x))
+
+
+def mirror_frame(v: tf.Tensor) -> Frame:
+    """That of the product of the reflections at `v`, `[..., K, D]`."""
+    q = HouseholderFlow(v)
+    return Frame(lambda x: q.inverse_and_log_det(x)[0], lambda x: q.forward_and_log_det(x)[0])
+
+
+def spanning(raw: tf.Tensor) -> tf.Tensor:
+    """Q of orthonormal columns that span those of E + raw, `[..., D, M]`; E has a diagonal of 1."""
+    shape = tf.shape(raw)
+    return orthonormal_columns(tf.eye(shape[-2], shape[-1], dtype=raw.dtype) + raw)
+
+
+def check_width(owner: str, q: TensorLike) -> None:
+    """Raises `ValueError` for a `q` of `[..., D, M]` that is known to have M > D."""
+    if q.shape.rank is None:
+        return
+    rows, columns = q.shape[-2:].as_list()
+    if rows is not None and columns is not None and columns > rows:
+        raise ValueError(
+            f"{owner} takes q [..., D, M] with M <= D. Received: D={rows}, M={columns}."
+        )

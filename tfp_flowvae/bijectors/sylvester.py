@@ -28,7 +28,8 @@ theorem.
 
 There are as many variants as ways to make Q: `OrthogonalSylvester` orthonormalises a matrix,
 `HouseholderSylvester` multiplies reflections, and `TriangularSylvester` permutes the coordinates.
-Several steps are a `tfb.Chain`.
+Several steps are a `tfb.Chain`, and of the first two kinds also one bijector that loops
+(`sylvester_flow.py`).
 
 References:
   Rianne van den Berg, Leonard Hasenclever, Jakub M. Tomczak and Max Welling. Sylvester Normalizing
@@ -44,13 +45,17 @@ import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _permute, _validate
-from tfp_flowvae.bijectors._linear import multiply
-from tfp_flowvae.bijectors._orthonormal import orthonormal_columns
-from tfp_flowvae.bijectors._sylvester import Frame, SylvesterBase
-from tfp_flowvae.bijectors.householder import HouseholderFlow
+from tfp_flowvae.bijectors._sylvester import (
+    Frame,
+    SylvesterStep,
+    check_width,
+    matrix_frame,
+    mirror_frame,
+    spanning,
+)
 
 
-class OrthogonalSylvester(SylvesterBase):
+class OrthogonalSylvester(SylvesterStep):
     """A Sylvester step in the M-dimensional space that the columns of `eye + q` span.
 
     The mathematics is at the head of this module. Q is the orthonormal factor of E + q, where E,
@@ -113,28 +118,17 @@ class OrthogonalSylvester(SylvesterBase):
 
     def orthonormal_q(self) -> tf.Tensor:
         """Returns Q, the matrix that acts, `[..., D, M]`, with orthonormal columns."""
-        q = tf.convert_to_tensor(self.q)
-        shape = tf.shape(q)
-        return orthonormal_columns(tf.eye(shape[-2], shape[-1], dtype=q.dtype) + q)
+        return spanning(tf.convert_to_tensor(self.q))
 
     def _keep_others(self, parameters: Mapping[str, Any]) -> None:
         super()._keep_others(parameters)
-        if self._q.shape.rank is None:
-            return
-        rows, columns = self._q.shape[-2:].as_list()
-        if rows is not None and columns is not None and columns > rows:
-            raise ValueError(
-                f"OrthogonalSylvester takes q [..., D, M] with M <= D. Received: D={rows}, "
-                f"M={columns}."
-            )
+        check_width(type(self).__name__, self._q)
 
     def _frame(self) -> Frame:
-        q = self.orthonormal_q()
-        adjoint = tf.linalg.matrix_transpose(q)
-        return Frame(lambda x: multiply(adjoint, x), lambda x: multiply(q, x))
+        return matrix_frame(self.orthonormal_q())
 
 
-class HouseholderSylvester(SylvesterBase):
+class HouseholderSylvester(SylvesterStep):
     """A Sylvester step with M = D, between a product of K Householder reflections and its inverse.
 
     The mathematics is at the head of this module. Q = (H(v_K) ... H(v_1)), as `HouseholderFlow(v)`
@@ -185,11 +179,10 @@ class HouseholderSylvester(SylvesterBase):
         return self._v
 
     def _frame(self) -> Frame:
-        q = HouseholderFlow(tf.convert_to_tensor(self.v))
-        return Frame(lambda x: q.inverse_and_log_det(x)[0], lambda x: q.forward_and_log_det(x)[0])
+        return mirror_frame(tf.convert_to_tensor(self.v))
 
 
-class TriangularSylvester(SylvesterBase):
+class TriangularSylvester(SylvesterStep):
     """A Sylvester step with M = D in the coordinates themselves, in any order.
 
     The mathematics is at the head of this module. Q is the identity, or a permutation:

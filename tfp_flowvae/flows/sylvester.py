@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -85,23 +86,28 @@ class SylvesterFlowLayer(RepeatedFlow):
 
     def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
         parameters = self.parameters(context)
-        return composed([self._layer(k, parameters) for k in range(self.length)])
-
-    def _layer(self, k: int, parameters: dict[str, tf.Tensor | tf.Variable]) -> tfb.Bijector:
-        triangles = parameters["triangles"]
-        system = {
-            "r": derived(triangles, lambda x: x[..., k, :, 1:]),
-            "r_tilde": derived(triangles, lambda x: tf.linalg.matrix_transpose(x[..., k, :, :-1])),
-            "b": derived(parameters["b"], lambda x: x[..., k, :]),
+        triangles = parameters.pop("triangles")
+        if self.kind == "triangular":
+            b = parameters["b"]
+            return composed([self._triangular(k, triangles, b) for k in range(self.length)])
+        system = {"r": derived(triangles, _r), "r_tilde": derived(triangles, _r_tilde)}
+        stacks: dict[str, Callable[..., tfb.Bijector]] = {
+            "orthogonal": fvb.OrthogonalSylvesterFlow,
+            "householder": fvb.HouseholderSylvesterFlow,
         }
-        if self.kind == "orthogonal":
-            q = derived(parameters["q"], lambda x: x[..., k, :, :])
-            return fvb.OrthogonalSylvester(q=q, **system)
-        if self.kind == "householder":
-            v = derived(parameters["v"], lambda x: x[..., k, :, :])
-            return fvb.HouseholderSylvester(v=v, **system)
+        return stacks[self.kind](**parameters, **system)
+
+    def _triangular(
+        self, k: int, triangles: tf.Tensor | tf.Variable, b: tf.Tensor | tf.Variable
+    ) -> fvb.TriangularSylvester:
+        """Step k, which reads the coordinates from the other end than the one before."""
         order = np.arange(self.event_size, dtype=np.int32)[:: -1 if k % 2 else 1]
-        return fvb.TriangularSylvester(**system, permutation=order)
+        return fvb.TriangularSylvester(
+            r=derived(triangles, lambda x: _r(x[..., k, :, :])),
+            r_tilde=derived(triangles, lambda x: _r_tilde(x[..., k, :, :])),
+            b=derived(b, lambda x: x[..., k, :]),
+            permutation=order,
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -111,6 +117,14 @@ class SylvesterFlowLayer(RepeatedFlow):
             "width": self.width,
             "reflections": self.reflections,
         }
+
+
+def _r(triangles: tf.Tensor) -> tf.Tensor:
+    return triangles[..., 1:]
+
+
+def _r_tilde(triangles: tf.Tensor) -> tf.Tensor:
+    return tf.linalg.matrix_transpose(triangles[..., :-1])
 
 
 def _strictly_lower(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
