@@ -89,6 +89,10 @@ def test_vamp_is_the_mixture_of_posteriors(posterior_base, make_vae, stir, digit
     draws = vae.prior().sample(4000, seed=[1, 2])
     mean = tf.linalg.matvec(components.mean(), tf.nn.softmax(logits), transpose_a=True)
     np.testing.assert_allclose(np.mean(draws, axis=0), mean, atol=0.15)
+    # Its own draws have the covariance of TFP's way of drawing.
+    theirs = tfd.MixtureSameFamily(tfd.Categorical(logits=logits), components)
+    theirs = theirs.sample(4000, seed=[3, 4])
+    np.testing.assert_allclose(np.cov(draws.numpy().T), np.cov(theirs.numpy().T), atol=0.25)
 
 
 def test_a_vae_with_such_a_prior_trains_every_weight_and_comes_back(make_vae, digits, tmp_path):

@@ -14,6 +14,7 @@ from tensorflow_probability import random as tfp_random
 from tensorflow_probability import util as tfp_util
 
 from tfp_flowvae import _compat
+from tfp_flowvae.models.full_covariance import FullCovarianceNormal
 from tfp_flowvae.models.posterior import UNIT_SCALE
 
 _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -23,7 +24,9 @@ _MEANS_SPREAD = 0.3
 
 
 class GaussianMixture(tfd.MixtureSameFamily):
-    """A `tfd.MixtureSameFamily` of `tfd.Independent` normals that draws only what it returns.
+    """A `tfd.MixtureSameFamily` of normals that draws only what it returns.
+
+    Its components are a `tfd.Independent` of `tfd.Normal`s or a `FullCovarianceNormal`.
 
     TFP's own draws every component for each sample and keeps one: `[n, K, D]` numbers for 10,000
     images from 500 components of 40 dimensions are 800 MB.
@@ -32,11 +35,14 @@ class GaussianMixture(tfd.MixtureSameFamily):
     def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
         mixture_seed, noise_seed = tfp_random.split_seed(seed, n=2)
         component = self.mixture_distribution.sample(n, seed=mixture_seed)
-        normal = self.components_distribution.distribution
-        loc = tf.gather(tf.convert_to_tensor(normal.loc), component)
-        scale = tf.gather(tf.convert_to_tensor(normal.scale), component)
+        normals = self.components_distribution
+        is_full = isinstance(normals, FullCovarianceNormal)
+        normals = normals if is_full else normals.distribution
+        loc = tf.gather(tf.convert_to_tensor(normals.loc), component)
         noise = tfd.Normal(tf.zeros([], loc.dtype), 1.0).sample(tf.shape(loc), seed=noise_seed)
-        return loc + scale * noise
+        if is_full:
+            return loc + tf.linalg.matvec(tf.gather(normals.scale_tril, component), noise)
+        return loc + tf.gather(tf.convert_to_tensor(normals.scale), component) * noise
 
 
 class PriorBase(keras.layers.Layer):
@@ -193,7 +199,7 @@ class VampBase(PriorBase):
             )
         components = self._base_of(self.pseudo_inputs)
         mixture = tfd.Categorical(logits=_compat.live(self._logits))
-        if isinstance(components, tfd.Independent):
+        if isinstance(components, tfd.Independent | FullCovarianceNormal):
             return GaussianMixture(mixture, components)
         return tfd.MixtureSameFamily(mixture, components)
 
