@@ -26,7 +26,7 @@ TRAIN = [sys.executable, str(ROOT / "train.py")]
 # 63 steps an epoch, in two executions, so that a checkpoint falls within it.
 TINY = [
     *("--flow", "none", "--hidden", "16", "--latent-dim", "2", "--batch-size", "20"),
-    *("--no-diagnostics", "--checkpoint-steps", "1"),
+    *("--no-diagnostics", "--checkpoint-steps", "32"),
 ]  # fmt: skip
 PATIENCE = 120.0  # Seconds for a process to come to something.
 
