@@ -199,9 +199,7 @@ class VampBase(PriorBase):
             )
         components = self._base_of(self.pseudo_inputs)
         mixture = tfd.Categorical(logits=_compat.live(self._logits))
-        if isinstance(components, tfd.Independent | FullCovarianceNormal):
-            return GaussianMixture(mixture, components)
-        return tfd.MixtureSameFamily(mixture, components)
+        return GaussianMixture(mixture, components)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
