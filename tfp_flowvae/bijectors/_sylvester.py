@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _numerics, _triangular
+from tfp_flowvae.bijectors import _numerics, _triangular, _validate
 from tfp_flowvae.bijectors._activations import (
     Activation,
     log_derivative,
@@ -82,6 +81,52 @@ class SylvesterBase(ActivatedBijector):
         return System(_numerics.with_diagonal(r, outer), r_tilde, b, slope, log_slope)
 
 
+class SpanningColumns(SylvesterBase):
+    """Those whose Q spans the columns of `eye + q`."""
+
+    _q: tf.Tensor | tf.Variable
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
+        # A bijector's input tells D but not M: `make_trainable` makes M = D, unless its
+        # `initial_parameters` is a function, which may return any M.
+        square = {name: letters.replace("M", "D") for name, letters in cls._AXES.items()}
+        return _validate.parameter_properties(square)
+
+    @property
+    def q(self) -> tf.Tensor | tf.Variable:
+        """The raw Q, as it was given."""
+        return self._q
+
+    def orthonormal_q(self) -> tf.Tensor:
+        """Returns Q, the matrix that acts, `[..., D, M]`, with orthonormal columns."""
+        raw = tf.convert_to_tensor(self.q)
+        shape = tf.shape(raw)
+        return orthonormal_columns(tf.eye(shape[-2], shape[-1], dtype=raw.dtype) + raw)
+
+    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
+        super()._keep_others(parameters)
+        if self._q.shape.rank is None:
+            return
+        rows, columns = self._q.shape[-2:].as_list()
+        if rows is not None and columns is not None and columns > rows:
+            raise ValueError(
+                f"{type(self).__name__} takes q [..., D, M] with M <= D. Received: D={rows}, "
+                f"M={columns}."
+            )
+
+
+class Mirrors(SylvesterBase):
+    """Those whose Q is a product of reflections."""
+
+    _v: tf.Tensor | tf.Variable
+
+    @property
+    def v(self) -> tf.Tensor | tf.Variable:
+        """The normals of the mirrors, as they were given."""
+        return self._v
+
+
 class SylvesterStep(SylvesterBase):
     """A single step."""
 
@@ -133,20 +178,3 @@ def mirror_frame(v: tf.Tensor) -> Frame:
     """That of the product of the reflections at `v`, `[..., K, D]`."""
     q = HouseholderFlow(v)
     return Frame(lambda x: q.inverse_and_log_det(x)[0], lambda x: q.forward_and_log_det(x)[0])
-
-
-def spanning(raw: tf.Tensor) -> tf.Tensor:
-    """Q of orthonormal columns that span those of E + raw, `[..., D, M]`; E has a diagonal of 1."""
-    shape = tf.shape(raw)
-    return orthonormal_columns(tf.eye(shape[-2], shape[-1], dtype=raw.dtype) + raw)
-
-
-def check_width(owner: str, q: TensorLike) -> None:
-    """Raises `ValueError` for a `q` of `[..., D, M]` that is known to have M > D."""
-    if q.shape.rank is None:
-        return
-    rows, columns = q.shape[-2:].as_list()
-    if rows is not None and columns is not None and columns > rows:
-        raise ValueError(
-            f"{owner} takes q [..., D, M] with M <= D. Received: D={rows}, M={columns}."
-        )

@@ -47,15 +47,15 @@ from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _permute, _validate
 from tfp_flowvae.bijectors._sylvester import (
     Frame,
+    Mirrors,
+    SpanningColumns,
     SylvesterStep,
-    check_width,
     matrix_frame,
     mirror_frame,
-    spanning,
 )
 
 
-class OrthogonalSylvester(SylvesterStep):
+class OrthogonalSylvester(SpanningColumns, SylvesterStep):
     """A Sylvester step in the M-dimensional space that the columns of `eye + q` span.
 
     The mathematics is at the head of this module. Q is the orthonormal factor of E + q, where E,
@@ -91,7 +91,6 @@ class OrthogonalSylvester(SylvesterStep):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"q": "DM", "r": "MM", "r_tilde": "MM", "b": "M"}
-    _q: tf.Tensor | tf.Variable
 
     def __init__(
         self,
@@ -105,30 +104,11 @@ class OrthogonalSylvester(SylvesterStep):
     ) -> None:
         super().__init__(dict(locals()))
 
-    @classmethod
-    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        # A bijector's input tells D but not M: `make_trainable` makes M = D, unless its
-        # `initial_parameters` is a function, which may return any M.
-        return _validate.parameter_properties({k: "D" * len(v) for k, v in cls._AXES.items()})
-
-    @property
-    def q(self) -> tf.Tensor | tf.Variable:
-        """The raw Q, as it was given."""
-        return self._q
-
-    def orthonormal_q(self) -> tf.Tensor:
-        """Returns Q, the matrix that acts, `[..., D, M]`, with orthonormal columns."""
-        return spanning(tf.convert_to_tensor(self.q))
-
-    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
-        super()._keep_others(parameters)
-        check_width(type(self).__name__, self._q)
-
     def _frame(self) -> Frame:
         return matrix_frame(self.orthonormal_q())
 
 
-class HouseholderSylvester(SylvesterStep):
+class HouseholderSylvester(Mirrors, SylvesterStep):
     """A Sylvester step with M = D, between a product of K Householder reflections and its inverse.
 
     The mathematics is at the head of this module. Q = (H(v_K) ... H(v_1)), as `HouseholderFlow(v)`
@@ -159,7 +139,6 @@ class HouseholderSylvester(SylvesterStep):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"v": "KD", "r": "DD", "r_tilde": "DD", "b": "D"}
-    _v: tf.Tensor | tf.Variable
 
     def __init__(
         self,
@@ -172,11 +151,6 @@ class HouseholderSylvester(SylvesterStep):
         name: str = "householder_sylvester",
     ) -> None:
         super().__init__(dict(locals()))
-
-    @property
-    def v(self) -> tf.Tensor | tf.Variable:
-        """The normals of the mirrors, as they were given."""
-        return self._v
 
     def _frame(self) -> Frame:
         return mirror_frame(tf.convert_to_tensor(self.v))

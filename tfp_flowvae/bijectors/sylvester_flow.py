@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _stack, _validate
+from tfp_flowvae.bijectors import _stack
 from tfp_flowvae.bijectors._sylvester import (
     Frame,
+    Mirrors,
+    SpanningColumns,
     SylvesterBase,
     System,
-    check_width,
     forward_step,
     inverse_step,
     matrix_frame,
     mirror_frame,
-    spanning,
 )
 
 
@@ -59,7 +59,7 @@ class _SylvesterStack(SylvesterBase):
         )
 
 
-class OrthogonalSylvesterFlow(_SylvesterStack):
+class OrthogonalSylvesterFlow(SpanningColumns, _SylvesterStack):
     """K `OrthogonalSylvester` steps as one bijector that loops: step `[..., 0, :, :]` acts first.
 
     The same map as a `tfb.Chain` of K of them, with log-dets added.
@@ -90,7 +90,6 @@ class OrthogonalSylvesterFlow(_SylvesterStack):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"q": "KDM", "r": "KMM", "r_tilde": "KMM", "b": "KM"}
-    _q: tf.Tensor | tf.Variable
 
     def __init__(
         self,
@@ -104,25 +103,6 @@ class OrthogonalSylvesterFlow(_SylvesterStack):
     ) -> None:
         super().__init__(dict(locals()))
 
-    @classmethod
-    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        # As for a single step, `make_trainable` makes M = D; and K = 1.
-        square = {name: letters.replace("M", "D") for name, letters in cls._AXES.items()}
-        return _validate.parameter_properties(square)
-
-    @property
-    def q(self) -> tf.Tensor | tf.Variable:
-        """The raw Q of every step, as it was given."""
-        return self._q
-
-    def orthonormal_q(self) -> tf.Tensor:
-        """Returns Q of every step, `[..., K, D, M]`, with orthonormal columns."""
-        return spanning(tf.convert_to_tensor(self.q))
-
-    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
-        super()._keep_others(parameters)
-        check_width(type(self).__name__, self._q)
-
     def _frames(self) -> tf.Tensor:
         return self.orthonormal_q()
 
@@ -130,7 +110,7 @@ class OrthogonalSylvesterFlow(_SylvesterStack):
         return matrix_frame(part)
 
 
-class HouseholderSylvesterFlow(_SylvesterStack):
+class HouseholderSylvesterFlow(Mirrors, _SylvesterStack):
     """K `HouseholderSylvester` steps as one bijector that loops: step `[..., 0, :, :]` acts first.
 
     The same map as a `tfb.Chain` of K of them, with log-dets added.
@@ -161,7 +141,6 @@ class HouseholderSylvesterFlow(_SylvesterStack):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"v": "KJD", "r": "KDD", "r_tilde": "KDD", "b": "KD"}
-    _v: tf.Tensor | tf.Variable
 
     def __init__(
         self,
@@ -174,11 +153,6 @@ class HouseholderSylvesterFlow(_SylvesterStack):
         name: str = "householder_sylvester_flow",
     ) -> None:
         super().__init__(dict(locals()))
-
-    @property
-    def v(self) -> tf.Tensor | tf.Variable:
-        """The normals of the mirrors of every step, as they were given."""
-        return self._v
 
     def _frames(self) -> tf.Tensor:
         return tf.convert_to_tensor(self.v)

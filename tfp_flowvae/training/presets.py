@@ -105,8 +105,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "encoder": "resnet",
                 "epochs": 200,
                 "optimizer": "adamax",
-                # At 2e-3, the papers' for networks with weight normalisation, the first step of these
-                # makes the flows' scales explode.
+                # At 2e-3, the papers' for weight-normalised networks, the first step of these makes
+                # the flows' scales explode.
                 "learning_rate": 1e-3,
                 "min_information": 0.32,
                 "ema": 0.998,
