@@ -81,7 +81,19 @@ class SylvesterBase(ActivatedBijector):
         return System(_numerics.with_diagonal(r, outer), r_tilde, b, slope, log_slope)
 
 
-class SpanningColumns(SylvesterBase):
+class FramedSylvester(SylvesterBase):
+    """Those whose Q is made of one array of two axes, for a single step or for each of K."""
+
+    @abc.abstractmethod
+    def _frames(self) -> tf.Tensor:
+        """What Q is made of: of a step, or stacked along an axis before the last two."""
+
+    @abc.abstractmethod
+    def _frame_of(self, part: tf.Tensor) -> Frame:
+        """Makes Q of one step."""
+
+
+class SpanningColumns(FramedSylvester):
     """Those whose Q spans the columns of `eye + q`."""
 
     _q: tf.Tensor | tf.Variable
@@ -104,6 +116,13 @@ class SpanningColumns(SylvesterBase):
         shape = tf.shape(raw)
         return orthonormal_columns(tf.eye(shape[-2], shape[-1], dtype=raw.dtype) + raw)
 
+    def _frames(self) -> tf.Tensor:
+        return self.orthonormal_q()
+
+    def _frame_of(self, part: tf.Tensor) -> Frame:
+        adjoint = tf.linalg.matrix_transpose(part)
+        return Frame(lambda x: multiply(adjoint, x), lambda x: multiply(part, x))
+
     def _keep_others(self, parameters: Mapping[str, Any]) -> None:
         super()._keep_others(parameters)
         if self._q.shape.rank is None:
@@ -116,7 +135,7 @@ class SpanningColumns(SylvesterBase):
             )
 
 
-class Mirrors(SylvesterBase):
+class Mirrors(FramedSylvester):
     """Those whose Q is a product of reflections."""
 
     _v: tf.Tensor | tf.Variable
@@ -125,6 +144,13 @@ class Mirrors(SylvesterBase):
     def v(self) -> tf.Tensor | tf.Variable:
         """The normals of the mirrors, as they were given."""
         return self._v
+
+    def _frames(self) -> tf.Tensor:
+        return tf.convert_to_tensor(self.v)
+
+    def _frame_of(self, part: tf.Tensor) -> Frame:
+        q = HouseholderFlow(part)
+        return Frame(lambda x: q.inverse_and_log_det(x)[0], lambda x: q.forward_and_log_det(x)[0])
 
 
 class SylvesterStep(SylvesterBase):
@@ -166,15 +192,3 @@ def inverse_step(
 def _log_det(h: Activation, t: tf.Tensor, system: System) -> tf.Tensor:
     terms = log_derivative(h, t, system.slope, system.log_slope)
     return tf.reduce_sum(terms, axis=-1)
-
-
-def matrix_frame(q: tf.Tensor) -> Frame:
-    """That of Q itself, `[..., D, M]`."""
-    adjoint = tf.linalg.matrix_transpose(q)
-    return Frame(lambda x: multiply(adjoint, x), lambda x: multiply(q, x))
-
-
-def mirror_frame(v: tf.Tensor) -> Frame:
-    """That of the product of the reflections at `v`, `[..., K, D]`."""
-    q = HouseholderFlow(v)
-    return Frame(lambda x: q.inverse_and_log_det(x)[0], lambda x: q.forward_and_log_det(x)[0])

@@ -50,8 +50,6 @@ from tfp_flowvae.bijectors._sylvester import (
     Mirrors,
     SpanningColumns,
     SylvesterStep,
-    matrix_frame,
-    mirror_frame,
 )
 
 
@@ -105,7 +103,7 @@ class OrthogonalSylvester(SpanningColumns, SylvesterStep):
         super().__init__(dict(locals()))
 
     def _frame(self) -> Frame:
-        return matrix_frame(self.orthonormal_q())
+        return self._frame_of(self._frames())
 
 
 class HouseholderSylvester(Mirrors, SylvesterStep):
@@ -153,7 +151,7 @@ class HouseholderSylvester(Mirrors, SylvesterStep):
         super().__init__(dict(locals()))
 
     def _frame(self) -> Frame:
-        return mirror_frame(tf.convert_to_tensor(self.v))
+        return self._frame_of(self._frames())
 
 
 class TriangularSylvester(SylvesterStep):

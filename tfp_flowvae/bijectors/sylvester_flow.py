@@ -7,7 +7,6 @@ triangular kind, whose steps take turns in the order of the coordinates, several
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
@@ -16,28 +15,17 @@ import tensorflow as tf
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _stack
 from tfp_flowvae.bijectors._sylvester import (
-    Frame,
+    FramedSylvester,
     Mirrors,
     SpanningColumns,
-    SylvesterBase,
     System,
     forward_step,
     inverse_step,
-    matrix_frame,
-    mirror_frame,
 )
 
 
-class _SylvesterStack(SylvesterBase):
-    """What the stacks share: their frames are made of one array of two axes for each step."""
-
-    @abc.abstractmethod
-    def _frames(self) -> tf.Tensor:
-        """What the frames of all steps are made of, `[..., K, ., D]` or `[..., K, D, .]`."""
-
-    @abc.abstractmethod
-    def _frame_of(self, part: tf.Tensor) -> Frame:
-        """Makes Q of one step."""
+class _SylvesterStack(FramedSylvester):
+    """What the stacks share."""
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return self._run(forward_step, x)
@@ -103,12 +91,6 @@ class OrthogonalSylvesterFlow(SpanningColumns, _SylvesterStack):
     ) -> None:
         super().__init__(dict(locals()))
 
-    def _frames(self) -> tf.Tensor:
-        return self.orthonormal_q()
-
-    def _frame_of(self, part: tf.Tensor) -> Frame:
-        return matrix_frame(part)
-
 
 class HouseholderSylvesterFlow(Mirrors, _SylvesterStack):
     """K `HouseholderSylvester` steps as one bijector that loops: step `[..., 0, :, :]` acts first.
@@ -153,9 +135,3 @@ class HouseholderSylvesterFlow(Mirrors, _SylvesterStack):
         name: str = "householder_sylvester_flow",
     ) -> None:
         super().__init__(dict(locals()))
-
-    def _frames(self) -> tf.Tensor:
-        return tf.convert_to_tensor(self.v)
-
-    def _frame_of(self, part: tf.Tensor) -> Frame:
-        return mirror_frame(part)
