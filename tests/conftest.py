@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import socket
+from contextlib import ExitStack
 
 import pytest
 
@@ -53,3 +56,21 @@ def small_spec():
         return name + (":" + ",".join(parts) if parts else "")
 
     return lambda spec: spec if ":" in spec else "+".join(map(small, spec.split("+")))
+
+
+@pytest.fixture
+def loopback_cluster():
+    """A function from a number of workers to each one's TF_CONFIG, on free ports of loopback."""
+
+    def cluster(workers):
+        with ExitStack() as stack:
+            unused = [stack.enter_context(socket.socket()) for _ in range(workers)]
+            for one in unused:
+                one.bind(("127.0.0.1", 0))
+            hosts = [f"127.0.0.1:{one.getsockname()[1]}" for one in unused]
+        return [
+            json.dumps({"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}})
+            for index in range(workers)
+        ]
+
+    return cluster

@@ -1,7 +1,10 @@
 """Ctrl-C and SIGTERM: at once, or noted until the step is done."""
 
+import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -77,3 +80,29 @@ def test_in_another_thread_it_does_nothing():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_takes_back_what_native_code_took():
+    # As TensorFlow does with SIGTERM when it joins a cluster, unseen by Python.
+    ignored = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
+    with SignalWatch() as watch:
+        with watch.left_to_the_system():
+            ctypes.CDLL(None).signal(signal.SIGTERM, ignored)
+            send(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            send(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_left_to_the_system_a_signal_ends_a_process_that_waits_in_native_code(number):
+    code = (
+        "import ctypes; from tfp_flowvae.cli.signals import SignalWatch\n"
+        "with SignalWatch() as watch, watch.left_to_the_system():\n"
+        "    print('waiting', flush=True)\n"
+        "    ctypes.CDLL(None).sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(number)
+        assert process.wait(timeout=30) == -number

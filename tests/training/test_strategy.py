@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import time
@@ -47,7 +46,7 @@ def start():
     def start(strategies, case, output, config=None):
         variables = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
         if config is not None:
-            variables["TF_CONFIG"] = json.dumps(config)
+            variables["TF_CONFIG"] = config
         process = subprocess.Popen(
             [sys.executable, SCRIPT, strategies, case, output],
             env={**os.environ, **variables},
@@ -70,18 +69,13 @@ def _result(process, output):
     return json.loads(output.read_text())
 
 
-def _start_workers(start, case, folder):
-    """Two processes of a cluster on this machine, and the files that they write."""
-    with socket.socket() as first, socket.socket() as second:
-        for unused in (first, second):
-            unused.bind(("127.0.0.1", 0))
-        hosts = [f"127.0.0.1:{unused.getsockname()[1]}" for unused in (first, second)]
-    outputs = [folder / f"{index}.json" for index in range(2)]
-    processes = []
-    for index, output in enumerate(outputs):
-        task = {"type": "worker", "index": index}
-        config = {"cluster": {"worker": hosts}, "task": task}
-        processes.append(start("multiworker", case, output, config))
+def _start_workers(start, case, folder, configs):
+    """The processes of a cluster on this machine, and the files that they write."""
+    outputs = [folder / f"{index}.json" for index in range(len(configs))]
+    processes = [
+        start("multiworker", case, output, config)
+        for config, output in zip(configs, outputs, strict=True)
+    ]
     return processes, outputs
 
 
@@ -114,8 +108,8 @@ def test_two_devices_train_as_one_does(case, start, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["odd", "free-bits"])
-def test_two_workers_train_as_one_process_does(case, start, tmp_path):
-    workers, outputs = _start_workers(start, case, tmp_path)
+def test_two_workers_train_as_one_process_does(case, start, loopback_cluster, tmp_path):
+    workers, outputs = _start_workers(start, case, tmp_path, loopback_cluster(2))
     alone = tmp_path / "alone.json"
     one = _result(start("none", case, alone), alone)["none"]
     first, second = (
@@ -132,8 +126,8 @@ def test_two_workers_train_as_one_process_does(case, start, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_where_a_worker_is_killed_the_other_ends_too(victim, start, tmp_path):
-    workers, outputs = _start_workers(start, "endless", tmp_path)
+def test_where_a_worker_is_killed_the_other_ends_too(victim, start, loopback_cluster, tmp_path):
+    workers, outputs = _start_workers(start, "endless", tmp_path, loopback_cluster(2))
     progress = [pathlib.Path(f"{output}.epoch") for output in outputs]
     deadline = time.monotonic() + PATIENCE
     while not all(path.exists() for path in progress):

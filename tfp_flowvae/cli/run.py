@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -105,7 +106,8 @@ def train(config: TrainConfig, output: Output | None = None) -> int:
             strategy = None
             if output.strategy != "none":
                 import_tensorflow()
-                strategy = make_strategy(output.strategy)
+                with signals.left_to_the_system():  # it may wait for other workers
+                    strategy = make_strategy(output.strategy)
                 check_batch(strategy, config.batch_size)
             with _folder(config, output, strategy) as folder:
                 return _Run(config, output, folder, signals, strategy).run()
@@ -190,12 +192,19 @@ class _Run:
         board = folder.home / "tensorboard" if output.tensorboard and self._chief else None
         with _failing("go on with training", folder, output), signals.waiting():
             folder.write_config(self._config.to_json())
-            with contextlib.suppress(Interrupted):
+            try:
                 session.fit(output.verbose if self._chief else 0, board, saving)
+            except Interrupted:
+                # All meet once more: a scheduler that sees one worker leave ends the others, and
+                # the chief must have saved by then.
+                self._must_stop()
 
     def _must_stop(self) -> bool:
         """Whether a signal came, here or, as all workers stop together, to another."""
-        return any_worker(self._strategy, self._signals.noted)
+        stop = any_worker(self._strategy, self._signals.noted)
+        if stop:
+            self._signals.note(signal.SIGTERM)  # to another worker, if none came here
+        return stop
 
     def _say(self, text: str) -> None:
         if self._chief:
@@ -257,6 +266,9 @@ def _complete(path: Path, start: Checkpoint) -> str:
 
 
 def _say_stopped(stop: Stopped, folder: RunFolder | WorkerFolder | None, output: Output) -> None:
+    if isinstance(folder, WorkerFolder):
+        print(f"Stopped by {stop.name}; the chief has what is saved.", file=sys.stderr)
+        return
     if folder is None or not folder.has_state:
         print(f"Stopped by {stop.name}; nothing was written.", file=sys.stderr)
         return

@@ -59,14 +59,32 @@ class SignalWatch:
             self._waiting = False
         self.obey()
 
+    def note(self, number: int) -> None:
+        """Takes a signal as come, to be obeyed in time; of several the first counts."""
+        if self._noted is None:
+            self._noted = number
+
+    @contextlib.contextmanager
+    def left_to_the_system(self) -> Iterator[None]:
+        """A context in which a signal ends the process at once, for waits inside native code.
+
+        Python would run a handler only when the wait is over. On leaving it the handlers are put
+        in place again, over any that native code has installed: TensorFlow 2.21 takes SIGTERM for
+        itself as it joins a cluster, notes it, and goes on.
+        """
+        self._install(signal.SIG_DFL)
+        try:
+            yield
+        finally:
+            self._install(self._handle)
+
     def obey(self) -> None:
         """Raises `Stopped` if a signal has been noted."""
         if self._noted is not None:
             raise Stopped(self._noted)
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {n: signal.signal(n, self._handle) for n in _SIGNALS}
+        self._previous = self._install(self._handle)
         return self
 
     def __exit__(
@@ -79,8 +97,14 @@ class SignalWatch:
             signal.signal(number, handler)
         self._previous = {}
 
+    def _install(self, handler: Any) -> dict[int, Any]:
+        """Sets the handler of both signals, and returns what they had in Python's eyes."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, handler) for number in _SIGNALS}
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._waiting and self._noted is None:
-            self._noted = number
+            self.note(number)
         else:
             raise Stopped(number)

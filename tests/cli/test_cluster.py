@@ -1,0 +1,103 @@
+"""A run of two workers: where a signal comes to one of them, all stop, save, and can go on."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfp_flowvae.cli import run
+from tfp_flowvae.cli.folder import RunFolder
+from tfp_flowvae.cli.run import Output
+from tfp_flowvae.cli.signals import SignalWatch, Stopped
+from tfp_flowvae.training.config import TrainConfig
+from tfp_flowvae.training.store import CheckpointStore
+
+TRAIN = Path(__file__).parents[2] / "train.py"
+TINY = [
+    *("--flow", "none", "--hidden", "8", "--latent-dim", "2", "--batch-size", "200"),
+    *("--no-diagnostics", "--schedule", "constant", "--strategy", "multiworker"),
+]  # fmt: skip
+PATIENCE = 240.0  # Seconds for a process to come to something.
+
+
+@pytest.fixture
+def start(loopback_cluster, tmp_path):
+    """A function that starts two workers; whatever it has started is dead when the test ends."""
+    started = []
+
+    def start(*arguments):
+        workers = [
+            subprocess.Popen(
+                [sys.executable, str(TRAIN), *TINY, *arguments],
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={
+                    **os.environ,
+                    "TF_CONFIG": config,
+                    "CUDA_VISIBLE_DEVICES": "",
+                    "PYTHONUNBUFFERED": "1",
+                },
+            )
+            for config in loopback_cluster(2)
+        ]
+        started.extend(workers)
+        return workers
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def finish(workers):
+    """Their exit statuses, and what they said."""
+    said = [worker.communicate(timeout=PATIENCE)[0] for worker in workers]
+    return [worker.returncode for worker in workers], said
+
+
+def results(folder):
+    """All that must be the same, bit for bit."""
+    with (folder / "history.csv").open() as file:
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+    last = CheckpointStore(folder / "checkpoints").newest()
+    arrays = {name: array.tobytes() for name, array in last.arrays.items()}
+    return rows, (folder / "metrics.json").read_bytes(), arrays
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("receiver", [0, 1])
+def test_a_signal_to_one_worker_stops_all_after_the_same_step(receiver, start, tmp_path):
+    folder = tmp_path / "run"
+    workers = start("--epochs", "100000", "--verbose", "2", "--output", "run")
+    for line in workers[0].stdout:
+        if line.startswith("Epoch 3/"):
+            workers[receiver].send_signal(signal.SIGTERM)
+            break
+    statuses, said = finish(workers)
+    assert statuses == [143, 143], said
+    assert "Stopped by SIGTERM; the state is saved. Go on with:" in said[0]
+    assert "Stopped by SIGTERM; the chief has what is saved." in said[1]
+    epochs = str(CheckpointStore(folder / "checkpoints").newest().state["epoch"] + 1)
+    for arguments in (["--resume", "run"], ["--output", "whole"]):
+        statuses, said = finish(start(*arguments, "--epochs", epochs, "--verbose", "0"))
+        assert statuses == [0, 0], said
+    assert results(folder) == results(tmp_path / "whole")
+    assert json.loads((folder / "run.json").read_text())["epochs"] == int(epochs)
+
+
+def test_a_worker_that_another_stops_gives_the_status_of_a_signal(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run, "any_worker", lambda strategy, flag: asked.append(flag) or True)
+    with SignalWatch() as signals, RunFolder(tmp_path / "run", "name") as folder:
+        one = run._Run(TrainConfig(), Output(), folder, signals, strategy=None)
+        with pytest.raises(Stopped) as stopped, signals.waiting():
+            assert one._must_stop()
+    assert asked == [False]
+    assert stopped.value.status == 143
