@@ -9,8 +9,13 @@ from collections.abc import Iterable
 class UserError(ValueError):
     """A mistake that one sentence can explain: what was received, what is allowed, what to do.
 
-    The command line prints the sentence and exits with status 2; in Python it is a `ValueError`.
+    The command line prints the sentence and exits with `status`; in Python it is a `ValueError`.
+
+    Attributes:
+      status: 2.
     """
+
+    status = 2
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

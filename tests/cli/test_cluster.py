@@ -92,6 +92,26 @@ def test_a_signal_to_one_worker_stops_all_after_the_same_step(receiver, start, t
     assert json.loads((folder / "run.json").read_text())["epochs"] == int(epochs)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_where_a_worker_is_killed_the_other_says_so_and_all_go_on(victim, start, tmp_path):
+    settings = ["--epochs", "40", "--verbose", "2", "--output", "run"]
+    workers = start(*settings)
+    for line in workers[0].stdout:
+        if line.startswith("Epoch 3/"):
+            workers[victim].kill()
+            break
+    statuses, said = finish(workers)
+    assert statuses[victim] == -signal.SIGKILL
+    assert statuses[1 - victim] == 75, said
+    assert f"Error: The worker {victim} of the cluster is gone" in said[1 - victim]
+    statuses, said = finish(start("--resume", "run", "--verbose", "0"))
+    assert statuses == [0, 0], said
+    statuses, said = finish(start(*settings[:-1], "whole"))
+    assert statuses == [0, 0], said
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
 def test_a_worker_that_another_stops_gives_the_status_of_a_signal(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(run, "any_worker", lambda strategy, flag: asked.append(flag) or True)

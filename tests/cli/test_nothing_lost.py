@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from tfp_flowvae.cli import main
+from tfp_flowvae.cli.failures import failing
 from tfp_flowvae.cli.folder import RunFolder
-from tfp_flowvae.cli.run import Output, _failing
+from tfp_flowvae.cli.run import Output
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.training.store import CheckpointStore
 
@@ -197,7 +198,7 @@ def test_what_the_file_system_refuses_is_one_sentence(saved, tmp_path, monkeypat
     monkeypatch.setattr("sys.argv", ["train.py"])
 
     def read():
-        with _failing("go on with training", folder, Output()):
+        with failing("go on with training", folder, Output()):
             next(iter(tf.data.Dataset.from_tensors(str(tmp_path / "x.png")).map(tf.io.read_file)))
 
     with RunFolder(tmp_path / "run") as folder:

@@ -21,7 +21,6 @@ from tfp_flowvae.training.options import flag_of, is_list, plain_type
 from tfp_flowvae.training.presets import find_preset
 from tfp_flowvae.training.strategy import STRATEGIES
 
-EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
@@ -38,14 +37,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
       prog: How the user called the training command, if not `tfp-flowvae train`.
 
     Returns:
-      0, or 1 when training diverged, 2 for a user's mistake, 130 after Ctrl-C, 143 after SIGTERM.
+      0, or 1 when training diverged, 2 for a user's mistake, 75 when another worker of the cluster
+      is gone, 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
         arguments = _parser(prog).parse_args(argv)
         return arguments.run(arguments)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return error.status
     except KeyboardInterrupt:
         print("Stopped by Ctrl-C; nothing was written.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -55,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without repeating the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USER_ERROR, f"Error: {message[0].upper()}{message[1:]}.\n")
+        self.exit(UserError.status, f"Error: {message[0].upper()}{message[1:]}.\n")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         arguments, unknown = self.parse_known_args(args, namespace)

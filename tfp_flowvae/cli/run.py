@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfp_flowvae.cli.failures import failing, losing_workers
 from tfp_flowvae.cli.folder import RunFolder
 from tfp_flowvae.cli.quiet import import_tensorflow
 from tfp_flowvae.cli.records import run_record, summary, write_records
@@ -91,6 +90,7 @@ def train(config: TrainConfig, output: Output | None = None) -> int:
     Raises:
       UserError: For a user's mistake, and for what the machine cannot do (a full disk, a data file
         that is gone); the last state of training is then intact.
+      WorkerLostError: A `UserError` for what another try may mend: another worker is gone.
     """
     output = output or Output()
     check_strategy(output.strategy)
@@ -109,7 +109,10 @@ def train(config: TrainConfig, output: Output | None = None) -> int:
                 with signals.left_to_the_system():  # it may wait for other workers
                     strategy = make_strategy(output.strategy)
                 check_batch(strategy, config.batch_size)
-            with _folder(config, output, strategy) as folder:
+            with (
+                _folder(config, output, strategy) as folder,
+                losing_workers(strategy, folder, output),
+            ):
                 return _Run(config, output, folder, signals, strategy).run()
         except Stopped as stop:
             _say_stopped(stop, folder, output)
@@ -169,7 +172,7 @@ class _Run:
             return EXIT_DIVERGED
         metrics = session.evaluate()
         record = run_record(splits, len(session.rows), self._first, self._seconds())
-        with _failing("write the results", folder, self._output):
+        with failing("write the results", folder, self._output):
             session.write(folder.staging)
             write_records(folder.staging, metrics, session.rows, record)
             folder.publish()
@@ -190,7 +193,7 @@ class _Run:
         output, folder, signals = self._output, self._folder, self._signals
         saving = Saving(store, start, output.checkpoint_steps, self._facts, stop=self._must_stop)
         board = folder.home / "tensorboard" if output.tensorboard and self._chief else None
-        with _failing("go on with training", folder, output), signals.waiting():
+        with failing("go on with training", folder, output), signals.waiting():
             folder.write_config(self._config.to_json())
             try:
                 session.fit(output.verbose if self._chief else 0, board, saving)
@@ -226,36 +229,6 @@ class _Run:
             f"Error: the loss became {session.last_loss} by step {session.diverged_at} and "
             f"training stopped, {left}; try a lower --learning-rate or a shorter flow."
         )
-
-
-@contextlib.contextmanager
-def _failing(what: str, folder: RunFolder | WorkerFolder, output: Output) -> Iterator[None]:
-    """Says in one sentence what the file system refuses, through Python or TensorFlow."""
-    import tensorflow as tf
-
-    errors = tf.errors
-    refusals = (
-        OSError,
-        errors.NotFoundError,
-        errors.PermissionDeniedError,
-        errors.ResourceExhaustedError,
-        errors.FailedPreconditionError,
-        errors.OutOfRangeError,
-        errors.UnavailableError,
-        errors.DataLossError,
-    )
-    try:
-        yield
-    except refusals as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-        file = getattr(error, "filename", None)
-        after = "nothing was written"
-        if folder.has_state:
-            after = f"the state of training is intact: {output.resume_command(folder.path)}"
-        raise UserError(
-            f"Cannot {what}: {str(reason).strip().splitlines()[0].rstrip('.')}"
-            f"{f' ({file})' if file else ''}; {after}."
-        ) from error
 
 
 def _complete(path: Path, start: Checkpoint) -> str:

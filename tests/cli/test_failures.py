@@ -1,0 +1,67 @@
+"""Errors of a cluster, said in one sentence, with a status that says whether to try again."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_flowvae.cli import main
+from tfp_flowvae.cli.failures import WorkerLostError, failing, losing_workers
+from tfp_flowvae.cli.folder import RunFolder
+from tfp_flowvae.cli.run import Output
+from tfp_flowvae.cli.worker import WorkerFolder
+from tfp_flowvae.training.store import CheckpointStore
+
+LOST = tf.errors.UnavailableError(
+    None,
+    None,
+    "Graph execution error:\n\nCollective ops is aborted by: Error reported from "
+    "/job:worker/task:1: The following tasks are unhealthy (stopped sending heartbeats):\n"
+    "/job:worker/replica:0/task:1\n\t [[{{node CollectiveReduceV2}}]]",
+)
+ABORTED = tf.errors.FailedPreconditionError(None, None, "Collective ops is aborted by: a reset")
+
+
+@pytest.fixture
+def strategy():
+    return tf.distribute.get_strategy()
+
+
+def fail(error, strategy, folder):
+    with losing_workers(strategy, folder, Output()), failing("go on", folder, Output()):
+        raise error
+
+
+def test_names_the_worker_that_is_gone(strategy, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    with RunFolder(tmp_path / "run") as folder:
+        state = {"epoch": 1, "step": 0, "rows": [], "config": {}}
+        CheckpointStore(folder.checkpoints).save(1, state, {"a": np.zeros(2)})
+        with pytest.raises(
+            WorkerLostError, match=r"^The worker 1 of the cluster is gone"
+        ) as caught:
+            fail(LOST, strategy, folder)
+    assert "train.py --resume" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_beside_the_chief_it_does_not_know_what_is_saved(strategy, tmp_path):
+    said = r"^A worker of the cluster .* with --resume if"
+    with WorkerFolder(tmp_path / "run") as folder, pytest.raises(WorkerLostError, match=said):
+        fail(ABORTED, strategy, folder)
+
+
+def test_other_errors_and_one_device_are_left_alone(strategy, tmp_path):
+    other = tf.errors.InvalidArgumentError(None, None, "other")
+    for error, under in ((other, strategy), (LOST, None)):
+        with RunFolder(tmp_path / "run") as folder, pytest.raises(type(error)) as caught:
+            fail(error, under, folder)
+        assert caught.value is error
+
+
+def test_the_command_line_tells_it_from_a_mistake(monkeypatch, capsys):
+    def lost(*arguments):
+        raise WorkerLostError("Gone.")
+
+    monkeypatch.setattr("tfp_flowvae.cli.run.train", lost)
+    assert main(["train"]) == 75
+    assert capsys.readouterr().err == "Error: Gone.\n"
