@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -104,6 +105,17 @@ def test_two_devices_train_as_one_does(case, start, tmp_path):
     assert len(set(devices)) == 1
     if case == "odd":
         assert max(found["none"]["history"]["clipped"]) > 0
+
+
+def test_a_port_in_use_is_one_sentence(start, loopback_cluster, tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        config = json.loads(loopback_cluster(2)[0])
+        config["cluster"]["worker"][0] = f"127.0.0.1:{other.getsockname()[1]}"
+        process = start("multiworker", "odd", tmp_path / "0.json", json.dumps(config))
+        text, _ = process.communicate(timeout=PATIENCE)
+    assert "UserError: This worker cannot join the cluster: Could not start gRPC server; " in text
 
 
 @pytest.mark.slow

@@ -106,7 +106,9 @@ def train(config: TrainConfig, output: Output | None = None) -> int:
             strategy = None
             if output.strategy != "none":
                 import_tensorflow()
-                with signals.left_to_the_system():  # it may wait for other workers
+                if output.strategy == "multiworker":
+                    print("Waiting for all workers of the cluster.", file=sys.stderr, flush=True)
+                with signals.left_to_the_system():
                     strategy = make_strategy(output.strategy)
                 check_batch(strategy, config.batch_size)
             with (

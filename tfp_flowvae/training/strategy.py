@@ -80,8 +80,8 @@ def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
       The strategy; None for one device.
 
     Raises:
-      UserError: If there is no such strategy, or what it needs of the environment is missing or
-        malformed.
+      UserError: If there is no such strategy, what it needs of the environment is missing or
+        malformed, or this worker cannot join the cluster.
     """
     check_strategy(name)
     if name in (None, "none"):
@@ -91,9 +91,15 @@ def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
-    if "TF_CONFIG" in os.environ:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    return tf.distribute.MultiWorkerMirroredStrategy(_slurm_resolver())
+    resolver = None if "TF_CONFIG" in os.environ else _slurm_resolver()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"This worker cannot join the cluster: {error.message.splitlines()[0].rstrip('.')}; "
+            "the hosts of the cluster must be within reach, and the port that it has for this "
+            "worker free."
+        ) from error
 
 
 def check_batch(strategy: tf.distribute.Strategy | None, batch_size: int) -> None:
