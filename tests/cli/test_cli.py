@@ -206,6 +206,7 @@ def test_sample_draws_from_the_export(run, monkeypatch, capsys):
         (["sample", "first", "-n", "0"], "-n must be 1"),
         (["sample", "first", "--output", "grid.jpg"], ".png"),
         (["sample", "first", "--output", "none/grid.png"], "does not exist"),
+        (["sample", "first", "--output", f"{'a' * 300}.png"], "Cannot write"),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err

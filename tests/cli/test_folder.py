@@ -1,5 +1,6 @@
 """The run's folder: claimed, written aside, renamed; nothing half done."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,19 @@ def test_an_error_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError):
         fail()
     assert list((tmp_path / "saved_models").iterdir()) == []
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_where_the_folder_is_gone_the_error_is_still_the_error(theirs, tmp_path):
+    def fail():
+        with RunFolder(tmp_path / "run", "x") as folder:
+            shutil.rmtree(folder.path)
+            raise RuntimeError("mine")
+
+    if theirs:
+        (tmp_path / "run").mkdir()
+    with pytest.raises(RuntimeError, match="mine"):
+        fail()
 
 
 def test_an_error_leaves_a_folder_of_the_users_as_it_was(tmp_path):

@@ -193,8 +193,9 @@ class RunFolder:
                 (self.path / _LOCK).unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
-        if self._made and self.path.is_dir() and not any(self.path.iterdir()):
-            self.path.rmdir()
+        with contextlib.suppress(OSError):
+            if self._made and self.path.is_dir() and not any(self.path.iterdir()):
+                self.path.rmdir()
 
     def __enter__(self) -> Self:
         return self
@@ -210,10 +211,15 @@ class RunFolder:
             if self.home != self.path:
                 shutil.rmtree(self.home, ignore_errors=True)
             else:
-                for entry in self.path.iterdir():  # it was empty when the run took it
-                    if entry.name != _LOCK:
-                        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                self._empty()
         self._give_back()
+
+    def _empty(self) -> None:
+        """Removes all from a folder that was empty when the run took it, as far as it can be."""
+        with contextlib.suppress(OSError):  # one that is gone, or read-only by now
+            for entry in self.path.iterdir():
+                if entry.name != _LOCK:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def _locked(path: Path) -> FileLock:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from tfp_flowvae._files import written_aside
 from tfp_flowvae.cli.quiet import import_tensorflow
 from tfp_flowvae.errors import UserError
 
@@ -42,12 +42,10 @@ def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
     images = _draw(path, n, seed)
     from tfp_flowvae.evaluation.plots import save_samples
 
-    aside = output.with_name(f".{output.name}.{os.getpid()}.png")
     try:
-        save_samples(aside, images)
-        aside.replace(output)
+        with written_aside(output) as file:
+            save_samples(file, images)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise UserError(f"Cannot write {str(output)!r}: {error.strerror}.") from error
 
 

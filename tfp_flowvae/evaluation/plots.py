@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,9 +44,9 @@ def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return grid
 
 
-def save_samples(path: Path, images: np.ndarray) -> None:
-    """Writes `[N, H, W, C]` images as a grid, pixel for pixel."""
-    Image.fromarray(image_grid(images)).save(path)
+def save_samples(output: Path | BinaryIO, images: np.ndarray) -> None:
+    """Writes `[N, H, W, C]` images as a grid, pixel for pixel, to a path or an open file."""
+    Image.fromarray(image_grid(images)).save(output, format="png")
 
 
 def save_reconstructions(path: Path, originals: np.ndarray, reconstructions: np.ndarray) -> None:
