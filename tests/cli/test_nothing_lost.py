@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,22 @@ def test_a_signal_saves_and_says_how_to_go_on(number, status, name, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((run / "run.json").read_text())["epochs"] == state["epoch"] + 2
+
+
+@pytest.mark.slow
+def test_a_data_file_that_is_cut_costs_no_training(tmp_path):
+    streamed = [*TINY, "--stream", "cache", "--verbose", "2"]
+    process = start(tmp_path, *streamed, "--epochs", "100000", "--output", "run")
+    for line in process.stdout:
+        if line.startswith("Epoch 3/"):
+            break
+    for file in (tmp_path / "cache").glob("*/*.npy"):
+        os.truncate(file, 0)
+    said = process.communicate()[0]
+    assert process.returncode == 2, said
+    assert "is shorter than it was; the state of training is intact: " in said.splitlines()[-1]
+    shutil.rmtree(tmp_path / "cache")
+    assert CheckpointStore(tmp_path / "run" / "checkpoints").newest().state["epoch"] >= 2
 
 
 @pytest.mark.slow

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # How TensorFlow names a worker in its errors; the first it names is the one that is gone.
 _TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
 
+_PYTHONS = re.compile(r"\bOSError: (.+)")
+_WHERE = re.compile(r"Graph execution error:|Detected at node |\s|<stack traces unavailable>")
+
 
 class WorkerLostError(UserError):
     """Another worker is gone, without which no step can be done; to be tried again.
@@ -53,20 +56,20 @@ def failing(what: str, folder: RunFolder | WorkerFolder, output: Output) -> Iter
         errors.FailedPreconditionError,
         errors.OutOfRangeError,
         errors.DataLossError,
+        errors.UnknownError,  # what TensorFlow makes of an OSError in Python that it calls
     )
     try:
         yield
     except refusals as error:
-        if _is_loss(error):
+        unknown = isinstance(error, errors.UnknownError) and not _PYTHONS.search(error.message)
+        if unknown or _is_loss(error):
             raise
-        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
         file = getattr(error, "filename", None)
         after = "nothing was written"
         if folder.has_state:
             after = f"the state of training is intact: {output.resume_command(folder.path)}"
         raise UserError(
-            f"Cannot {what}: {str(reason).strip().splitlines()[0].rstrip('.')}"
-            f"{f' ({file})' if file else ''}; {after}."
+            f"Cannot {what}: {_reason(error)}{f' ({file})' if file else ''}; {after}."
         ) from error
 
 
@@ -103,6 +106,15 @@ def losing_workers(
         raise WorkerLostError(
             f"{who} of the cluster is gone, and the others cannot go on without it; {after}."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in a line: without where in the graph, with which TensorFlow begins."""
+    text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+    if python := _PYTHONS.search(text):
+        return python[1].strip().rstrip(".")
+    lines = [line for line in text.splitlines() if line.strip() and not _WHERE.match(line)]
+    return (lines[0] if lines else type(error).__name__).strip().rstrip(".")
 
 
 def _is_loss(error: Exception) -> bool:

@@ -172,7 +172,8 @@ class _Run:
             if self._chief:
                 print(self._diverged(session), file=sys.stderr)
             return EXIT_DIVERGED
-        metrics = session.evaluate()
+        with failing("evaluate the model", folder, self._output):
+            metrics = session.evaluate()
         record = run_record(splits, len(session.rows), self._first, self._seconds())
         with failing("write the results", folder, self._output):
             session.write(folder.staging)

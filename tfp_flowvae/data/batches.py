@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae.data.binarize import binarize_fixed, check_binarization
+from tfp_flowvae.data.disk import row_reader
 from tfp_flowvae.data.images import require_image_array
 
 # First elements of the seeds of the two independent streams of random numbers.
@@ -185,22 +186,22 @@ def _from_file(
     steps: int,
 ) -> tf.data.Dataset:
     """A stream that reads the images of some batches at a time: each call of Python costs."""
-    plain = images.view(np.ndarray)
-    count = _READ_BYTES // max(1, batch_size * math.prod(plain.shape[1:]) * plain.itemsize)
+    shape, dtype, rows_of = images.shape[1:], images.dtype, row_reader(images)
+    count = _READ_BYTES // max(1, batch_size * math.prod(shape) * dtype.itemsize)
     count = min(max(count, 1), _MOST_PREFETCHED)
 
     def read(places: np.ndarray) -> np.ndarray:
         order = np.argsort(places)  # A disk with a head to move reads faster in the file's order.
-        chosen = np.empty((len(places), *plain.shape[1:]), plain.dtype)
-        chosen[order] = plain.take(places[order], axis=0)
+        chosen = np.empty((len(places), *shape), dtype)
+        chosen[order] = rows_of(places[order])
         return chosen
 
     def block(index: Any) -> Any:
         places = rows(index * batch_size, (index + count) * batch_size)
-        return index, tf.numpy_function(read, [places], plain.dtype, stateful=False)
+        return index, tf.numpy_function(read, [places], dtype, stateful=False)
 
     def batches(index: Any, chosen: Any) -> tf.data.Dataset:
-        chosen = tf.ensure_shape(chosen, [None, *plain.shape[1:]])
+        chosen = tf.ensure_shape(chosen, [None, *shape])
 
         def batch(number: Any) -> Any:
             start = (number - index) * batch_size

@@ -1,17 +1,20 @@
 """Arrays of images in files, which are mapped into memory and not read into it.
 
 The files are plain `.npy`, and lie together in a folder of a cache, one folder a data set. They are
-written through the file system and not through the map, because a disk that is full is an error to
-the one and a signal that kills the process to the other.
+written, and their images are read for training, through the file system and not through the map: a
+full or failing disk, or a file that was cut, is an error to the one, and to the other a signal that
+kills the process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,11 +67,9 @@ class ImageFile:
             images: `[n, ...]`, C-contiguous, of the file's dtype.
         """
         content = _bytes_of(images)
-        runs = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
-        for first, last in itertools.pairwise([0, *runs, len(rows)]):
-            if first < last:
-                self._file.seek(self._start + int(rows[first]) * self._row)
-                self._append(content[first * self._row : last * self._row])
+        for first, last in zip(*_runs(rows), strict=True):
+            self._file.seek(self._start + int(rows[first]) * self._row)
+            self._append(content[first * self._row : last * self._row])
 
     def _append(self, content: memoryview) -> None:
         while content:  # An unbuffered file may take less than it is given.
@@ -98,6 +99,61 @@ def open_images(path: Path) -> np.memmap:
     if not isinstance(mapped, np.memmap):
         raise ValueError(f"{path} must be a .npy file.")
     return mapped
+
+
+def row_reader(images: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from the indices `[n]` of images, in rising order, to these images `[n, ...]`.
+
+    It reads the file of a map, if the map is of the whole of it, and keeps it open. Of other
+    arrays, and where the file has lost its name since it was mapped, it takes the rows.
+
+    Raises:
+        OSError: Here or from the function, if the file cannot be read, or is shorter than it was.
+    """
+    opened = _opened(images)
+    if opened is None:
+        plain = images.view(np.ndarray)
+        return lambda rows: plain.take(rows, axis=0)
+    return functools.partial(_read_rows, *opened, images.shape[1:], images.dtype)
+
+
+def _opened(images: np.ndarray) -> tuple[io.FileIO, int] | None:
+    """The file of which an array is the map, and where in it the images begin."""
+    if not isinstance(images, np.memmap) or not images.filename or not images.flags.c_contiguous:
+        return None
+    try:
+        file = io.FileIO(images.filename)
+    except FileNotFoundError:
+        return None
+    surplus = os.fstat(file.fileno()).st_size - images.offset - images.nbytes
+    if surplus < 0:
+        raise _shorter(file)
+    return None if surplus else (file, images.offset)
+
+
+def _read_rows(
+    file: io.FileIO, offset: int, shape: tuple[int, ...], dtype: np.dtype, rows: np.ndarray
+) -> np.ndarray:
+    size = math.prod(shape) * dtype.itemsize
+    first, last = _runs(rows)
+    places = (offset + size * rows[first].astype(np.int64)).tolist()
+    counts = (size * (last - first)).tolist()
+    # Without a loop in Python, with which small images take a fifth longer.
+    content = b"".join(map(os.pread, itertools.repeat(file.fileno()), counts, places))
+    if len(content) != size * len(rows):
+        raise _shorter(file)
+    return np.frombuffer(content, dtype).reshape(len(rows), *shape)
+
+
+def _shorter(file: io.FileIO) -> OSError:
+    return OSError(f"The file of images {str(file.name)!r} is shorter than it was")
+
+
+def _runs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the runs of indices `[n]` that follow each other begin, and where they end."""
+    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+    ends = np.concatenate([[0], cuts, [len(rows)]]) if len(rows) else np.zeros(1, np.int64)
+    return ends[:-1], ends[1:]
 
 
 def cached_file(images: np.ndarray) -> Path | None:
