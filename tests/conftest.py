@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 
 import pytest
@@ -56,6 +59,28 @@ def small_spec():
         return name + (":" + ",".join(parts) if parts else "")
 
     return lambda spec: spec if ":" in spec else "+".join(map(small, spec.split("+")))
+
+
+@pytest.fixture
+def launch():
+    """A function that runs a Python file without GPUs; what it started is dead when a test ends."""
+    started = []
+
+    def launch(*arguments, **variables):
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1", **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield launch
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

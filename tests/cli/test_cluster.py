@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,34 +23,16 @@ PATIENCE = 240.0  # Seconds for a process to come to something.
 
 
 @pytest.fixture
-def start(loopback_cluster, tmp_path):
-    """A function that starts two workers; whatever it has started is dead when the test ends."""
-    started = []
+def start(launch, loopback_cluster, tmp_path, monkeypatch):
+    """A function that starts two workers."""
+    monkeypatch.chdir(tmp_path)
 
     def start(*arguments):
-        workers = [
-            subprocess.Popen(
-                [sys.executable, str(TRAIN), *TINY, *arguments],
-                cwd=tmp_path,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={
-                    **os.environ,
-                    "TF_CONFIG": config,
-                    "CUDA_VISIBLE_DEVICES": "",
-                    "PYTHONUNBUFFERED": "1",
-                },
-            )
-            for config in loopback_cluster(2)
+        return [
+            launch(TRAIN, *TINY, *arguments, TF_CONFIG=config) for config in loopback_cluster(2)
         ]
-        started.extend(workers)
-        return workers
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 def finish(workers):

@@ -6,8 +6,6 @@ import json
 import os
 import pathlib
 import socket
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
@@ -40,28 +38,14 @@ def _no_cluster(monkeypatch):
 
 
 @pytest.fixture
-def start():
-    """A function that starts the script; whatever it has started is dead when the test ends."""
-    started = []
+def start(launch):
+    """A function that starts the script."""
 
     def start(strategies, case, output, config=None):
-        variables = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        if config is not None:
-            variables["TF_CONFIG"] = config
-        process = subprocess.Popen(
-            [sys.executable, SCRIPT, strategies, case, output],
-            env={**os.environ, **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        started.append(process)
-        return process
+        variables = {} if config is None else {"TF_CONFIG": config}
+        return launch(SCRIPT, strategies, case, output, TF_CPP_MIN_LOG_LEVEL="3", **variables)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 def _result(process, output):
