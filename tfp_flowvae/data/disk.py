@@ -121,6 +121,8 @@ def _opened(images: np.ndarray) -> tuple[io.FileIO, int] | None:
     """The file of which an array is the map, and where in it the images begin."""
     if not isinstance(images, np.memmap) or not images.filename or not images.flags.c_contiguous:
         return None
+    if not hasattr(os, "pread"):  # on Windows, which lets nobody cut a file that is mapped
+        return None
     try:
         file = io.FileIO(images.filename)
     except FileNotFoundError:
