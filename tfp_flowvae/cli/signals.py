@@ -70,8 +70,8 @@ class SignalWatch:
 
         Python would run a handler only when the wait is over. On leaving it the handlers are put
         in place again, over any that native code has installed: TensorFlow 2.21 takes SIGTERM for
-        itself as it joins a cluster, notes it, and goes on. (All but worker 0 wait after that, so
-        SIGTERM does not end their wait.)
+        itself as it joins a cluster, notes it, and goes on. (It does so before it waits for the
+        other workers, so that of the two only SIGINT ends that wait.)
         """
         self._install(signal.SIG_DFL)
         try:

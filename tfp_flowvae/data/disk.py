@@ -124,13 +124,12 @@ def _opened(images: np.ndarray) -> tuple[io.FileIO, int] | None:
     if not hasattr(os, "pread"):  # on Windows, which lets nobody cut a file that is mapped
         return None
     try:
-        file = io.FileIO(images.filename)
+        surplus = os.stat(images.filename).st_size - images.offset - images.nbytes
     except FileNotFoundError:
         return None
-    surplus = os.fstat(file.fileno()).st_size - images.offset - images.nbytes
     if surplus < 0:
-        raise _shorter(file)
-    return None if surplus else (file, images.offset)
+        raise _shorter(images.filename)
+    return None if surplus else (io.FileIO(images.filename), images.offset)
 
 
 def _read_rows(
@@ -143,12 +142,12 @@ def _read_rows(
     # Without a loop in Python, with which small images take a fifth longer.
     content = b"".join(map(os.pread, itertools.repeat(file.fileno()), counts, places))
     if len(content) != size * len(rows):
-        raise _shorter(file)
+        raise _shorter(file.name)
     return np.frombuffer(content, dtype).reshape(len(rows), *shape)
 
 
-def _shorter(file: io.FileIO) -> OSError:
-    return OSError(f"The file of images {str(file.name)!r} is shorter than it was")
+def _shorter(name: Any) -> OSError:
+    return OSError(f"The file of images {str(name)!r} is shorter than it was")
 
 
 def _runs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
