@@ -1,10 +1,43 @@
-"""Keras layers that own weights and hand out bijectors.
+"""Flows: Keras layers that own weights and hand out bijectors.
 
 Importing this package loads nothing heavy: the layers come when they are asked for.
 """
 
-from tfp_flowvae.flows.build import make_flow
-from tfp_flowvae.flows.registry import FLOWS, FlowEntry
-from tfp_flowvae.flows.spec import FlowSpec, format_spec, parse_spec
+from __future__ import annotations
 
-__all__ = ["FLOWS", "FlowEntry", "FlowSpec", "format_spec", "make_flow", "parse_spec"]
+import importlib
+from typing import Any
+
+from tfp_flowvae.flows.registry import FLOWS, FlowEntry, register_flow
+
+_LAZY = {
+    "Adopted": "adopted",
+    "Affine": "linear",
+    "Flow": "base",
+    "Householder": "householder",
+    "IAF": "autoregressive",
+    "LU": "linear",
+    "MAF": "autoregressive",
+    "NICE": "nice",
+    "ParametricFlow": "base",
+    "Permute": "linear",
+    "Planar": "planar",
+    "Radial": "radial",
+    "RealNVP": "coupling",
+    "RepeatedFlow": "base",
+    "Residual": "residual",
+    "SplineCoupling": "spline",
+    "SplineIAF": "spline",
+    "SplineMAF": "spline",
+    "Stack": "stack",
+    "Sylvester": "sylvester",
+    "make_flow": "stack",
+}
+
+__all__ = [*_LAZY, "FLOWS", "FlowEntry", "register_flow"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

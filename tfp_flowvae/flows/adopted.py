@@ -1,4 +1,4 @@
-"""A user's own TFP objects in a Keras model: a bijector as a flow (and see `models.adopted`).
+"""A user's own TFP objects in a Keras model; here, a bijector as a flow.
 
 Keras trains `keras.Variable`s only, TFP's objects hold `tf.Variable`s. A `keras.Variable` made of a
 `tf.Variable` holds that very variable, so what Keras trains, saves and exports is the user's.
@@ -90,40 +90,34 @@ def factory_from(config: dict[str, Any], key: str, what: str) -> Any:
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class AdoptedFlow(Flow):
+class Adopted(Flow):
     """A bijector that the user built in TFP as a flow; its variables are trained with the rest.
 
-    It is the same for every example: a context is not looked at.
+    It is the same for every example: it ignores a context.
 
     Args:
-      source: A `tfb.Bijector` on float32 vectors, or a function without arguments that returns one;
-        about registering the function see
-        `models.AdoptedPrior`.
-      event_size: D.
-      context_size: Size of the context of the stack it stands in, or None.
-      **kwargs: See `keras.layers.Layer`.
+      source: A `tfb.Bijector` on float32 vectors, or a function without arguments that returns one.
+        A function that is registered with `keras.saving.register_keras_serializable` makes the
+        model's `.keras` file complete; otherwise `tfp_flowvae.load` needs `flow=`.
+      **kwargs: See `Flow`.
 
     Raises:
       UserError: If it is not a bijector, or does not map vectors of size D to such vectors.
     """
 
-    def __init__(
-        self,
-        source: tfb.Bijector | Factory,
-        event_size: int,
-        context_size: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(event_size, context_size, **kwargs)
+    def __init__(self, source: tfb.Bijector | Factory, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         bijector, self._factory = made(source, tfb.Bijector, "A flow of your own")
-        _check_bijector(bijector, event_size)
         self._adopted = adopt(bijector.variables)
         self._get: Callable[[], tfb.Bijector] = lambda: bijector
 
-    def build(self, input_shape: Any = None) -> None:
-        """Nothing to do: the variables are the user's."""
+    def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
+        """Checks that the bijector takes vectors of this size; the variables are the user's."""
+        super().build(z_shape, context_shape)
+        _check_bijector(self._get(), self.event_size)
 
-    def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+        """The user's bijector."""
         return self._get()
 
     def get_config(self) -> dict[str, Any]:

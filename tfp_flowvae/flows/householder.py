@@ -12,23 +12,26 @@ from tfp_flowvae.flows.base import RepeatedFlow
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class HouseholderFlowLayer(RepeatedFlow):
+class Householder(RepeatedFlow):
     """K reflections: `tfp_flowvae.bijectors.HouseholderFlow` with weights.
 
     Reflections come in pairs that start equal and so undo each other: an even K starts as the
     identity, an odd K as one reflection.
 
     Args:
-      event_size: D.
-      context_size: Size of the context vector, or None.
       length: K.
-      **kwargs: See `keras.layers.Layer`.
+      **kwargs: See `Flow`.
     """
 
-    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def __init__(self, length: int = 4, **kwargs: Any) -> None:
+        super().__init__(length, **kwargs)
+
+    def parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shape and starting value of the mirrors' normals v."""
         return {"v": ((self.length, self.event_size), _in_pairs)}
 
-    def _bijector(self, context: tf.Tensor | None) -> fvb.HouseholderFlow:
+    def make_bijector(self, context: tf.Tensor | None) -> fvb.HouseholderFlow:
+        """The reflections."""
         return fvb.HouseholderFlow(**self.parameters(context))
 
 

@@ -15,7 +15,7 @@ ORDERS = ("random", "reverse", "alternating")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class LUFlowLayer(ParametricFlow):
+class LU(ParametricFlow):
     """z = L U z0 + shift: `tfp_flowvae.bijectors.LULinear` with weights.
 
     Glow's invertible linear layer (Kingma & Dhariwal 2018, https://arxiv.org/abs/1807.03039,
@@ -25,23 +25,23 @@ class LUFlowLayer(ParametricFlow):
     Starts as the identity.
 
     Args:
-      event_size: D.
-      context_size: Size of the context vector, or None.
-      **kwargs: See `keras.layers.Layer`.
+      **kwargs: See `Flow`.
     """
 
-    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shapes and starting values of the matrix and the shift."""
         size = self.event_size
         return {"matrix": ((size, size), "zeros"), "shift": ((size,), "zeros")}
 
-    def _bijector(self, context: tf.Tensor | None) -> fvb.LULinear:
+    def make_bijector(self, context: tf.Tensor | None) -> fvb.LULinear:
+        """The linear map."""
         matrix, shift = self.parameters(context).values()
         log_diag = derived(matrix, tf.linalg.diag_part)
         return fvb.LULinear(lower=matrix, log_diag=log_diag, upper=matrix, shift=shift)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class AffineFlowLayer(ParametricFlow):
+class Affine(ParametricFlow):
     """z_i = exp(log_scale_i) z0_i + shift_i, with a log-det of sum_i log_scale_i.
 
     The map of Glow's activation normalisation (Kingma & Dhariwal 2018,
@@ -49,51 +49,42 @@ class AffineFlowLayer(ParametricFlow):
     what reaches a flow inside a VAE changes as the encoder does. Starts as the identity.
 
     Args:
-      event_size: D.
-      context_size: Size of the context vector, or None.
-      **kwargs: See `keras.layers.Layer`.
+      **kwargs: See `Flow`.
     """
 
-    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shapes and starting values of the log-scale and the shift."""
         vector = ((self.event_size,), "zeros")
         return {"log_scale": vector, "shift": vector}
 
-    def _bijector(self, context: tf.Tensor | None) -> fvb.ActNorm:
+    def make_bijector(self, context: tf.Tensor | None) -> fvb.ActNorm:
+        """The scaling and the shift."""
         return fvb.ActNorm(**self.parameters(context))
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class PermuteFlowLayer(Flow):
+class Permute(Flow):
     """z_i = z0_{p_i} for a fixed permutation p: no weights, a log-det of 0.
 
-    Takes a context, so that it may stand in an amortised stack, and has no use for it. Not the
-    identity, unless the draw is.
+    It takes a context, so that it may stand in an amortised stack, and ignores it.
 
     Args:
-      event_size: D.
-      context_size: Size of the context vector, or None.
       order: "random", "reverse", or "alternating" (places 0, 2, 4, ..., then 1, 3, 5, ...).
-      seed: Of the random one, which is the same for the same seed.
-      **kwargs: See `keras.layers.Layer`.
+      seed: Of the random permutation.
+      **kwargs: See `Flow`.
+
+    Raises:
+      ValueError: If the order is none of these, or the seed is negative.
     """
 
-    def __init__(
-        self,
-        event_size: int,
-        context_size: int | None = None,
-        order: str = "random",
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(event_size, context_size, **kwargs)
+    def __init__(self, order: str = "random", seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         if seed < 0:
             raise ValueError(f"seed must be at least 0. Received: {seed=}.")
         self.order, self.seed = checked_word("order", order, ORDERS), seed
 
-    def build(self, input_shape: Any = None) -> None:
-        """There is nothing to build."""
-
-    def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+        """The permutation."""
         if self.order == "reverse":
             return fvb.reverse_permutation(self.event_size)
         if self.order == "alternating":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -19,51 +18,37 @@ from tfp_flowvae.networks.building import ensure_built
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class NICEFlowLayer(CouplingFlow):
+class NICE(CouplingFlow):
     """K additive couplings, then a diagonal scaling (Dinh et al. 2015).
 
     NICE, https://arxiv.org/abs/1410.8516: each layer adds to one half of z what an MLP computes
-    from the other half (and the context), which keeps volumes (their equation 7); at the end z_i is
-    scaled by exp(s_i), which alone makes the log-det, sum_i s_i (their section 3.3). With a context
-    the scaling is amortised too. Starts as the identity.
-
-    Args:
-      event_size: D, at least 2.
-      context_size: Size of the context vector, or None.
-      length: K.
-      hidden: Sizes of each MLP's hidden layers.
-      activation: Of the hidden layers.
-      mask: Which half, see `CouplingFlow`.
-      **kwargs: See `keras.layers.Layer`.
+    from the other half (and the context), which keeps volumes (their equation 7). At the end z_i is
+    scaled by exp(s_i); the log-det is sum_i s_i (their section 3.3). With a context the scaling is
+    amortised too. Starts as the identity. The arguments are those of `CouplingFlow`.
     """
 
-    def __init__(
-        self,
-        event_size: int,
-        context_size: int | None = None,
-        length: int = 4,
-        hidden: Sequence[int] = (256, 256),
-        activation: str = "elu",
-        mask: str = "half",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            event_size, context_size, length, hidden, activation, mask, params=1, **kwargs
-        )
-        self._scaling = _DiagonalScaling(
-            event_size, context_size, dtype=self.dtype_policy, name="scaling"
-        )
+    params = 1
 
-    def build(self, input_shape: Any = None) -> None:
-        """Builds every MLP and the scaling."""
-        super().build(input_shape)
+    def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
+        """Creates the MLPs and the scaling."""
+        super().build(z_shape, context_shape)
+        self._scaling = _DiagonalScaling(
+            event_size=self.event_size,
+            context_size=self.context_size,
+            dtype=self.dtype_policy,
+            name="scaling",
+        )
         ensure_built(self._scaling)
 
-    def _layer(self, kept: np.ndarray, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_layer(
+        self, kept: np.ndarray, network: MLP, context: tf.Tensor | None
+    ) -> tfb.Bijector:
+        """One additive coupling."""
         return AdditiveCoupling(kept, Conditioner(network, context, read=_shift))
 
-    def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
-        return composed([super()._bijector(context), self._scaling.bijector(context)])
+    def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+        """The couplings and the scaling."""
+        return composed([super().make_bijector(context), self._scaling.bijector(context)])
 
 
 def _shift(out: tf.Tensor) -> tf.Tensor:
@@ -73,8 +58,8 @@ def _shift(out: tf.Tensor) -> tf.Tensor:
 class _DiagonalScaling(ParametricFlow):
     """z exp(s), s of `[D]`."""
 
-    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         return {"log_scale": ((self.event_size,), "zeros")}
 
-    def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
         return tfb.Scale(log_scale=self.parameters(context)["log_scale"])

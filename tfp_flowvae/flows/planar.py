@@ -12,24 +12,23 @@ from tfp_flowvae.flows.base import RepeatedFlow
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class PlanarFlowLayer(RepeatedFlow):
+class Planar(RepeatedFlow):
     """K planar layers z + u h(w.z + b): `tfp_flowvae.bijectors.PlanarFlow` with weights.
 
-    Starts as the identity (u = 0, but for what little the context adds).
+    Starts as the identity: u = 0, but for the little that a context adds.
 
     Args:
-      event_size: D.
-      context_size: Size of the context vector, or None.
       length: K.
-      activation: h, see `tfp_flowvae.bijectors.PlanarFlow`.
-      **kwargs: See `keras.layers.Layer`.
+      activation: h, "tanh" or "isru"; see `tfp_flowvae.bijectors.PlanarFlow`.
+      **kwargs: See `Flow`.
     """
 
-    def __init__(self, *args: Any, activation: str = "tanh", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, length: int = 10, activation: str = "tanh", **kwargs: Any) -> None:
+        super().__init__(length, **kwargs)
         self.activation = activation
 
-    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shapes and starting values of u, w and b."""
         vectors = (self.length, self.event_size)
         # Unit w, so that h is neither linear nor saturated on a standard normal.
         direction = keras.initializers.RandomNormal(stddev=self.event_size**-0.5)
@@ -39,7 +38,8 @@ class PlanarFlowLayer(RepeatedFlow):
             "b": ((self.length,), "zeros"),
         }
 
-    def _bijector(self, context: tf.Tensor | None) -> fvb.PlanarFlow:
+    def make_bijector(self, context: tf.Tensor | None) -> fvb.PlanarFlow:
+        """The planar layers."""
         return fvb.PlanarFlow(**self.parameters(context), activation=self.activation)
 
     def get_config(self) -> dict[str, Any]:

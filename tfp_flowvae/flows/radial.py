@@ -12,20 +12,22 @@ from tfp_flowvae.flows.base import RepeatedFlow, derived
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class RadialFlowLayer(RepeatedFlow):
+class Radial(RepeatedFlow):
     """K radial layers: `tfp_flowvae.bijectors.RadialFlow` with weights.
 
-    Starts as the identity (beta = 0, but for what little the context adds), around centres drawn
+    Starts as the identity (beta = 0, but for the little that a context adds), around centres drawn
     from a standard normal. alpha is the softplus of a weight.
 
     Args:
-      event_size: D.
-      context_size: Size of the context vector, or None.
       length: K.
-      **kwargs: See `keras.layers.Layer`.
+      **kwargs: See `Flow`.
     """
 
-    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def __init__(self, length: int = 10, **kwargs: Any) -> None:
+        super().__init__(length, **kwargs)
+
+    def parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shapes and starting values of the centre, softplus^-1(alpha) and beta."""
         scalars = (self.length,)
         return {
             "center": ((self.length, self.event_size), keras.initializers.RandomNormal(stddev=1.0)),
@@ -33,7 +35,8 @@ class RadialFlowLayer(RepeatedFlow):
             "beta": (scalars, "zeros"),
         }
 
-    def _bijector(self, context: tf.Tensor | None) -> fvb.RadialFlow:
+    def make_bijector(self, context: tf.Tensor | None) -> fvb.RadialFlow:
+        """The radial layers."""
         parameters = self.parameters(context)
         alpha = derived(parameters.pop("raw_alpha"), tf.math.softplus)
         return fvb.RadialFlow(alpha=alpha, **parameters)

@@ -1,90 +1,39 @@
-"""The registry of flows: everything that iterates over flows starts here.
-
-An entry holds words, small numbers and checks of them, so that the command line can list every flow
-without importing TensorFlow. A new flow is one file and one entry.
-"""
+"""The registry of flows: everything that iterates over flows starts here."""
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    from tfp_flowvae.flows.base import Flow
-
-
-@dataclass(frozen=True)
-class Option:
-    """How an option of a spec string is read, and what to say when it cannot be."""
-
-    expected: str
-    read: Callable[[str], Any]
-
-
-def _positive_int(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise ValueError(text)
-    return int(text)
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(_positive_int(size) for size in text.split("x"))
-
-
-def _bins(text: str) -> int:
-    if not 2 <= _positive_int(text) <= 256:
-        raise ValueError(text)
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) >= 2**31:
-        raise ValueError(text)
-    return int(text)
-
-
-def _number_below(limit: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        # No sign: "+" separates flows.
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)?", text, re.ASCII):
-            raise ValueError(text)
-        if not 0.0 < float(text) < limit:
-            raise ValueError(text)
-        return float(text)
-
-    return read
-
-
-def _one_of(*words: str) -> Option:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(text)
-        return text
-
-    return Option("one of " + ", ".join(words), read)
-
-
-LENGTH = Option("a whole number of at least 1", _positive_int)
-SIZES = Option("layer sizes such as 320x320", _sizes)
-ACTIVATION = _one_of("elu", "relu", "silu", "softplus", "tanh", "gelu")
-PLANAR_ACTIVATION = _one_of("tanh", "isru")
-RESIDUAL_ACTIVATION = _one_of("lipswish", "elu", "sin", "tanh")
-COUNT = Option("a whole number of at least 1", _positive_int)
-_NETWORK = {"length": LENGTH, "hidden": SIZES, "activation": ACTIVATION}
-_COUPLING = {**_NETWORK, "mask": _one_of("half", "alternating")}
-_AUTOREGRESSION = {**_NETWORK, "update": _one_of("affine", "gated")}
-_SPLINE = {
-    "bins": Option("a whole number from 2 to 256", _bins),
-    "bound": Option("a number between 0 and 1000", _number_below(1000.0)),
-}
+from tfp_flowvae.registry import Entry, Registry, register
+from tfp_flowvae.spec import Option, number_below, sizes, whole_number, word
 
 
 def _no_complaint(options: Mapping[str, Any], event_size: int) -> str:
     return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowEntry(Entry):
+    """What is known of a flow without importing it; see also `Entry`.
+
+    Attributes:
+      fast_sample: Whether base sample to z, with its log-det, is one pass, not D sequential ones.
+      fast_density: Whether z to base sample, with its log-det, is one pass, not D sequential ones.
+      smallest_event: The smallest event size D that the flow can take.
+      largest_event: The largest one, or None where there is none.
+      complaint: From the options that a spec gives and D to what is wrong with them together, the
+        rest of a sentence, or nothing.
+      alternative: What to use instead where this flow's direction is the slow one.
+    """
+
+    fast_sample: bool = True
+    fast_density: bool = True
+    smallest_event: int = 1
+    largest_event: int | None = None
+    complaint: Callable[[Mapping[str, Any], int], str] = _no_complaint
+    alternative: str = ""
 
 
 def _sylvester_complaint(options: Mapping[str, Any], event_size: int) -> str:
@@ -104,158 +53,170 @@ def _permute_complaint(options: Mapping[str, Any], event_size: int) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class FlowEntry:
-    """What is known of a flow without importing it.
-
-    Attributes:
-      summary: One line for the command line's help.
-      path: `module:Class` of the `Flow` layer.
-      options: What its spec string takes.
-      default_length: K when the spec does not say.
-      fast_sample: Whether base sample to z, with its log-det, is one pass, not D steps in a row.
-      fast_density: Whether z to base sample, with its log-det, is one pass, not D steps in a row.
-      smallest_event: The smallest latent size D that the flow can take.
-      largest_event: The largest one, or None where there is none.
-      complaint: From the options that a spec gives and D to what is wrong with them together, the
-        rest of a sentence, or nothing.
-      alternative: What to use instead where this flow's direction is the slow one.
-    """
-
-    summary: str
-    path: str
-    options: Mapping[str, Option] = field(default_factory=dict)
-    default_length: int = 1
-    fast_sample: bool = True
-    fast_density: bool = True
-    smallest_event: int = 1
-    largest_event: int | None = None
-    complaint: Callable[[Mapping[str, Any], int], str] = _no_complaint
-    alternative: str = ""
-
-    def load(self) -> type[Flow]:
-        """Imports and returns the layer class."""
-        module, _, name = self.path.partition(":")
-        return getattr(importlib.import_module(module), name)
+_ACTIVATION = word("elu", "relu", "silu", "softplus", "tanh", "gelu")
 
 
-FLOWS: Mapping[str, FlowEntry] = MappingProxyType(
+def _network(length: str, hidden: str) -> dict[str, Option]:
+    return {"length": whole_number(length), "hidden": sizes(hidden), "activation": _ACTIVATION}
+
+
+_COUPLING = {**_network("4", "256x256"), "mask": word("half", "alternating")}
+_AUTOREGRESSION = {**_network("2", "320"), "update": word("affine", "gated")}
+_SPLINE = {"bins": whole_number("8", at_least=2, at_most=256), "bound": number_below(1000.0, "4")}
+_FLOWS = "tfp_flowvae.flows"
+
+FLOWS: Registry[FlowEntry] = Registry(
+    "flow",
+    "flows",
     {
         "none": FlowEntry(
-            summary="no flow: the base Gaussian as it is",
-            path="tfp_flowvae.flows.stack:FlowStack",
+            summary="no flow: the base distribution as it is",
+            target=f"{_FLOWS}.stack:Stack",
         ),
         "planar": FlowEntry(
             summary="K planar layers z + u h(w.z + b) (Rezende & Mohamed 2015)",
-            path="tfp_flowvae.flows.planar:PlanarFlowLayer",
-            options={"length": LENGTH, "activation": PLANAR_ACTIVATION},
-            default_length=10,
+            target=f"{_FLOWS}.planar:Planar",
+            options={"length": whole_number("10"), "activation": word("tanh", "isru")},
+            first="length",
         ),
         "radial": FlowEntry(
             summary="K radial layers around learned centres (Rezende & Mohamed 2015)",
-            path="tfp_flowvae.flows.radial:RadialFlowLayer",
-            options={"length": LENGTH},
-            default_length=10,
+            target=f"{_FLOWS}.radial:Radial",
+            options={"length": whole_number("10")},
+            first="length",
         ),
         "householder": FlowEntry(
             summary="K reflections, volume preserving (Tomczak & Welling 2016)",
-            path="tfp_flowvae.flows.householder:HouseholderFlowLayer",
-            options={"length": LENGTH},
-            default_length=4,
+            target=f"{_FLOWS}.householder:Householder",
+            options={"length": whole_number("4")},
+            first="length",
         ),
         "iaf": FlowEntry(
             summary="K inverse autoregressive layers: fast sampling (Kingma et al. 2016)",
-            path="tfp_flowvae.flows.autoregressive:InverseAutoregressiveFlowLayer",
+            target=f"{_FLOWS}.autoregressive:IAF",
             options=_AUTOREGRESSION,
-            default_length=2,
+            first="length",
             fast_density=False,
             alternative="maf",
         ),
         "maf": FlowEntry(
             summary="K masked autoregressive layers: fast density (Papamakarios et al. 2017)",
-            path="tfp_flowvae.flows.autoregressive:MaskedAutoregressiveFlowLayer",
+            target=f"{_FLOWS}.autoregressive:MAF",
             options=_AUTOREGRESSION,
-            default_length=2,
+            first="length",
             fast_sample=False,
             alternative="iaf",
         ),
         "realnvp": FlowEntry(
             summary="K affine couplings: fast both ways (Dinh et al. 2017)",
-            path="tfp_flowvae.flows.coupling:RealNVPFlowLayer",
+            target=f"{_FLOWS}.coupling:RealNVP",
             options=_COUPLING,
-            default_length=4,
+            first="length",
             smallest_event=2,
         ),
         "nice": FlowEntry(
             summary="K additive couplings and a scaling: fast both ways (Dinh et al. 2015)",
-            path="tfp_flowvae.flows.nice:NICEFlowLayer",
+            target=f"{_FLOWS}.nice:NICE",
             options=_COUPLING,
-            default_length=4,
+            first="length",
             smallest_event=2,
         ),
         "spline": FlowEntry(
             summary="K spline couplings: fast both ways (Durkan et al. 2019)",
-            path="tfp_flowvae.flows.spline:SplineCouplingFlowLayer",
+            target=f"{_FLOWS}.spline:SplineCoupling",
             options={**_COUPLING, **_SPLINE},
-            default_length=4,
+            first="length",
             smallest_event=2,
         ),
         "spline-iaf": FlowEntry(
             summary="K inverse autoregressive spline layers: fast sampling (same paper)",
-            path="tfp_flowvae.flows.spline:InverseSplineFlowLayer",
-            options={**_NETWORK, **_SPLINE},
-            default_length=2,
+            target=f"{_FLOWS}.spline:SplineIAF",
+            options={**_network("2", "320"), **_SPLINE},
+            first="length",
             fast_density=False,
             alternative="spline-maf",
         ),
         "spline-maf": FlowEntry(
             summary="K masked autoregressive spline layers: fast density (same paper)",
-            path="tfp_flowvae.flows.spline:MaskedSplineFlowLayer",
-            options={**_NETWORK, **_SPLINE},
-            default_length=2,
+            target=f"{_FLOWS}.spline:SplineMAF",
+            options={**_network("2", "320"), **_SPLINE},
+            first="length",
             fast_sample=False,
             alternative="spline-iaf",
         ),
         "sylvester": FlowEntry(
             summary="K Sylvester layers z + QR h(R~Q'z + b) (van den Berg et al. 2018)",
-            path="tfp_flowvae.flows.sylvester:SylvesterFlowLayer",
+            target=f"{_FLOWS}.sylvester:Sylvester",
             options={
-                "length": LENGTH,
-                "kind": _one_of("orthogonal", "householder", "triangular"),
-                "width": COUNT,
-                "reflections": COUNT,
+                "length": whole_number("4"),
+                "kind": word("orthogonal", "householder", "triangular"),
+                "width": whole_number(),
+                "reflections": whole_number("8"),
             },
-            default_length=4,
+            first="length",
             complaint=_sylvester_complaint,
         ),
         "residual": FlowEntry(
             summary="K contractive layers z + g(z), slower both ways (Chen et al. 2019)",
-            path="tfp_flowvae.flows.residual:ResidualFlowLayer",
+            target=f"{_FLOWS}.residual:Residual",
             options={
-                "length": LENGTH,
-                "hidden": SIZES,
-                "activation": RESIDUAL_ACTIVATION,
-                "lipschitz": Option("a number between 0 and 1", _number_below(1.0)),
+                "length": whole_number("2"),
+                "hidden": sizes("64"),
+                "activation": word("lipswish", "elu", "sin", "tanh"),
+                "lipschitz": number_below(1.0, "0.9"),
             },
-            default_length=2,
+            first="length",
             largest_event=64,
         ),
         "lu": FlowEntry(
             summary="a full linear map in LU form (Kingma & Dhariwal 2018)",
-            path="tfp_flowvae.flows.linear:LUFlowLayer",
+            target=f"{_FLOWS}.linear:LU",
         ),
         "affine": FlowEntry(
             summary="a scale and a shift for each dimension, a part for stacks",
-            path="tfp_flowvae.flows.linear:AffineFlowLayer",
+            target=f"{_FLOWS}.linear:Affine",
         ),
         "permute": FlowEntry(
             summary="a fixed permutation of the dimensions, a part for stacks",
-            path="tfp_flowvae.flows.linear:PermuteFlowLayer",
+            target=f"{_FLOWS}.linear:Permute",
             options={
-                "order": _one_of("random", "reverse", "alternating"),
-                "seed": Option("a whole number", _seed),
+                "order": word("random", "reverse", "alternating"),
+                "seed": whole_number("0", at_least=0),
             },
             complaint=_permute_complaint,
         ),
-    }
+    },
 )
+
+
+def register_flow(
+    name: str, *, summary: str, package: str = "custom", **facts: Any
+) -> Callable[[type], type]:
+    """Registers a `Flow` class under a name, for spec strings, `--help` and `.keras` files.
+
+    The spec string takes the arguments of the class's constructor that are annotated as `int`,
+    `float`, `str` or `Sequence[int]`; the first of them may stand without its name.
+
+    Args:
+      name: The name.
+      summary: One line for the command line's help.
+      package: The package under which `.keras` files name the class.
+      **facts: Further attributes of `FlowEntry`, such as `fast_density=False`.
+
+    Raises:
+      UserError: If the name is taken or cannot stand in a spec string.
+
+    Example:
+    ```python
+    @fv.register_flow("scale", summary="multiplies all dimensions by one number")
+    class Scale(fv.flows.ParametricFlow):
+        def parameter_initializers(self):
+            return {"log_scale": ((), "zeros")}
+
+        def make_bijector(self, context):
+            return tfb.Scale(log_scale=self.parameters(context)["log_scale"])
+
+    fv.FlowVAE(image_shape=(8, 8, 1), latent_size=16, posterior="scale+iaf:2")
+    ```
+    """
+    return register(FLOWS, FlowEntry, name, package, summary=summary, **facts)

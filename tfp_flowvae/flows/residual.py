@@ -13,11 +13,11 @@ from tensorflow_probability import bijectors as tfb
 from tfp_flowvae import _compat
 from tfp_flowvae import bijectors as fvb
 from tfp_flowvae.bijectors.contractive_residual import MAX_EXACT_SIZE
-from tfp_flowvae.flows.base import RepeatedFlow, composed, derived
+from tfp_flowvae.flows.base import Flow, RepeatedFlow, composed, derived
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class ResidualFlowLayer(RepeatedFlow):
+class Residual(RepeatedFlow):
     """K residual layers z + g(z), g a perceptron of Lipschitz constant c < 1.
 
     Behrmann et al. (2019), https://arxiv.org/abs/1811.00995, and Chen et al. (2019),
@@ -29,13 +29,11 @@ class ResidualFlowLayer(RepeatedFlow):
     kernels, and with them the bound on g's Lipschitz constant, are the same for all examples.
 
     Args:
-      event_size: D, at most 64.
-      context_size: Size of the context vector, or None.
       length: K.
       hidden: Sizes of each perceptron's hidden layers.
       activation: "lipswish", "elu", "sin" or "tanh", see `ContractiveResidual`.
       lipschitz: c, between 0 and 1.
-      **kwargs: See `keras.layers.Layer`.
+      **kwargs: See `Flow`; an event_size of at most 64.
 
     Raises:
       ValueError: If an argument is out of its range.
@@ -43,20 +41,13 @@ class ResidualFlowLayer(RepeatedFlow):
 
     def __init__(
         self,
-        event_size: int,
-        context_size: int | None = None,
         length: int = 2,
         hidden: Sequence[int] = (64,),
         activation: str = "lipswish",
         lipschitz: float = 0.9,
         **kwargs: Any,
     ) -> None:
-        super().__init__(event_size, context_size, length, **kwargs)
-        if event_size > MAX_EXACT_SIZE:
-            raise ValueError(
-                f"The exact log-det takes an event_size of at most {MAX_EXACT_SIZE}. "
-                f"Received: {event_size=}."
-            )
+        super().__init__(length, **kwargs)
         if not hidden or min(hidden) < 1 or not 0.0 < lipschitz < 1.0:
             raise ValueError(
                 "hidden must name at least one size of at least 1, and lipschitz lie between 0 and "
@@ -68,13 +59,20 @@ class ResidualFlowLayer(RepeatedFlow):
     def _sizes(self) -> tuple[int, ...]:
         return (self.event_size, *self.hidden, self.event_size)
 
-    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shapes and starting values of the biases."""
         sizes = enumerate(self._sizes[1:])
         return {f"bias_{i}": ((self.length, size), "zeros") for i, size in sizes}
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
         """Creates the biases, or what makes them of the context, and the kernels."""
-        super().build(input_shape)
+        Flow.build(self, z_shape, context_shape)
+        if self.event_size > MAX_EXACT_SIZE:
+            raise ValueError(
+                f"The exact log-det takes an event_size of at most {MAX_EXACT_SIZE}. "
+                f"Received: event_size={self.event_size}."
+            )
+        super().build(z_shape, context_shape)
         self._kernels = []
         for i, (rows, columns) in enumerate(itertools.pairwise(self._sizes)):
             is_last = i == len(self.hidden)
@@ -88,7 +86,8 @@ class ResidualFlowLayer(RepeatedFlow):
                 )
             )
 
-    def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+        """The residual layers."""
         kernels = [_compat.live(kernel) for kernel in self._kernels]
         biases = list(self.parameters(context).values())
         return composed([self._layer(k, kernels, biases) for k in range(self.length)])

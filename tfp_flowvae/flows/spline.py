@@ -25,31 +25,57 @@ from tfp_flowvae.bijectors import (
     spline_from_raw,
 )
 from tfp_flowvae.flows.autoregressive import AutoregressiveFlow
+from tfp_flowvae.flows.base import Flow
 from tfp_flowvae.flows.conditioner import AutoregressiveConditioner, Conditioner
 from tfp_flowvae.flows.coupling import CouplingFlow
 from tfp_flowvae.networks import MADE, MLP
 
 
+class _Spline(Flow):
+    """The bins and the bound of a spline flow, in front of the flow that moves by splines."""
+
+    def __init__(self, *args: Any, bins: int, bound: float, **kwargs: Any) -> None:
+        if not 2 <= bins <= 256 or not 0.0 < bound < math.inf:
+            raise ValueError(
+                "A spline flow takes bins from 2 to 256 and a bound that is positive and finite. "
+                f"Received: {bins=}, {bound=}."
+            )
+        super().__init__(*args, **kwargs)
+        self.bins, self.bound = bins, float(bound)
+
+    @property
+    def params(self) -> int:
+        """3 K - 1."""
+        return 3 * self.bins - 1
+
+    @property
+    def _read(self) -> Callable[[tf.Tensor], RationalQuadraticSpline]:
+        return functools.partial(spline_from_raw, bound=self.bound)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "bins": self.bins, "bound": self.bound}
+
+
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class SplineCouplingFlowLayer(CouplingFlow):
+class SplineCoupling(_Spline, CouplingFlow):
     """K spline couplings, one pass both ways; the mathematics is at the head of this module.
 
     Args:
-      event_size: D, at least 2.
-      context_size: Size of the context vector, or None.
       length: How many layers.
       hidden: Sizes of each MLP's hidden layers.
       activation: Of the hidden layers.
       mask: Which half a layer keeps, see `CouplingFlow`.
       bins: How many bins each spline has.
       bound: B.
-      **kwargs: See `keras.layers.Layer`.
+      **kwargs: See `Flow`; an event_size of at least 2.
+
+    Raises:
+      ValueError: If an argument is not allowed.
     """
 
     def __init__(
         self,
-        event_size: int,
-        context_size: int | None = None,
         length: int = 4,
         hidden: Sequence[int] = (256, 256),
         activation: str = "elu",
@@ -58,42 +84,36 @@ class SplineCouplingFlowLayer(CouplingFlow):
         bound: float = 4.0,
         **kwargs: Any,
     ) -> None:
-        params = _params(bins, bound)
-        super().__init__(
-            event_size, context_size, length, hidden, activation, mask, params, **kwargs
-        )
-        self.bins, self.bound = bins, float(bound)
+        super().__init__(length, hidden, activation, mask, bins=bins, bound=bound, **kwargs)
 
-    def _layer(self, kept: np.ndarray, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
-        return Coupling(kept, bijector_fn=Conditioner(network, context, read=_reader(self.bound)))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "bins": self.bins, "bound": self.bound}
+    def make_layer(
+        self, kept: np.ndarray, network: MLP, context: tf.Tensor | None
+    ) -> tfb.Bijector:
+        """One spline coupling."""
+        return Coupling(kept, bijector_fn=Conditioner(network, context, read=self._read))
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class MaskedSplineFlowLayer(AutoregressiveFlow):
+class SplineMAF(_Spline, AutoregressiveFlow):
     """K autoregressive spline layers with a one-pass density.
 
     The mathematics is at the head of this module; the networks are MADEs that read z, in
     alternating order from layer to layer, as in MAF.
 
     Args:
-      event_size: D.
-      context_size: Size of the context vector, or None.
       length: How many layers.
       hidden: Sizes of each MADE's hidden layers.
       activation: Of the hidden layers.
       bins: How many bins each spline has.
       bound: B.
-      **kwargs: See `keras.layers.Layer`.
+      **kwargs: See `Flow`.
+
+    Raises:
+      ValueError: If an argument is not allowed.
     """
 
     def __init__(
         self,
-        event_size: int,
-        context_size: int | None = None,
         length: int = 2,
         hidden: Sequence[int] = (320,),
         activation: str = "elu",
@@ -101,38 +121,19 @@ class MaskedSplineFlowLayer(AutoregressiveFlow):
         bound: float = 4.0,
         **kwargs: Any,
     ) -> None:
-        params = _params(bins, bound)
-        super().__init__(event_size, context_size, length, hidden, activation, params, **kwargs)
-        self.bins, self.bound = bins, float(bound)
+        super().__init__(length, hidden, activation, bins=bins, bound=bound, **kwargs)
 
-    def _layer(self, network: MADE, context: tf.Tensor | None) -> tfb.Bijector:
-        conditioner = AutoregressiveConditioner(network, context, read=_reader(self.bound))
+    def make_layer(self, network: MADE, context: tf.Tensor | None) -> tfb.Bijector:
+        """One autoregressive spline layer."""
+        conditioner = AutoregressiveConditioner(network, context, read=self._read)
         return ParallelMaskedAutoregressiveFlow(bijector_fn=conditioner)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "bins": self.bins, "bound": self.bound}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class InverseSplineFlowLayer(MaskedSplineFlowLayer):
-    """K autoregressive spline layers with one-pass sampling: `MaskedSplineFlowLayer`'s, inverted.
+class SplineIAF(SplineMAF):
+    """K autoregressive spline layers with one-pass sampling: those of `SplineMAF`, inverted.
 
-    The networks read the layer's input z_{k-1}, as in IAF. Arguments as there.
+    The networks read the layer's input z_{k-1}, as in IAF. The arguments are those of `SplineMAF`.
     """
 
-    _invert = True
-
-
-def _reader(bound: float) -> Callable[[tf.Tensor], RationalQuadraticSpline]:
-    return functools.partial(spline_from_raw, bound=bound)
-
-
-def _params(bins: int, bound: float) -> int:
-    """How many numbers a spline takes, after a check of its sizes."""
-    if not 2 <= bins <= 256 or not 0.0 < bound < math.inf:
-        raise ValueError(
-            "A spline flow takes bins from 2 to 256 and a bound that is positive and finite. "
-            f"Received: {bins=}, {bound=}."
-        )
-    return 3 * bins - 1
+    inverted = True

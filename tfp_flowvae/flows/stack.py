@@ -1,4 +1,4 @@
-"""A stack of flows, which is a flow; the empty stack is the identity."""
+"""A stack of flows, which is a flow, and how it is made from a spec string."""
 
 from __future__ import annotations
 
@@ -11,47 +11,35 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae.flows.base import Flow, composed
 from tfp_flowvae.flows.registry import FLOWS
+from tfp_flowvae.flows.spec import check_event_size, parse_stack
 from tfp_flowvae.networks.building import ensure_built
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class FlowStack(Flow):
+class Stack(Flow):
     """Flows applied one after the other, the first one to the base sample.
 
     Args:
-      flows: The flows, all of the same `event_size` and `context_size`. None for none.
-      event_size: D.
-      context_size: Size of the context vector, or None.
-      **kwargs: See `keras.layers.Layer`.
-
-    Raises:
-      ValueError: If a flow's sizes are not the stack's.
+      flows: The flows; none for the identity.
+      **kwargs: See `Flow`.
     """
 
-    def __init__(
-        self,
-        flows: Sequence[Flow] = (),
-        *,
-        event_size: int,
-        context_size: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(event_size, context_size, **kwargs)
-        for flow in flows:
-            if (flow.event_size, flow.context_size) != (event_size, context_size):
-                raise ValueError(
-                    f"Every flow of this stack must have {event_size=} and {context_size=}. "
-                    f"Received: {flow.name} with event_size={flow.event_size}, "
-                    f"context_size={flow.context_size}."
-                )
+    def __init__(self, flows: Sequence[Flow] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.flows = list(flows)
 
-    def build(self, input_shape: Any = None) -> None:
-        """Builds every flow."""
+    def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
+        """Builds every flow, for the same sizes."""
         for flow in self.flows:
-            ensure_built(flow, self.event_size)
+            if z_shape is None and self.event_size is None and flow.event_size is not None:
+                z_shape = (None, flow.event_size)
+        super().build(z_shape, context_shape)
+        context = None if self.context_size is None else (None, self.context_size)
+        for flow in self.flows:
+            ensure_built(flow, (None, self.event_size), context)
 
-    def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+        """The flows' bijectors, chained."""
         return composed([flow.bijector(context) for flow in self.flows])
 
     def get_config(self) -> dict[str, Any]:
@@ -60,9 +48,51 @@ class FlowStack(Flow):
         return {**super().get_config(), "flows": flows}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> FlowStack:
+    def from_config(cls, config: dict[str, Any]) -> Stack:
         """Rebuilds the stack and every flow in it."""
         for entry in FLOWS.values():
             entry.load()  # Keras finds a registered class only once its module is imported
         flows = [keras.saving.deserialize_keras_object(flow) for flow in config.pop("flows")]
         return cls(flows, **config)
+
+
+def as_stack(flow: str | Flow | tfb.Bijector) -> Stack:
+    """A stack, not built yet, from a spec string, a flow or a bijector of one's own.
+
+    Raises:
+      UserError: If it is none of them, or the spec string does not parse.
+    """
+    from tfp_flowvae.flows.adopted import Adopted
+
+    if isinstance(flow, str):
+        return Stack([spec.build() for spec in parse_stack(flow)])
+    if isinstance(flow, Stack):
+        return flow
+    return Stack([flow if isinstance(flow, Flow) else Adopted(flow)])
+
+
+def make_flow(
+    flow: str | Flow | tfb.Bijector, event_size: int, context_size: int | None = None
+) -> Stack:
+    """Builds a stack of flows.
+
+    Args:
+      flow: A spec string such as `"householder:4+iaf:2"`, see `tfp_flowvae.flows.spec`; a `Flow`;
+        or a `tfb.Bijector` of one's own.
+      event_size: D, the size of the vectors that the flow maps.
+      context_size: Size of the context that the parameters are a function of, or None for
+        parameters of the flow's own.
+
+    Returns:
+      A built `Stack`, itself a `Flow`.
+
+    Raises:
+      UserError: If the spec does not parse or a flow cannot take the size.
+    """
+    if isinstance(flow, str):
+        check_event_size(parse_stack(flow), event_size)
+    stack = as_stack(flow)
+    ensure_built(
+        stack, (None, event_size), None if context_size is None else (None, context_size)
+    )
+    return stack

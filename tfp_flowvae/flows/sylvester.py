@@ -11,14 +11,14 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import bijectors as fvb
-from tfp_flowvae.flows.base import RepeatedFlow, checked_word, composed, derived
+from tfp_flowvae.flows.base import Flow, RepeatedFlow, checked_word, composed, derived
 
 KINDS = ("orthogonal", "householder", "triangular")
 DEFAULT_WIDTH = 16
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class SylvesterFlowLayer(RepeatedFlow):
+class Sylvester(RepeatedFlow):
     """K Sylvester layers z + Q R h(R~ Q^T z + b) (van den Berg et al. 2018).
 
     https://arxiv.org/abs/1803.05649, equation 13; the mathematics, and what keeps it invertible,
@@ -33,13 +33,11 @@ class SylvesterFlowLayer(RepeatedFlow):
     learn the same.
 
     Args:
-      event_size: D.
-      context_size: Size of the context vector, or None.
       length: K.
       kind: "orthogonal", "householder" or "triangular".
       width: M for "orthogonal", by default the smaller of D and 16; for the others M = D.
       reflections: For "householder" alone.
-      **kwargs: See `keras.layers.Layer`.
+      **kwargs: See `Flow`.
 
     Raises:
       ValueError: If the kind is another, or the width or the number of reflections is out of range.
@@ -47,28 +45,34 @@ class SylvesterFlowLayer(RepeatedFlow):
 
     def __init__(
         self,
-        event_size: int,
-        context_size: int | None = None,
         length: int = 4,
         kind: str = "orthogonal",
         width: int | None = None,
         reflections: int = 8,
         **kwargs: Any,
     ) -> None:
-        super().__init__(event_size, context_size, length, **kwargs)
+        super().__init__(length, **kwargs)
         self.kind = checked_word("kind", kind, KINDS)
-        if width is None:
-            width = min(event_size, DEFAULT_WIDTH) if kind == "orthogonal" else event_size
-        if not (1 if kind == "orthogonal" else event_size) <= width <= event_size:
-            allowed = "from 1 to the event_size" if kind == "orthogonal" else "the event_size"
-            raise ValueError(
-                f"width must be {allowed} for {kind=}. Received: {width=}, {event_size=}."
-            )
         if reflections < 1:
             raise ValueError(f"reflections must be at least 1. Received: {reflections=}.")
         self.width, self.reflections = width, reflections
 
-    def _parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
+        """Chooses the width that the constructor left open, and creates the weights."""
+        Flow.build(self, z_shape, context_shape)
+        size, kind, width = self.event_size, self.kind, self.width
+        if width is None:
+            width = min(size, DEFAULT_WIDTH) if kind == "orthogonal" else size
+        if not (1 if kind == "orthogonal" else size) <= width <= size:
+            allowed = "from 1 to the event_size" if kind == "orthogonal" else "the event_size"
+            raise ValueError(
+                f"width must be {allowed} for {kind=}. Received: {width=}, event_size={size}."
+            )
+        self.width = width
+        super().build(z_shape, context_shape)
+
+    def parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shapes and starting values of what makes Q, the two triangles and b."""
         length, width = self.length, self.width
         normal = keras.initializers.RandomNormal(stddev=1.0)
         frames = {
@@ -84,7 +88,8 @@ class SylvesterFlowLayer(RepeatedFlow):
             "b": ((length, width), "zeros"),
         }
 
-    def _bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
+        """The Sylvester layers."""
         parameters = self.parameters(context)
         triangles = parameters.pop("triangles")
         if self.kind == "triangular":

@@ -94,7 +94,7 @@ class Convolution(Stage):
 
     def build(self, input_shape: Any = None) -> None:
         """Builds the convolution."""
-        ensure_built(self._convolution, self.in_shape)
+        ensure_built(self._convolution, (None, *self.in_shape))
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[B, *in_shape]` to `[B, *out_shape]`."""

@@ -96,9 +96,9 @@ class MADE(keras.layers.Layer):
         """Builds every layer; the sizes are known from the constructor."""
         sizes = (self.event_size, *self.hidden)
         for layer, size in zip((*self._hidden_layers, self._output_layer), sizes, strict=True):
-            ensure_built(layer, size)
+            ensure_built(layer, (None, size))
         for layer in self._context_layers:
-            ensure_built(layer, self.context_size)
+            ensure_built(layer, (None, self.context_size))
 
     def call(self, z: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps z `[..., D]` and the context `[..., C]` to `[..., D, P]`."""

@@ -73,11 +73,11 @@ class MLP(keras.layers.Layer):
         for layer, size in zip(
             self._hidden_layers, (self.input_size, *self.hidden[:-1]), strict=True
         ):
-            ensure_built(layer, size)
+            ensure_built(layer, (None, size))
         if self._context_layer is not None:
-            ensure_built(self._context_layer, self.context_size)
+            ensure_built(self._context_layer, (None, self.context_size))
         if self._output_layer is not None:
-            ensure_built(self._output_layer, self.hidden[-1])
+            ensure_built(self._output_layer, (None, self.hidden[-1]))
 
     def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[..., input_size]` and the context to the output."""

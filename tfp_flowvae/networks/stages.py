@@ -103,7 +103,7 @@ class Linear(Stage):
 
     def build(self, input_shape: Any = None) -> None:
         """Builds the dense layer."""
-        ensure_built(self._dense, self._size)
+        ensure_built(self._dense, (None, self._size))
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[B, *in_shape]` to `[B, *out_shape]`."""
@@ -141,7 +141,7 @@ class Unit(Stage):
         """Builds the linear map and the normalisation."""
         ensure_built(self._linear)
         if self._norm is not None:
-            ensure_built(self._norm, self.out_shape)
+            ensure_built(self._norm, (None, *self.out_shape))
             if self._gated:
                 self._gate_bias = self.add_weight(
                     name="gate_bias", shape=self.out_shape[-1:], initializer="zeros"
@@ -173,7 +173,7 @@ class Activate(Stage):
     def build(self, input_shape: Any = None) -> None:
         """Builds the normalisation."""
         if self._norm is not None:
-            ensure_built(self._norm, self.in_shape)
+            ensure_built(self._norm, (None, *self.in_shape))
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[B, *in_shape]` to the same shape."""

@@ -1,0 +1,186 @@
+"""Spec strings: a registered name with options, such as `iaf:2,hidden=320x320`.
+
+    spec    = name [":" option *("," option)]
+    option  = value                               the first option alone, without its name
+            | key "=" value
+    value   = integer | number | word | integer *("x" integer)
+
+One grammar serves every registry, the command line, configs and Python. Nothing in a spec needs
+quoting in a shell. Parsing imports nothing heavy, so the command line can answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tfp_flowvae.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from tfp_flowvae.registry import Entry, Registry
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option of a spec string.
+
+    Attributes:
+      expected: What a value must be, for an error message.
+      read: From the text of a value to the value; raises `ValueError`.
+      default: The text of the constructor's default, for the command line's help.
+    """
+
+    expected: str
+    read: Callable[[str], Any]
+    default: str = ""
+
+
+def whole_number(default: str = "", at_least: int = 1, at_most: int | None = None) -> Option:
+    """An option whose value is a whole number in a range."""
+    top = 2**31 - 1 if at_most is None else at_most
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and at_least <= int(text) <= top):
+            raise ValueError(text)
+        return int(text)
+
+    expected = f"a whole number of at least {at_least}"
+    if at_most is not None:
+        expected = f"a whole number from {at_least} to {at_most}"
+    elif at_least == 0:
+        expected = "a whole number"
+    return Option(expected, read, default)
+
+
+def sizes(default: str = "") -> Option:
+    """An option whose value is a list of layer sizes."""
+    read = whole_number().read
+    return Option(
+        "layer sizes such as 320x320", lambda text: tuple(map(read, text.split("x"))), default
+    )
+
+
+def number_below(limit: float, default: str = "") -> Option:
+    """An option whose value is a number between 0 and a limit, both excluded."""
+
+    def read(text: str) -> float:
+        # No sign: "+" separates flows.
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)?", text, re.ASCII):
+            raise ValueError(text)
+        if not 0.0 < float(text) < limit:
+            raise ValueError(text)
+        return float(text)
+
+    return Option(f"a number between 0 and {limit:g}", read, default)
+
+
+def word(*words: str, default: str = "") -> Option:
+    """An option whose value is one of these words; the first is the default if none is named."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(text)
+        return text
+
+    return Option("one of " + ", ".join(words), read, default or words[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A parsed spec string.
+
+    Attributes:
+      name: The registered name.
+      options: The options that were given, by name.
+      entry: What the registry holds under the name.
+    """
+
+    name: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    entry: Entry = dataclasses.field(default=None, compare=False, repr=False)  # type: ignore[assignment]
+
+    def build(self, **arguments: Any) -> Any:
+        """The object that the spec names.
+
+        Args:
+          **arguments: Further arguments of its constructor.
+        """
+        return self.entry.load()(**self.options, **arguments)
+
+    def __str__(self) -> str:
+        first = self.entry.first
+        parts = [_format(self.options[first])] if first in self.options else []
+        parts += [f"{k}={_format(value)}" for k, value in self.options.items() if k != first]
+        return self.name + (":" + ",".join(parts) if parts else "")
+
+
+def parse(registry: Registry[Any], text: str, whole: str | None = None, start: int = 0) -> Spec:
+    """Reads the spec of one object.
+
+    Args:
+      registry: Where its name is registered.
+      text: The spec.
+      whole: The longer string that the spec is a part of, for error messages.
+      start: Where in `whole` the spec begins.
+
+    Raises:
+      UserError: If the string does not parse; the message points at the place.
+    """
+    whole = text if whole is None else whole
+    name, colon, rest = text.partition(":")
+    if not _NAME.fullmatch(name):
+        article = "an" if registry.kind[0] in "aeiou" else "a"
+        complaint = f"{article} {registry.kind}'s name is expected, not {name!r}"
+        raise spec_error(registry, whole, start, complaint)
+    entry = registry.find(name, within=whole)
+    if not colon:
+        return Spec(name, {}, entry)
+    if not entry.options:
+        raise spec_error(registry, whole, start + len(name), f"{name} takes no options")
+    options: dict[str, Any] = {}
+    position = start + len(name) + 1
+    for index, item in enumerate(rest.split(",")):
+        key, equals, value = item.partition("=")
+        where = position + len(key) + 1
+        if not equals and index == 0 and entry.first:
+            key, value, where = entry.first, item, position
+        elif not equals:
+            raise spec_error(registry, whole, position, f"key=value is expected, not {item!r}")
+        if key not in entry.options or key in options:
+            complaint = _option_complaint(entry, name, key, key in options)
+            raise spec_error(registry, whole, position, complaint)
+        option = entry.options[key]
+        try:
+            options[key] = option.read(value)
+        except ValueError:
+            what = "the length K" if key == "length" else key
+            complaint = f"{what} must be {option.expected}, not {value!r}"
+            raise spec_error(registry, whole, where, complaint) from None
+        position += len(item) + 1
+    return Spec(name, options, entry)
+
+
+def spec_error(registry: Registry[Any], whole: str, position: int, complaint: str) -> UserError:
+    """The error for a spec string that is wrong at a position."""
+    before, after = whole[:position], whole[position:]
+    return UserError(
+        f"Cannot read the {registry.kind} spec {whole!r} at character {position + 1} "
+        f"({before}>>>{after}): {complaint}{'' if complaint.endswith('?') else '.'}"
+    )
+
+
+def _option_complaint(entry: Entry, name: str, key: str, repeated: bool) -> str:
+    if repeated:
+        return f"the option {key!r} is given twice"
+    hint = nearest(key, entry.options)
+    return f"{name} has no option {key!r}, it takes {', '.join(entry.options)}{'.' + hint if hint else ''}"
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
