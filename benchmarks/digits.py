@@ -56,7 +56,7 @@ def table() -> list[dict[str, str]]:
 def train(job: tuple[dict[str, str], int]) -> dict[str, Any]:
     """One row: its free energy on the test images, in nats per image, for each seed."""
     row, epochs = job
-    from tfp_flowvae.cli.session import Session
+    from tfp_flowvae.runs.session import Session
     from tfp_flowvae.data import load_images
     from tfp_flowvae.training import TrainConfig
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from training_cases import BATCH, CASES, Options, Row, synthetic_images
 
-from tfp_flowvae.training.presets import PRESETS
+from tfp_flowvae.runs.presets import PRESETS
 
 _LONG = {"planar-80": "planar:80", "householder-80": "householder:80"}
 NAMES = (*PRESETS, *_LONG)
@@ -61,7 +61,7 @@ def _in_new_process(name: str, images: Path) -> Row:
 
 def _first_step(name: str, path: str, start: float) -> Row:
     """What the new process does; `start` is when it was started, in seconds since 1970."""
-    from tfp_flowvae.cli.quiet import import_tensorflow
+    from tfp_flowvae._quiet import import_tensorflow
     from tfp_flowvae.data import load_images
     from tfp_flowvae.training import TrainConfig
 

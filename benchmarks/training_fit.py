@@ -19,7 +19,7 @@ from tfp_flowvae.data import (
 )
 from tfp_flowvae.models import FlowVAE
 from tfp_flowvae.training import TrainConfig
-from tfp_flowvae.training.build import build_model, build_optimizer
+from tfp_flowvae.runs.build import build_model, build_optimizer
 
 _FOREVER = 1_000_000
 _ADAPTED = 10_000  # images among which a VampPrior's pseudo-inputs start

@@ -14,7 +14,7 @@ from tfp_flowvae._version import __version__
 if TYPE_CHECKING:
     from tfp_flowvae.flows import make_flow
     from tfp_flowvae.models import FlowVAE
-    from tfp_flowvae.saving import export, load
+    from tfp_flowvae.export.saved_model import export, load
     from tfp_flowvae.training import TrainConfig
 
 check_backend()
@@ -22,8 +22,8 @@ check_backend()
 _LAZY = {
     "FlowVAE": "tfp_flowvae.models",
     "TrainConfig": "tfp_flowvae.training",
-    "export": "tfp_flowvae.saving",
-    "load": "tfp_flowvae.saving",
+    "export": "tfp_flowvae.export.saved_model",
+    "load": "tfp_flowvae.export.saved_model",
     "make_flow": "tfp_flowvae.flows",
 }
 

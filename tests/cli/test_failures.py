@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 from tfp_flowvae.cli import main
-from tfp_flowvae.cli.failures import WorkerLostError, failing, losing_workers
-from tfp_flowvae.cli.folder import RunFolder
-from tfp_flowvae.cli.run import Output
-from tfp_flowvae.cli.worker import WorkerFolder
-from tfp_flowvae.training.store import CheckpointStore
+from tfp_flowvae.runs.failures import WorkerLostError, failing, losing_workers
+from tfp_flowvae.runs.folder import RunFolder
+from tfp_flowvae.runs.run import Output
+from tfp_flowvae.runs.worker import WorkerFolder
+from tfp_flowvae.runs.store import CheckpointStore
 
 LOST = tf.errors.UnavailableError(
     None,
@@ -62,6 +62,6 @@ def test_the_command_line_tells_it_from_a_mistake(monkeypatch, capsys):
     def lost(*arguments):
         raise WorkerLostError("Gone.")
 
-    monkeypatch.setattr("tfp_flowvae.cli.run.train", lost)
+    monkeypatch.setattr("tfp_flowvae.runs.run.train", lost)
     assert main(["train"]) == 75
     assert capsys.readouterr().err == "Error: Gone.\n"

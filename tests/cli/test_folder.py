@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tfp_flowvae.cli.folder import RunFolder
+from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.training.store import CheckpointStore
+from tfp_flowvae.runs.store import CheckpointStore
 
 RESULTS = ("history.csv", "saved_model.pb", "run.json", "variables/data")
 
@@ -225,7 +225,7 @@ def test_a_second_run_into_the_folder_is_refused_and_the_first_goes_on(tmp_path)
 def test_the_lock_dies_with_its_process(tmp_path):
     code = (
         "import os, signal, pathlib\n"
-        "from tfp_flowvae.cli.folder import RunFolder\n"
+        "from tfp_flowvae.runs.folder import RunFolder\n"
         "folder = RunFolder(pathlib.Path('a'))\n"
         "folder.write_config('1')\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

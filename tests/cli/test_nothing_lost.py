@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from tfp_flowvae.cli import main
-from tfp_flowvae.cli.failures import failing
-from tfp_flowvae.cli.folder import RunFolder
-from tfp_flowvae.cli.run import Output
+from tfp_flowvae.runs.failures import failing
+from tfp_flowvae.runs.folder import RunFolder
+from tfp_flowvae.runs.run import Output
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.training.store import CheckpointStore
+from tfp_flowvae.runs.store import CheckpointStore
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(ROOT / "train.py")]
@@ -186,7 +186,7 @@ def test_more_epochs_go_on_from_a_run_that_was_complete(tmp_path, monkeypatch, c
 
 @pytest.mark.slow
 def test_a_full_disk_at_the_end_costs_no_training(tmp_path, monkeypatch, capsys):
-    from tfp_flowvae.cli.session import Session
+    from tfp_flowvae.runs.session import Session
 
     monkeypatch.chdir(tmp_path)
 

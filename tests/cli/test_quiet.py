@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import sys
-from tfp_flowvae.cli.quiet import import_tensorflow
+from tfp_flowvae._quiet import import_tensorflow
 {before}
 import_tensorflow()
 print([name in sys.modules for name in ("keras", "sklearn", "matplotlib")])

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tfp_flowvae.cli.signals import SignalWatch, Stopped
+from tfp_flowvae.runs.signals import SignalWatch, Stopped
 
 
 def send(number):
@@ -96,7 +96,7 @@ def test_takes_back_what_native_code_took():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_left_to_the_system_a_signal_ends_a_process_that_waits_in_native_code(number):
     code = (
-        "import ctypes; from tfp_flowvae.cli.signals import SignalWatch\n"
+        "import ctypes; from tfp_flowvae.runs.signals import SignalWatch\n"
         "with SignalWatch() as watch, watch.left_to_the_system():\n"
         "    print('waiting', flush=True)\n"
         "    ctypes.CDLL(None).sleep(60)\n"

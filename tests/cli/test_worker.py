@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfp_flowvae.cli.worker import WorkerFolder
+from tfp_flowvae.runs.worker import WorkerFolder
 from tfp_flowvae.errors import UserError
 
 

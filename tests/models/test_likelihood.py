@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.models.likelihood import (
+from tfp_flowvae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
     ContinuousBernoulli,
@@ -232,9 +232,9 @@ def test_refuses_values(make, message):
 def test_the_registry_loads_nothing_heavy_and_one_class_registers_all():
     script = (
         "import sys\n"
-        "from tfp_flowvae.models.likelihood import LIKELIHOODS, make_likelihood\n"
+        "from tfp_flowvae.likelihoods import LIKELIHOODS, make_likelihood\n"
         "assert not {'tensorflow', 'keras', 'tensorflow_probability'} & set(sys.modules)\n"
-        "from tfp_flowvae.models.likelihood import Likelihood\n"
+        "from tfp_flowvae.likelihoods import Likelihood\n"
         "import keras\n"
         "for entry in LIKELIHOODS.values():\n"
         "    name = entry.path.partition(':')[2]\n"

@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import integrate, special, stats
 from tensorflow_probability import distributions as tfd
 
-from tfp_flowvae.models.likelihood import ContinuousBernoulli, Gaussian
+from tfp_flowvae.likelihoods import ContinuousBernoulli, Gaussian
 
 LOGITS = np.array(
     [0.0, 1e-30, 1e-8, -1e-6, 1e-4, -1e-3, 0.01, 0.1, -0.5, 0.99, 1.0, -1.01, 3, -9, 30, -80, 500]

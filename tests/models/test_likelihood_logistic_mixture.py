@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import expit, log_softmax, logsumexp
 
-from tfp_flowvae.models.likelihood import DiscretizedLogisticMixture as Mixture
+from tfp_flowvae.likelihoods import DiscretizedLogisticMixture as Mixture
 
 
 def _output(likelihood, channels, scale=1.0, seed=0, count=1):

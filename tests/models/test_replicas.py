@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae.models import replicas
-from tfp_flowvae.models.likelihood import Gaussian
+from tfp_flowvae.likelihoods import Gaussian
 
 
 def test_rows_of_a_share():

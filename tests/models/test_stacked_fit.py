@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_flowvae.models.stacked import StackedSteps
+from tfp_flowvae.training.steps import StackedSteps
 
 
 class Watch(keras.callbacks.Callback):

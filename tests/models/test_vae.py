@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 from tfp_flowvae import models, networks
 from tfp_flowvae.flows import make_flow
 from tfp_flowvae.flows.conditioner import Conditioner
-from tfp_flowvae.models.configurable import Configurable
+from tfp_flowvae.likelihoods.configurable import Configurable
 
 tfd = tfp.distributions
 TRANSFORMED = tfd.TransformedDistribution.__mro__[1]  # see test_posterior_and_prior.py

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tfp_flowvae import networks
-from tfp_flowvae.models.stacked import PlainSteps, StackedSteps
-from tfp_flowvae.models.xla import xla_suits
+from tfp_flowvae.training.steps import PlainSteps, StackedSteps
+from tfp_flowvae.training.xla import xla_suits
 
 
 def _with_convolutions(make_vae):

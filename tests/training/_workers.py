@@ -39,7 +39,7 @@ def build(case):
 
     from tfp_flowvae import models, networks
     from tfp_flowvae.flows import make_flow
-    from tfp_flowvae.models.likelihood import Bernoulli, Gaussian
+    from tfp_flowvae.likelihoods import Bernoulli, Gaussian
 
     keras.utils.set_random_seed(0)
     # A Gaussian of grey levels draws the noise of dequantisation too.

@@ -7,7 +7,7 @@ import pytest
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.training import TrainConfig
-from tfp_flowvae.training.presets import PRESETS, find_preset
+from tfp_flowvae.runs.presets import PRESETS, find_preset
 
 
 def test_json_gives_the_same_config_back(tmp_path):

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from tfp_flowvae import models, networks
 from tfp_flowvae.flows import make_flow
-from tfp_flowvae.training.diagnostics import Diagnostics, measure
+from tfp_flowvae.evaluation.diagnostics import Diagnostics, measure
 
 tfd = tfp.distributions
 

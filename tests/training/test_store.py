@@ -17,7 +17,7 @@ import pytest
 from tfp_flowvae import _files as files
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.training import store
-from tfp_flowvae.training.store import CheckpointStore
+from tfp_flowvae.runs.store import CheckpointStore
 
 STATE = {"epoch": 1, "step": 0, "rows": [{"loss": 0.1, "kl": float("nan")}], "config": {"seed": 0}}
 ARRAYS = {
@@ -186,7 +186,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
 
 WRITER = """
 import sys, pathlib, numpy as np
-from tfp_flowvae.training.store import CheckpointStore
+from tfp_flowvae.runs.store import CheckpointStore
 kept = CheckpointStore(pathlib.Path(sys.argv[1]))
 found = kept.newest()
 n = 0 if found is None else found.state["epoch"]

@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.cli.epilog import epilog
-from tfp_flowvae.cli.resume import resumed_config, resumed_folder
+from tfp_flowvae.runs.resume import resumed_config, resumed_folder
 from tfp_flowvae.errors import UserError, nearest
-from tfp_flowvae.training.config import TrainConfig, field_types
-from tfp_flowvae.training.options import flag_of, is_list, plain_type
-from tfp_flowvae.training.presets import find_preset
+from tfp_flowvae.runs.config import TrainConfig, field_types
+from tfp_flowvae.runs.options import flag_of, is_list, plain_type
+from tfp_flowvae.runs.presets import find_preset
 from tfp_flowvae.training.strategy import STRATEGIES
 
 EXIT_INTERRUPTED = 130
@@ -239,7 +239,7 @@ def _train(arguments: argparse.Namespace) -> int:
         config = TrainConfig.from_file(arguments.config, **given)
     else:
         config = TrainConfig.from_mapping(given, source="the command line")
-    from tfp_flowvae.cli.run import Output, train
+    from tfp_flowvae.runs.run import Output, train
 
     where = Output(
         output,

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfp_flowvae.flows.registry import FLOWS, FlowEntry
-from tfp_flowvae.models.likelihood import LIKELIHOODS
+from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.models.prior_spec import PRIOR_BASES
 from tfp_flowvae.networks.catalog import NETWORKS
-from tfp_flowvae.training.presets import PRESETS
+from tfp_flowvae.runs.presets import PRESETS
 
 _GRAMMAR = """\
 A SPEC is a flow, or several joined by + of which the first acts on the base sample first, each

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfp_flowvae._files import written_aside
-from tfp_flowvae.cli.quiet import import_tensorflow
+from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.errors import UserError
 
 MOST_SAMPLES = 10_000

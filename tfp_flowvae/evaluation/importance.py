@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_flowvae.data import to_unit
 from tfp_flowvae.models import FlowVAE
-from tfp_flowvae.models.xla import xla_suits
+from tfp_flowvae.training.xla import xla_suits
 
 # Images and samples held at once: 5,000 decoded images, whatever the number of samples.
 IMAGES, SAMPLES = 100, 50

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfp_flowvae.models.adopted import AdoptedPrior
-    from tfp_flowvae.models.likelihood import (
+    from tfp_flowvae.likelihoods import (
         Bernoulli,
         ContinuousBernoulli,
         DiscretizedLogisticMixture,

@@ -12,7 +12,7 @@ from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import forward_and_log_det
 from tfp_flowvae.models import replicas
 from tfp_flowvae.models.adopted import AdoptedPrior
-from tfp_flowvae.models.likelihood import Likelihood
+from tfp_flowvae.likelihoods import Likelihood
 from tfp_flowvae.models.objective import ElboTerms, Objective, importance_bound
 from tfp_flowvae.models.posterior import FlowPosterior
 from tfp_flowvae.models.prior import FlowPrior

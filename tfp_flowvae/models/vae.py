@@ -15,12 +15,12 @@ from tfp_flowvae.models import replicas
 from tfp_flowvae.models.adopted import AdoptedPrior
 from tfp_flowvae.models.gradients import SharedGradient, frozen_log_prob
 from tfp_flowvae.models.latent_variable import LatentVariableModel
-from tfp_flowvae.models.likelihood import Bernoulli, Likelihood
+from tfp_flowvae.likelihoods import Bernoulli, Likelihood
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.posterior import FlowPosterior
 from tfp_flowvae.models.prior import FlowPrior
 from tfp_flowvae.models.prior_bases import VampBase
-from tfp_flowvae.models.stacked_fit import StackedFit
+from tfp_flowvae.training.model import StackedFit
 from tfp_flowvae.networks.building import ensure_built
 from tfp_flowvae.networks.catalog import load_all
 

@@ -1,5 +1,5 @@
 """Training: the config, the callbacks and the run. Importing this package loads nothing heavy."""
 
-from tfp_flowvae.training.config import TrainConfig
+from tfp_flowvae.runs.config import TrainConfig
 
 __all__ = ["TrainConfig"]

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flowvae.models.likelihood.base import Likelihood, check_unit_interval
+from tfp_flowvae.likelihoods.base import Likelihood, check_unit_interval
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")

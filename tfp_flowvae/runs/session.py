@@ -26,13 +26,13 @@ from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.free_energy import EVALUATION_BATCH, free_energy
 from tfp_flowvae.evaluation.importance import negative_log_likelihood
 from tfp_flowvae.evaluation.plots import save_reconstructions, save_samples, save_training
-from tfp_flowvae.models.likelihood import LIKELIHOODS
-from tfp_flowvae.saving import export
-from tfp_flowvae.training.build import build_model, build_optimizer
+from tfp_flowvae.likelihoods import LIKELIHOODS
+from tfp_flowvae.export.saved_model import export
+from tfp_flowvae.runs.build import build_model, build_optimizer
 from tfp_flowvae.training.callbacks import AveragedWeights, EpochHistory, StopOnNonFinite
-from tfp_flowvae.training.checkpoint import Checkpoints, Saving
-from tfp_flowvae.training.config import TrainConfig
-from tfp_flowvae.training.diagnostics import Diagnostics
+from tfp_flowvae.runs.checkpoint import Checkpoints, Saving
+from tfp_flowvae.runs.config import TrainConfig
+from tfp_flowvae.evaluation.diagnostics import Diagnostics
 from tfp_flowvae.training.precision import set_precision
 from tfp_flowvae.training.strategy import shared_batches
 

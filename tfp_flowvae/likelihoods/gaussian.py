@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flowvae.models.likelihood.base import DensityLikelihood
+from tfp_flowvae.likelihoods.base import DensityLikelihood
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 

@@ -10,11 +10,11 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae.flows.stack import FlowStack
-from tfp_flowvae.models.configurable import FlowOwner
-from tfp_flowvae.models.full_covariance import FullCovarianceNormal
+from tfp_flowvae.likelihoods.configurable import FlowOwner
+from tfp_flowvae.distributions.full_covariance import FullCovarianceNormal
 from tfp_flowvae.models.names import POSTERIOR_BASES
-from tfp_flowvae.models.noise import standard_normal
-from tfp_flowvae.models.replicas import own_rows
+from tfp_flowvae.training.noise import standard_normal
+from tfp_flowvae.training.replicas import own_rows
 from tfp_flowvae.networks.building import ensure_built
 
 # softplus of this is 1: a raw scale of 0 is a standard deviation of 1.

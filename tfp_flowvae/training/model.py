@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flowvae.models.stacked import PlainSteps, StackedSteps
-from tfp_flowvae.models.xla import xla_suits
+from tfp_flowvae.training.steps import PlainSteps, StackedSteps
+from tfp_flowvae.training.xla import xla_suits
 
 # A stack's largest size in bytes, and in steps: beyond, launches no longer count.
 _STACK_BYTES = 2**24

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flowvae.models.likelihood.base import DensityLikelihood
+from tfp_flowvae.likelihoods.base import DensityLikelihood
 
 # Taylor coefficients, in powers of l^2, of log(sinh(l / 2) / (l / 2)) / l^2 and of its derivative
 # over l. Up to |l| = 1 what is left out is below 3e-9.

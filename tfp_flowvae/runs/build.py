@@ -8,9 +8,9 @@ import keras
 
 from tfp_flowvae.flows import make_flow
 from tfp_flowvae.models import FlowPosterior, FlowVAE, Objective, make_prior
-from tfp_flowvae.models.likelihood import make_likelihood
+from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.networks.catalog import NETWORKS, make_decoder, make_encoder
-from tfp_flowvae.training.config import TrainConfig
+from tfp_flowvae.runs.config import TrainConfig
 
 _OPTIMIZERS = {
     "adam": keras.optimizers.Adam,

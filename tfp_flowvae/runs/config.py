@@ -16,12 +16,12 @@ from tfp_flowvae.data import BINARIZATIONS
 from tfp_flowvae.errors import UserError, nearest
 from tfp_flowvae.flows.build import check_event_size
 from tfp_flowvae.flows.spec import FlowSpec, parse_spec
-from tfp_flowvae.models.likelihood import LIKELIHOODS
+from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.models.names import BOUNDS, GRADIENTS, POSTERIOR_BASES, WARMUPS
 from tfp_flowvae.models.prior_spec import PriorSpec, parse_prior
 from tfp_flowvae.networks.catalog import NETWORKS, NORMS
-from tfp_flowvae.training.checks import check_together
-from tfp_flowvae.training.options import check_value, option
+from tfp_flowvae.runs.checks import check_together
+from tfp_flowvae.runs.options import check_value, option
 from tfp_flowvae.training.precision import PRECISIONS
 
 ACTIVATIONS = ("elu", "relu", "silu", "softplus", "tanh", "gelu")

@@ -19,7 +19,7 @@ import numpy as np
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.training.callbacks import EpochHistory
-from tfp_flowvae.training.store import Checkpoint, CheckpointStore
+from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
 
 # Keras numbers what has no name of its own, over the whole process: dense_12.
 _NUMBERING = re.compile(r"_\d+(?=[/_]|$)")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.training.config import TrainConfig
-from tfp_flowvae.training.options import flag_of
-from tfp_flowvae.training.store import Checkpoint
+from tfp_flowvae.runs.config import TrainConfig
+from tfp_flowvae.runs.options import flag_of
+from tfp_flowvae.runs.store import Checkpoint
 
 CONFIG, RECORD = "config.json", "run.json"
 CHECKPOINTS, REPLACEMENT = "checkpoints", ".replacement"

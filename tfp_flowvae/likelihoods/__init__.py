@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tfp_flowvae.models.likelihood.registry import LIKELIHOODS, LikelihoodEntry, make_likelihood
+from tfp_flowvae.likelihoods.registry import LIKELIHOODS, LikelihoodEntry, make_likelihood
 
 if TYPE_CHECKING:
-    from tfp_flowvae.models.likelihood.base import DensityLikelihood, Likelihood
-    from tfp_flowvae.models.likelihood.bernoulli import Bernoulli
-    from tfp_flowvae.models.likelihood.continuous_bernoulli import ContinuousBernoulli
-    from tfp_flowvae.models.likelihood.gaussian import Gaussian
-    from tfp_flowvae.models.likelihood.logistic_mixture import DiscretizedLogisticMixture
+    from tfp_flowvae.likelihoods.base import DensityLikelihood, Likelihood
+    from tfp_flowvae.likelihoods.bernoulli import Bernoulli
+    from tfp_flowvae.likelihoods.continuous_bernoulli import ContinuousBernoulli
+    from tfp_flowvae.likelihoods.gaussian import Gaussian
+    from tfp_flowvae.likelihoods.logistic_mixture import DiscretizedLogisticMixture
 
 _MODULES = {
     "Bernoulli": "bernoulli",

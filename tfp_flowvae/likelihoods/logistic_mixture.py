@@ -15,7 +15,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.models.likelihood.base import (
+from tfp_flowvae.likelihoods.base import (
     Likelihood,
     check_grid,
     check_levels,

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.models.configurable import Configurable
+from tfp_flowvae.likelihoods.configurable import Configurable
 
 # Kept apart from whatever else is drawn with the seed that `prepare` gets.
 _STREAM = 0x0DE9

@@ -12,7 +12,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_flowvae.bijectors import inverse_and_log_det
 from tfp_flowvae.flows import format_spec, make_flow
 from tfp_flowvae.flows.stack import FlowStack
-from tfp_flowvae.models.configurable import FlowOwner
+from tfp_flowvae.likelihoods.configurable import FlowOwner
 from tfp_flowvae.models.prior_bases import GaussianMixtureBase, PriorBase, VampBase
 from tfp_flowvae.models.prior_spec import parse_prior
 from tfp_flowvae.networks.building import ensure_built

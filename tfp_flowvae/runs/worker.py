@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tfp_flowvae.cli.resume import CHECKPOINTS, home_of
+from tfp_flowvae.runs.resume import CHECKPOINTS, home_of
 
 
 class WorkerFolder:

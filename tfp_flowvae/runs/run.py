@@ -11,19 +11,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfp_flowvae.cli.failures import failing, losing_workers
-from tfp_flowvae.cli.folder import RunFolder
-from tfp_flowvae.cli.quiet import import_tensorflow
-from tfp_flowvae.cli.records import run_record, summary, write_records
-from tfp_flowvae.cli.resume import check_state, is_complete, resume_command
-from tfp_flowvae.cli.signals import SignalWatch, Stopped
-from tfp_flowvae.cli.worker import WorkerFolder
+from tfp_flowvae.runs.failures import failing, losing_workers
+from tfp_flowvae.runs.folder import RunFolder
+from tfp_flowvae._quiet import import_tensorflow
+from tfp_flowvae.runs.records import run_record, summary, write_records
+from tfp_flowvae.runs.resume import check_state, is_complete, resume_command
+from tfp_flowvae.runs.signals import SignalWatch, Stopped
+from tfp_flowvae.runs.worker import WorkerFolder
 from tfp_flowvae.data import ImageSplits, check_dataset, load_images, stream_images
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.spec import format_spec
-from tfp_flowvae.training.config import TrainConfig
+from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.training.precision import precision_warning
-from tfp_flowvae.training.store import Checkpoint, CheckpointStore
+from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
 from tfp_flowvae.training.strategy import (
     any_worker,
     check_batch,
@@ -35,7 +35,7 @@ from tfp_flowvae.training.strategy import (
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from tfp_flowvae.cli.session import Session
+    from tfp_flowvae.runs.session import Session
 
 EXIT_DIVERGED = 1
 
@@ -164,7 +164,7 @@ class _Run:
         warning = precision_warning(config.precision)
         if warning:
             print(f"Warning: {warning}", file=sys.stderr)
-        from tfp_flowvae.cli.session import Session
+        from tfp_flowvae.runs.session import Session
 
         session = Session(config, splits, self._strategy)
         self._fit(session, store, start)
@@ -191,7 +191,7 @@ class _Run:
         return stream_images(dataset, data_dir, self._output.stream)
 
     def _fit(self, session: Session, store: CheckpointStore, start: Checkpoint | None) -> None:
-        from tfp_flowvae.training.checkpoint import Interrupted, Saving
+        from tfp_flowvae.runs.checkpoint import Interrupted, Saving
 
         output, folder, signals = self._output, self._folder, self._signals
         saving = Saving(store, start, output.checkpoint_steps, self._facts, stop=self._must_stop)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.spec import FlowSpec
-from tfp_flowvae.models.likelihood import LIKELIHOODS
+from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.models.names import objective_conflict
 from tfp_flowvae.networks.catalog import NETWORKS
 
 if TYPE_CHECKING:
-    from tfp_flowvae.training.config import TrainConfig
+    from tfp_flowvae.runs.config import TrainConfig
 
 
 def check_together(config: TrainConfig) -> None:

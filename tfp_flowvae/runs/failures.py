@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tfp_flowvae.cli.folder import RunFolder
-from tfp_flowvae.cli.worker import WorkerFolder
+from tfp_flowvae.runs.folder import RunFolder
+from tfp_flowvae.runs.worker import WorkerFolder
 from tfp_flowvae.errors import UserError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from tfp_flowvae.cli.run import Output
+    from tfp_flowvae.runs.run import Output
 
 # How TensorFlow names a worker in its errors; the first it names is the one that is gone.
 _TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")

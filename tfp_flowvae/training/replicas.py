@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfp_flowvae.models.likelihood import Likelihood
+from tfp_flowvae.likelihoods import Likelihood
 
 
 class Share(NamedTuple):

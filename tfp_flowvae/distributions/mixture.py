@@ -14,7 +14,7 @@ from tensorflow_probability import random as tfp_random
 from tensorflow_probability import util as tfp_util
 
 from tfp_flowvae import _compat
-from tfp_flowvae.models.full_covariance import FullCovarianceNormal
+from tfp_flowvae.distributions.full_covariance import FullCovarianceNormal
 from tfp_flowvae.models.posterior import UNIT_SCALE
 
 _register = keras.saving.register_keras_serializable(package="tfp_flowvae")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tfp_flowvae.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from tfp_flowvae.models.likelihood.base import Likelihood
+    from tfp_flowvae.likelihoods.base import Likelihood
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LikelihoodEntry:
         return getattr(importlib.import_module(module), name)
 
 
-_PACKAGE = "tfp_flowvae.models.likelihood"
+_PACKAGE = "tfp_flowvae.likelihoods"
 
 LIKELIHOODS: Mapping[str, LikelihoodEntry] = MappingProxyType(
     {
