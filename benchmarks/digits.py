@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from tfp_flowvae.models.prior_spec import PRIOR_BASES
 from timing import RESULTS, write_results
 
 from tfp_flowvae.flows import FLOWS
-from tfp_flowvae.models.prior_spec import PRIOR_BASES
 
 if TYPE_CHECKING:
     from tfp_flowvae.models import FlowVAE
@@ -56,8 +56,8 @@ def table() -> list[dict[str, str]]:
 def train(job: tuple[dict[str, str], int]) -> dict[str, Any]:
     """One row: its free energy on the test images, in nats per image, for each seed."""
     row, epochs = job
-    from tfp_flowvae.runs.session import Session
     from tfp_flowvae.data import load_images
+    from tfp_flowvae.runs.session import Session
     from tfp_flowvae.training import TrainConfig
 
     splits, found = load_images("digits"), []

@@ -58,10 +58,10 @@ def measure(name: str, options: Options) -> list[Row]:
 
 
 def _measure(name: str, images: int, samples: int) -> Row:
+    from tfp_flowvae.evaluation.importance import IMAGES, negative_log_likelihood
     from training_fit import case_model
 
     from tfp_flowvae.data import ImageSplits
-    from tfp_flowvae.evaluation.importance import IMAGES, negative_log_likelihood
 
     few, test = synthetic_images(200, seed=0), _Watched(synthetic_images(images, seed=1))
     model = case_model(name, ImageSplits("yardstick", few, few, few, levels=2))

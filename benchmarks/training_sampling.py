@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from tfp_flowvae.models.prior_spec import PRIOR_BASES
 from timing import alternate, as_row
 from training_cases import CASES, LATENT, Options, Row, synthetic_images
 from training_workers import in_fresh_process
 
 from tfp_flowvae.flows import FLOWS
-from tfp_flowvae.models.prior_spec import PRIOR_BASES
 
 _REALNVP = CASES["realnvp-prior"].prior
 # The yardstick's RealNVP; every other prior as its name alone makes it.

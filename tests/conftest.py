@@ -9,9 +9,9 @@ import sys
 from contextlib import ExitStack
 
 import pytest
+from tfp_flowvae.models.prior_spec import PRIOR_BASES
 
 from tfp_flowvae.flows import FLOWS
-from tfp_flowvae.models.prior_spec import PRIOR_BASES
 
 POSTERIORS = [name for name, entry in FLOWS.items() if entry.fast_sample]
 PRIORS = [

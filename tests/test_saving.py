@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from tfp_flowvae import models, networks
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.flows import make_flow
 from tfp_flowvae.export.saved_model import KERAS_FILE, export, load
+from tfp_flowvae.flows import make_flow
 
 D, IMAGE = 4, (5, 3, 1)
 ENDPOINTS = {

@@ -177,7 +177,8 @@ def _option_complaint(entry: Entry, name: str, key: str, repeated: bool) -> str:
     if repeated:
         return f"the option {key!r} is given twice"
     hint = nearest(key, entry.options)
-    return f"{name} has no option {key!r}, it takes {', '.join(entry.options)}{'.' + hint if hint else ''}"
+    known = ", ".join(entry.options)
+    return f"{name} has no option {key!r}, it takes {known}{'.' + hint if hint else ''}"
 
 
 def _format(value: Any) -> str:

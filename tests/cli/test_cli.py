@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tfp_flowvae.models.prior_spec import PRIOR_BASES
 
 from tfp_flowvae.cli import main
 from tfp_flowvae.flows import FLOWS
 from tfp_flowvae.likelihoods import LIKELIHOODS
-from tfp_flowvae.models.prior_spec import PRIOR_BASES
-from tfp_flowvae.networks.catalog import NETWORKS
+from tfp_flowvae.networks.registry import NETWORKS
 from tfp_flowvae.runs.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]

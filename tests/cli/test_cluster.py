@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tfp_flowvae.cli import run
+from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.run import Output
 from tfp_flowvae.runs.signals import SignalWatch, Stopped
-from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.store import CheckpointStore
 
 TRAIN = Path(__file__).parents[2] / "train.py"

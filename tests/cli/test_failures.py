@@ -8,8 +8,8 @@ from tfp_flowvae.cli import main
 from tfp_flowvae.runs.failures import WorkerLostError, failing, losing_workers
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.run import Output
-from tfp_flowvae.runs.worker import WorkerFolder
 from tfp_flowvae.runs.store import CheckpointStore
+from tfp_flowvae.runs.worker import WorkerFolder
 
 LOST = tf.errors.UnavailableError(
     None,

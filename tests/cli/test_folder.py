@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.store import CheckpointStore
 
 RESULTS = ("history.csv", "saved_model.pb", "run.json", "variables/data")

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from tfp_flowvae.cli import main
+from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.failures import failing
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.run import Output
-from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.store import CheckpointStore
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ import pytest
 from tfp_flowvae.cli import main
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.resume import resume_command
-from tfp_flowvae.training import TrainConfig
 from tfp_flowvae.runs.store import CheckpointStore
+from tfp_flowvae.training import TrainConfig
 
 CONFIG = TrainConfig(flow="none", latent_dim=4, hidden=(32,), epochs=5, learning_rate=1e-3)
 
@@ -169,8 +169,8 @@ def splits():
 
 def train(config, splits, folder, stop=lambda: False):
     """A session that goes on from what is in the folder; None if it was stopped."""
-    from tfp_flowvae.runs.session import Session
     from tfp_flowvae.runs.checkpoint import Interrupted, Saving
+    from tfp_flowvae.runs.session import Session
 
     store, session = CheckpointStore(folder), Session(config, splits)
     facts = lambda: {"config": dataclasses.asdict(config)}  # noqa: E731

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tfp_flowvae.cli import main
-from tfp_flowvae.runs.session import Session
 from tfp_flowvae.data import ImageSplits, load_images
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.runs.session import Session
 from tfp_flowvae.training import TrainConfig
 
 EVERYTHING = """

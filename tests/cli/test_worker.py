@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tfp_flowvae.runs.worker import WorkerFolder
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.runs.worker import WorkerFolder
 
 
 def test_goes_on_from_the_chiefs_run_and_writes_elsewhere(tmp_path):

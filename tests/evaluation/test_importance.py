@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from tfp_flowvae.evaluation.importance import SAMPLES, negative_log_likelihood
 
 from tfp_flowvae import models, networks
-from tfp_flowvae.evaluation.importance import SAMPLES, negative_log_likelihood
 from tfp_flowvae.flows import make_flow
 
 IMAGE, D = (8, 8, 1), 2

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfp_flowvae.flows.build import check_event_size
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows import FLOWS, make_flow
-from tfp_flowvae.flows.build import check_event_size
 from tfp_flowvae.flows.spec import parse_spec
 from tfp_flowvae.flows.stack import FlowStack
 

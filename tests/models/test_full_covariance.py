@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flowvae.distributions.full_covariance import FullCovarianceNormal
 from tfp_flowvae.flows import make_flow
 from tfp_flowvae.models import FlowPosterior
-from tfp_flowvae.distributions.full_covariance import FullCovarianceNormal
 
 tfd = tfp.distributions
 

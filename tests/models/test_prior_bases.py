@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tfp_flowvae.models.prior_spec import parse_prior
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows import make_flow
 from tfp_flowvae.models import FlowPosterior, FlowPrior, GaussianMixtureBase, VampBase
-from tfp_flowvae.models.prior_spec import parse_prior
 
 tfd = tfp.distributions
 

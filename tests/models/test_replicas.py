@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfp_flowvae.models import replicas
 from tfp_flowvae.likelihoods import Gaussian
+from tfp_flowvae.models import replicas
 
 
 def test_rows_of_a_share():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tfp_flowvae.likelihoods.configurable import Configurable
 
 from tfp_flowvae import models, networks
 from tfp_flowvae.flows import make_flow
 from tfp_flowvae.flows.conditioner import Conditioner
-from tfp_flowvae.likelihoods.configurable import Configurable
 
 tfd = tfp.distributions
 TRANSFORMED = tfd.TransformedDistribution.__mro__[1]  # see test_posterior_and_prior.py

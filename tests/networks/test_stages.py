@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from scipy import integrate, stats
 
-from tfp_flowvae.networks.catalog import make_decoder, make_encoder
 from tfp_flowvae.networks.initial import MEAN_SQUARES, SIGMOID_MEAN_SQUARE, Tiled
+from tfp_flowvae.networks.registry import make_decoder, make_encoder
 from tfp_flowvae.networks.stages import Enlarge, Linear, ResidualBlock, Style, Unit
 
 DEEP = (96,) * 6

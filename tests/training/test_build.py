@@ -4,8 +4,8 @@ import keras
 import pytest
 
 from tfp_flowvae.models import GaussianMixtureBase, VampBase
-from tfp_flowvae.training import TrainConfig
 from tfp_flowvae.runs.build import build_model, build_optimizer
+from tfp_flowvae.training import TrainConfig
 
 
 def _model(image_shape=(3, 5, 3), levels=256, steps=10, **values):

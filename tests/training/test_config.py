@@ -6,8 +6,8 @@ import json
 import pytest
 
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.training import TrainConfig
 from tfp_flowvae.runs.presets import PRESETS, find_preset
+from tfp_flowvae.training import TrainConfig
 
 
 def test_json_gives_the_same_config_back(tmp_path):

@@ -10,8 +10,8 @@ import tensorflow_probability as tfp
 from sklearn.datasets import load_digits
 
 from tfp_flowvae import models, networks
-from tfp_flowvae.flows import make_flow
 from tfp_flowvae.evaluation.diagnostics import Diagnostics, measure
+from tfp_flowvae.flows import make_flow
 
 tfd = tfp.distributions
 

@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.cli.epilog import epilog
-from tfp_flowvae.runs.resume import resumed_config, resumed_folder
 from tfp_flowvae.errors import UserError, nearest
 from tfp_flowvae.runs.config import TrainConfig, field_types
 from tfp_flowvae.runs.options import flag_of, is_list, plain_type
-from tfp_flowvae.runs.presets import find_preset
+from tfp_flowvae.runs.presets import PRESETS
+from tfp_flowvae.runs.resume import resumed_config, resumed_folder
 from tfp_flowvae.training.strategy import STRATEGIES
 
 EXIT_INTERRUPTED = 130
@@ -224,7 +224,7 @@ def _train(arguments: argparse.Namespace) -> int:
                 "--preset and --config both say where to start from: give one of them. "
                 f"Received: --preset {arguments.preset} --config {arguments.config}."
             )
-        given = {**find_preset(arguments.preset).values, **given}
+        given = {**PRESETS.find(arguments.preset).values, **given}
     if arguments.checkpoint_steps < 0:
         raise UserError(
             f"--checkpoint-steps must be at least 0. Received: {arguments.checkpoint_steps}."

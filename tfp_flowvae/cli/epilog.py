@@ -6,10 +6,11 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from tfp_flowvae.flows.registry import FLOWS, FlowEntry
+from tfp_flowvae.distributions.registry import BASES
+from tfp_flowvae.flows.registry import FLOWS
 from tfp_flowvae.likelihoods import LIKELIHOODS
-from tfp_flowvae.models.prior_spec import PRIOR_BASES
-from tfp_flowvae.networks.catalog import NETWORKS
+from tfp_flowvae.networks.registry import NETWORKS
+from tfp_flowvae.registry import Entry
 from tfp_flowvae.runs.presets import PRESETS
 
 _GRAMMAR = """\
@@ -21,15 +22,15 @@ with options after a colon: iaf   planar:10   iaf:2,hidden=320x320   householder
 def epilog() -> str:
     """What the words of the options stand for, from the registries."""
     bases = {
-        name: f"{entry.summary} (K, default {entry.default_components})"
-        for name, entry in PRIOR_BASES.items()
+        name: f"{entry.summary}{_in_brackets(_describe_options(entry))}"
+        for name, entry in BASES.items()
     }
     options = {name: _describe_options(entry) for name, entry in FLOWS.items() if entry.options}
     sections = [
         _list("flows", _summaries(FLOWS)),
         _GRAMMAR,
         _list("options of a flow", options),
-        _list("bases of a prior, alone or before a flow: mixture:20   vamp:100+realnvp:4", bases),
+        _list("bases, before the flows of a prior: mixture:20   vamp:100+realnvp:4", bases),
         _list("likelihoods", _summaries(LIKELIHOODS)),
         _list("encoders and decoders", _summaries(NETWORKS)),
         _list("presets", _summaries(PRESETS)),
@@ -57,7 +58,15 @@ def _list(title: str, lines: Mapping[str, str]) -> str:
     return "\n".join([f"{title}:", *wrapped, ""])
 
 
-def _describe_options(entry: FlowEntry) -> str:
-    named = [f"{key}={option.expected}" for key, option in entry.options.items() if key != "length"]
-    length = [f"K (default {entry.default_length})"] if "length" in entry.options else []
-    return "; ".join([*length, *named])
+def _describe_options(entry: Entry) -> str:
+    """The options of a spec string: what each takes, and its default."""
+    described = []
+    for key, option in entry.options.items():
+        default = f" (default {option.default})" if option.default else ""
+        value = "K" if key == entry.first else f"{key}={option.expected}"
+        described.append(value + default)
+    return "; ".join(described)
+
+
+def _in_brackets(text: str) -> str:
+    return f" [{text}]" if text else ""

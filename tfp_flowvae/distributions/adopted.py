@@ -1,4 +1,4 @@
-"""A prior that its user built in TFP."""
+"""A distribution that its user built in TFP, as the base of a flow."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flowvae.distributions.base import Base
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.adopted import Factory, adopt, factory_config, factory_from, made
 
 
-@keras.saving.register_keras_serializable(package="tfp_flowvae")
-class AdoptedPrior(keras.layers.Layer):
-    """p(z) as the user built it in TFP; its variables are trained, saved and exported.
+@keras.saving.register_keras_serializable(package="tfp_flowvae", name="AdoptedBase")
+class Adopted(Base):
+    """A `tfd.Distribution` of the user's; its variables are trained, saved and exported.
+
+    With a context it is the same for every example.
 
     Args:
       source: A `tfd.Distribution` over float32 vectors, with batch shape `[]` and event shape
         `[D]`, or a function without arguments that returns one. A function that is registered with
-        `keras.saving.register_keras_serializable` makes the model's `.keras` file complete; else
-        `tfp_flowvae.load` has to be told `prior=`.
-      **kwargs: See `keras.layers.Layer`.
+        `keras.saving.register_keras_serializable` makes the model's `.keras` file complete;
+        otherwise `tfp_flowvae.load` needs `prior=`.
+      **kwargs: See `SizedLayer`.
 
     Raises:
       UserError: If it is not such a distribution, or cannot be scored.
@@ -34,32 +37,26 @@ class AdoptedPrior(keras.layers.Layer):
         scale = tf.Variable(tf.ones(16), name="scale")
         return tfd.Independent(tfd.StudentT(4.0, tf.zeros(16), scale), 1)
 
-    vae = models.FlowVAE(encoder, posterior, models.AdoptedPrior(student_prior), decoder)
+    vae = fv.FlowVAE(image_shape=(8, 8, 1), latent_size=16, prior=student_prior)
     ```
     """
 
-    factorises = False
-
     def __init__(self, source: tfd.Distribution | Factory, **kwargs: Any) -> None:
-        super().__init__(**{"dtype": "float32", **kwargs})
-        distribution, self._factory = made(source, tfd.Distribution, "A prior of your own")
+        distribution, factory = made(source, tfd.Distribution, "A distribution of your own")
         _check_distribution(distribution)
-        self.event_size = distribution.event_shape[0]
+        super().__init__(**{"event_size": distribution.event_shape[0], **kwargs})
+        self._factory = factory
         self._adopted = adopt(distribution.variables)
+        self.reparameterized = distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED
         # In a closure: Keras would walk the distribution's attributes as well.
         self._get: Callable[[], tfd.Distribution] = lambda: distribution
 
-    def build(self, input_shape: Any = None) -> None:
-        """Nothing to do: the variables are the user's."""
-
-    def distribution(self) -> tfd.Distribution:
-        """p(z) with batch shape `[]` and event shape `[D]`."""
-        return self._get()
-
-    def call(self, z: tf.Tensor) -> tf.Tensor:
-        """log p(z) in nats, `[...]`, of z `[..., D]`."""
-        # tf.identity: TFP's cache knows a tensor that it has seen, and not that weights changed.
-        return self._get().log_prob(tf.identity(z))
+    def distribution(self, context: tf.Tensor | None = None) -> tfd.Distribution:
+        """The user's distribution, for a context `[B, F]` with batch shape `[B]`."""
+        self.check_context(context)
+        if context is None:
+            return self._get()
+        return tfd.BatchBroadcast(self._get(), tf.shape(context)[:-1])
 
     def get_config(self) -> dict[str, Any]:
         """The factory's registered name, or None."""
@@ -75,14 +72,14 @@ def _check_distribution(distribution: tfd.Distribution) -> None:
     batch, event = distribution.batch_shape, distribution.event_shape
     if batch.rank != 0 or event.rank != 1 or event[0] is None:
         raise UserError(
-            "A prior of your own must have batch shape [] and event shape [D], with D known; "
-            "tfd.Independent turns batch dimensions into event dimensions. "
+            "A distribution of your own must have batch shape [] and event shape [D], with D "
+            "known; tfd.Independent turns batch dimensions into event dimensions. "
             f"Received: {type(distribution).__name__} with batch_shape={tuple(batch)} and "
             f"event_shape={tuple(event)}."
         )
     if distribution.dtype != tf.float32:
         raise UserError(
-            "A prior of your own must be over float32 vectors. "
+            "A distribution of your own must be over float32 vectors. "
             f"Received: {type(distribution).__name__} with dtype {distribution.dtype!r}."
         )
     z = tf.fill([1, event[0]], 0.1)
@@ -92,17 +89,17 @@ def _check_distribution(distribution: tfd.Distribution) -> None:
             value = distribution.log_prob(z)
     except NotImplementedError as error:
         raise UserError(
-            "A prior of your own must have a log_prob. "
+            "A distribution of your own must have a log_prob. "
             f"Received: {type(distribution).__name__}, which has none."
         ) from error
     if value.shape != [1]:
         raise UserError(
-            "A prior of your own must score [B, D] as [B]. "
+            "A distribution of your own must score [B, D] as [B]. "
             f"Received: {type(distribution).__name__}, whose log_prob has shape {value.shape}."
         )
     if tape.gradient(value, z) is None:
         raise UserError(
-            "A prior of your own must have a log_prob that can be differentiated by z: training "
-            f"follows its gradient. Received: {type(distribution).__name__}, whose log_prob has "
-            "none."
+            "A distribution of your own must have a log_prob that can be differentiated by z: "
+            f"training follows its gradient. Received: {type(distribution).__name__}, whose "
+            "log_prob has none."
         )

@@ -1,117 +1,221 @@
-"""The prior p(z): a standard normal or a learnable base, and a learnable flow over it."""
+"""A flow over a base: the one layer for posteriors, priors and densities."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
 
 import keras
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_flowvae.bijectors import inverse_and_log_det
-from tfp_flowvae.flows import format_spec, make_flow
-from tfp_flowvae.flows.stack import FlowStack
-from tfp_flowvae.likelihoods.configurable import FlowOwner
-from tfp_flowvae.models.prior_bases import GaussianMixtureBase, PriorBase, VampBase
-from tfp_flowvae.models.prior_spec import parse_prior
+from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.bijectors import forward_and_log_det, inverse_and_log_det
+from tfp_flowvae.distributions.adopted import Adopted
+from tfp_flowvae.distributions.base import Base
+from tfp_flowvae.distributions.registry import BASES
+from tfp_flowvae.distributions.spec import DistributionSpec, parse_distribution
+from tfp_flowvae.flows.base import Flow
+from tfp_flowvae.flows.sized import SizedLayer
+from tfp_flowvae.flows.spec import check_event_size, parse_stack
+from tfp_flowvae.flows.stack import as_stack
 from tfp_flowvae.networks.building import ensure_built
+from tfp_flowvae.spec import parse
+from tfp_flowvae.training.noise import Noise
+
+
+class Draw(NamedTuple):
+    """Draws z = f(z0) from a flow over a base, and their log-densities in nats.
+
+    Attributes:
+      distribution: The `tfd.TransformedDistribution` that was drawn from.
+      z0: From the base, `[n, B, D]`; without a context `[n, D]`, and so on below.
+      z: `[n, B, D]`.
+      log_base: log q0(z0), `[n, B]`.
+      log_det: log |det dz/dz0|, `[n, B]`.
+      log_prob: log q(z) = log_base - log_det, `[n, B]`.
+    """
+
+    distribution: tfd.TransformedDistribution
+    z0: tf.Tensor
+    z: tf.Tensor
+    log_base: tf.Tensor
+    log_det: tf.Tensor
+    log_prob: tf.Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class FlowPrior(FlowOwner):
-    """p(z) as a `tfd.TransformedDistribution` of a base, its variables live.
+class FlowDistribution(SizedLayer):
+    """The distribution of z = f(z0), z0 from a base: unconditional, or given a context.
+
+    Without a context, base and flow have weights of their own. With one, `[B, F]`, their parameters
+    are functions of it, one set for each example. Each conditioner runs once in every method.
 
     Args:
-      flow: The flow, without a context; an empty `FlowStack` for the base as it is.
-      base: What the flow acts on: a `GaussianMixtureBase`, a `VampBase`, or None for the standard
-        normal.
-      **kwargs: See `keras.layers.Layer`.
+      flow: The name or spec string of a flow, as in `make_flow`; a `Flow`; or a `tfb.Bijector`.
+      base: The name or spec string of a base in `BASES`; a `Base`; or a `tfd.Distribution`, or a
+        function that returns one, see `Adopted`.
+      **kwargs: See `SizedLayer`; `event_size` and `context_size` may be left out where the owner of
+        the layer knows them.
 
     Raises:
-      ValueError: If the flow was built with a context, or the base has another size.
+      UserError: If a spec does not parse, or from `build`, if a flow cannot take the size.
+
+    Call arguments: z `[..., D]`, and a context `[B, F]` or None.
+    Returns: log q(z) in nats, `[...]`.
+
+    Example:
+    ```python
+    density = fv.FlowDistribution("maf:5", event_size=6)
+    density.log_prob(tf.zeros([3, 6]))  # [3]
+    density.distribution().sample(10)  # [10, 6]
+    ```
     """
 
-    def __init__(self, flow: FlowStack, base: PriorBase | None = None, **kwargs: Any) -> None:
-        super().__init__(flow, **kwargs)
-        if flow.context_size is not None:
-            raise ValueError(
-                "A prior's flow has weights of its own: build it without a context. "
-                f"Received: {flow.name} with context_size={flow.context_size}."
-            )
-        if base is not None and base.event_size != flow.event_size:
-            raise ValueError(
-                "The base and the flow must have the same event_size. "
-                f"Received: {base.event_size} and {flow.event_size}."
-            )
-        self.base = base
+    def __init__(
+        self,
+        flow: str | Flow | tfb.Bijector = "none",
+        base: str | Base | tfd.Distribution | Callable[[], tfd.Distribution] = "normal",
+        **kwargs: Any,
+    ) -> None:
+        stack, own_base = as_stack(flow), _as_base(base)
+        super().__init__(**kwargs)
+        self.flow, self.base = stack, own_base
+        if self.event_size is None:
+            self.event_size = own_base.event_size or stack.event_size
+        self._specs = parse_stack(flow) if isinstance(flow, str) else ()
 
     @property
     def factorises(self) -> bool:
-        """Whether log p(z) is a sum over z's dimensions: whether it is the standard normal."""
-        return self.base is None and not self.flow.flows
+        """Whether log q(z) is a sum over z's dimensions."""
+        return self.base.factorises and not self.flow.flows
 
-    def build(self, input_shape: Any = None) -> None:
-        """Builds base and flow; their sizes are known from their constructors."""
-        if self.base is not None:
-            ensure_built(self.base)
-        ensure_built(self.flow, self.event_size)
+    def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
+        """Builds flow and base.
 
-    def distribution(self) -> tfd.TransformedDistribution:
-        """p(z) with batch shape `[]` and event shape `[D]`."""
-        if self.base is None:
-            zeros = tf.zeros([self.event_size])
-            base = tfd.Independent(tfd.Normal(zeros, 1.0), reinterpreted_batch_ndims=1)
-        else:
-            base = self.base.distribution()
-        return tfd.TransformedDistribution(base, self.flow.bijector(), name="prior")
+        Raises:
+          UserError: If a flow of a spec string cannot take the size.
+          ValueError: If the sizes of flow and base differ.
+        """
+        super().build(z_shape, context_shape)
+        check_event_size(self._specs, self.event_size)
+        ensure_built(self.flow, *self.build_shapes)
+        ensure_built(self.base, *self.build_shapes)
+        for part in (self.flow, self.base):
+            if (part.event_size, part.context_size) != (self.event_size, self.context_size):
+                raise ValueError(
+                    f"Flow and base must have event_size={self.event_size} and "
+                    f"context_size={self.context_size}. Received: {part.name} with "
+                    f"event_size={part.event_size}, context_size={part.context_size}."
+                )
 
-    def call(self, z: tf.Tensor) -> tf.Tensor:
-        """log p(z) in nats, `[...]`, of z `[..., D]`, from one pass through the flow.
+    def distribution(self, context: tf.Tensor | None = None) -> tfd.TransformedDistribution:
+        """The distribution, its variables live: event `[D]`, batch `[B]` for a context, else `[]`.
+
+        Args:
+          context: `[B, F]`, or None.
+        """
+        self.check_context(context)
+        base = self.base.distribution(context)
+        return tfd.TransformedDistribution(base, self.flow.bijector(context), name=self.name)
+
+    def draw(
+        self, n: int | tf.Tensor, context: tf.Tensor | None = None, seed: TensorLike | None = None
+    ) -> Draw:
+        """n draws for each example, and every term of their log-densities.
+
+        Args:
+          n: How many.
+          context: `[B, F]`, or None.
+          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+        """
+        distribution = self.distribution(context)
+        z0, log_base = self.base.sample_and_log_prob(distribution.distribution, n, Noise(seed))
+        z, log_det = forward_and_log_det(distribution.bijector, z0)
+        log_det = tf.broadcast_to(log_det, tf.shape(log_base))
+        return Draw(distribution, z0, z, log_base, log_det, log_base - log_det)
+
+    def sample(
+        self, n: int | tf.Tensor, context: tf.Tensor | None = None, seed: TensorLike | None = None
+    ) -> tf.Tensor:
+        """n draws, `[n, B, D]` or `[n, D]`; arguments as `draw`."""
+        distribution = self.distribution(context)
+        z0 = self.base.sample(distribution.distribution, n, Noise(seed))
+        return distribution.bijector.forward(z0)
+
+    def sample_and_log_prob(
+        self, n: int | tf.Tensor, context: tf.Tensor | None = None, seed: TensorLike | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """n draws, `[n, B, D]`, and their log-densities in nats, `[n, B]`; arguments as `draw`."""
+        draw = self.draw(n, context, seed)
+        return draw.z, draw.log_prob
+
+    def log_prob(self, z: TensorLike, context: tf.Tensor | None = None) -> tf.Tensor:
+        """log q(z) in nats, `[...]`, of z `[..., D]`, from one pass through the flow.
 
         `distribution().log_prob(z)` asks TFP's cache first, which knows variables by identity, not
-        by value: eagerly, for a z that it has seen, it may answer with the weights of that time.
+        by value: for a z that it has seen, it may answer eagerly with the weights of that time.
+
+        Args:
+          z: `[..., D]`, with a context `[..., B, D]`.
+          context: `[B, F]`, or None.
         """
-        prior = self.distribution()
-        noise, log_det = inverse_and_log_det(prior.bijector, z)
-        return prior.distribution.log_prob(noise) + log_det
+        z = tf.convert_to_tensor(z, dtype_hint=tf.float32)
+        if z.shape.rank == 0 or z.shape[-1] not in (None, self.event_size):
+            raise ValueError(
+                f"z must have shape [..., {self.event_size}]. Received: z.shape={tuple(z.shape)}."
+            )
+        distribution = self.distribution(context)
+        z0, log_det = inverse_and_log_det(distribution.bijector, z)
+        # tf.identity: the base may be a TransformedDistribution with a cache of its own.
+        return distribution.distribution.log_prob(tf.identity(z0)) + log_det
+
+    def call(self, z: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
+        """log q(z) in nats; see `log_prob`."""
+        return self.log_prob(z, context)
+
+    def compute_output_shape(self, z_shape: Any, context_shape: Any = None) -> tuple[Any, ...]:
+        """That of log q(z)."""
+        return tuple(z_shape[:-1])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, flow and base serialised."""
-        base = None if self.base is None else keras.saving.serialize_keras_object(self.base)
-        return {**super().get_config(), "base": base}
+        parts = {"flow": self.flow, "base": self.base}
+        serialized = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
+        return {**super().get_config(), **serialized}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuilds the layer, its flow and its base."""
-        base = config.pop("base", None)
-        if base is not None:
-            config["base"] = keras.saving.deserialize_keras_object(base)
-        return super().from_config(config)
+        for entry in BASES.values():
+            entry.load()  # Keras finds a registered class only once its module is imported
+        parts = {k: keras.saving.deserialize_keras_object(config.pop(k)) for k in ("flow", "base")}
+        return cls(**parts, **config)
 
 
-def make_prior(
-    spec: str, event_size: int, image_shape: Sequence[int] | None = None, **kwargs: Any
-) -> FlowPrior:
-    """Builds the prior that a spec string names.
+def as_distribution(source: Any, **kwargs: Any) -> FlowDistribution:
+    """A `FlowDistribution`, not built yet.
 
     Args:
-      spec: For example `"realnvp:4"`, `"mixture:20"`, `"vamp:100+maf:2"`, `"none"`; see
-        `tfp_flowvae.models.prior_spec`.
-      event_size: D.
-      image_shape: `(H, W, C)`, which `vamp` needs.
-      **kwargs: See `FlowPrior`.
-
-    Raises:
-      UserError: If the spec does not parse or a flow cannot take the size.
-      ValueError: If `vamp` is given no image shape.
+      source: One; its spec string, such as `"mixture:20+realnvp:4"`; a flow or bijector, over the
+        normal base; or a `tfd.Distribution` or a function that returns one.
+      **kwargs: See `FlowDistribution`; not for one that exists.
     """
-    parsed = parse_prior(spec)
-    base: PriorBase | None = None
-    if parsed.base == "mixture":
-        base = GaussianMixtureBase(event_size, parsed.components)
-    elif parsed.base == "vamp":
-        if image_shape is None:
-            raise ValueError("The prior 'vamp' needs image_shape, (H, W, C). Received: None.")
-        base = VampBase(event_size, parsed.components, image_shape)
-    return FlowPrior(make_flow(format_spec(parsed.flows), event_size), base, **kwargs)
+    if isinstance(source, FlowDistribution):
+        return source
+    if isinstance(source, str):
+        spec = parse_distribution(source)
+        flow = str(DistributionSpec(flows=spec.flows))
+        return FlowDistribution(flow, spec.base.build(), **kwargs)
+    if isinstance(source, (Flow, tfb.Bijector)):
+        return FlowDistribution(source, **kwargs)
+    return FlowDistribution("none", source, **kwargs)
+
+
+def _as_base(base: Any) -> Base:
+    if isinstance(base, Base):
+        return base
+    if isinstance(base, str):
+        return parse(BASES, base).build()
+    return Adopted(base)

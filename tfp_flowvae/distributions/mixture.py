@@ -1,4 +1,4 @@
-"""Learnable base distributions of a prior: what stands in the standard normal's place."""
+"""Mixtures as the base of a flow: of normals, and of posteriors (VampPrior)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from tensorflow_probability import random as tfp_random
 from tensorflow_probability import util as tfp_util
 
 from tfp_flowvae import _compat
+from tfp_flowvae.distributions.base import Base
 from tfp_flowvae.distributions.full_covariance import FullCovarianceNormal
-from tfp_flowvae.models.posterior import UNIT_SCALE
+from tfp_flowvae.distributions.normal import UNIT_SCALE
+from tfp_flowvae.flows.sized import ParametricLayer
 
 _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
 
@@ -23,8 +25,8 @@ _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
 _MEANS_SPREAD = 0.3
 
 
-class GaussianMixture(tfd.MixtureSameFamily):
-    """A `tfd.MixtureSameFamily` of normals that draws only what it returns.
+class NormalMixture(tfd.MixtureSameFamily):
+    """A `tfd.MixtureSameFamily` of normals that draws only the components that it returns.
 
     Its components are a `tfd.Independent` of `tfd.Normal`s or a `FullCovarianceNormal`.
 
@@ -38,132 +40,121 @@ class GaussianMixture(tfd.MixtureSameFamily):
         normals = self.components_distribution
         is_full = isinstance(normals, FullCovarianceNormal)
         normals = normals if is_full else normals.distribution
-        loc = tf.gather(tf.convert_to_tensor(normals.loc), component)
+        loc = _pick(normals.loc, component)
         noise = tfd.Normal(tf.zeros([], loc.dtype), 1.0).sample(tf.shape(loc), seed=noise_seed)
         if is_full:
-            return loc + tf.linalg.matvec(tf.gather(normals.scale_tril, component), noise)
-        return loc + tf.gather(tf.convert_to_tensor(normals.scale), component) * noise
+            return loc + tf.linalg.matvec(_pick(normals.scale_tril, component), noise)
+        return loc + _pick(normals.scale, component) * noise
 
 
-class PriorBase(keras.layers.Layer):
-    """A layer that owns weights and answers with a distribution over vectors of `event_size`.
+def _pick(parameter: tf.Tensor, component: tf.Tensor) -> tf.Tensor:
+    """The chosen components' parameters `[n, *B, ...]`, of `[*B, K, ...]` and `[n, *B]`."""
+    parameter = tf.convert_to_tensor(parameter)
+    batch_rank = component.shape.rank - 1
+    if batch_rank == 0:
+        return tf.gather(parameter, component)
+    # tf.gather wants the batch in front of both.
+    order = [*range(1, batch_rank + 1), 0]
+    picked = tf.gather(parameter, tf.transpose(component, order), batch_dims=batch_rank)
+    rank = picked.shape.rank
+    back = [batch_rank, *range(batch_rank), *range(batch_rank + 1, rank)]
+    return tf.transpose(picked, back)
 
-    In float32 whatever the precision policy.
+
+def _check_components(components: int) -> int:
+    if components < 1:
+        raise ValueError(f"components must be at least 1. Received: {components=}.")
+    return components
+
+
+@_register
+class Mixture(Base, ParametricLayer):
+    """sum_k w_k N(mu_k, diag(sigma_k)^2), everything learnable; with a context, functions of it.
+
+    Starts close to the standard normal: the means are drawn near 0, far enough apart to separate in
+    training, and the widths make up the rest of the variance. In many dimensions means that are far
+    apart would leave the mixture empty between them.
 
     Args:
-      event_size: D.
-      components: K, how many distributions are mixed.
-      **kwargs: See `keras.layers.Layer`.
+      components: K.
+      **kwargs: See `SizedLayer`.
 
     Raises:
-      ValueError: If a size is below 1.
+      ValueError: If K is below 1.
     """
 
-    def __init__(self, event_size: int, components: int, **kwargs: Any) -> None:
-        super().__init__(**{"dtype": "float32", **kwargs})
-        if event_size < 1 or components < 1:
-            raise ValueError(
-                "event_size and components must be at least 1. "
-                f"Received: {event_size=}, {components=}."
-            )
-        self.event_size, self.components = event_size, components
+    def __init__(self, components: int = 10, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.components = _check_components(components)
 
-    def distribution(self) -> tfd.Distribution:
-        """The base, with batch shape `[]` and event shape `[D]`."""
-        raise NotImplementedError
+    def parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shapes and starting values of the means, the raw scales and the logits."""
+        shape = (self.components, self.event_size)
+        width = np.log(np.expm1(np.sqrt(1.0 - _MEANS_SPREAD**2))) - UNIT_SCALE
+        return {
+            "loc": (shape, keras.initializers.RandomNormal(stddev=_MEANS_SPREAD)),
+            "raw_scale": (shape, keras.initializers.Constant(width)),
+            "logits": ((self.components,), "zeros"),
+        }
+
+    def distribution(self, context: tf.Tensor | None = None) -> tfd.Distribution:
+        """The mixture; its variables are live."""
+        self.check_context(context)
+        loc, raw_scale, logits = self.parameters(context).values()
+        positive = tfb.Chain([tfb.Softplus(), tfb.Shift(UNIT_SCALE)])
+        is_variable = isinstance(raw_scale, tf.Variable)
+        scale = tfp_util.DeferredTensor(raw_scale, positive) if is_variable else positive(raw_scale)
+        return NormalMixture(
+            tfd.Categorical(logits=logits), tfd.Independent(tfd.Normal(loc, scale), 1)
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "event_size": self.event_size,
-            "components": self.components,
-        }
+        return {**super().get_config(), "components": self.components}
 
 
 @_register
-class GaussianMixtureBase(PriorBase):
-    """sum_k w_k N(mu_k, diag(sigma_k)^2), everything learnable.
-
-    Starts close to the standard normal: means drawn near 0, apart enough to part ways, and widths
-    that make up the rest of the variance. In many dimensions means that are far apart would leave
-    the mixture empty between them.
-
-    Args:
-      event_size: D.
-      components: K.
-      **kwargs: See `keras.layers.Layer`.
-    """
-
-    def __init__(self, event_size: int, components: int = 10, **kwargs: Any) -> None:
-        super().__init__(event_size, components, **kwargs)
-
-    def build(self, input_shape: Any = None) -> None:
-        """Creates the weights; every size is known from the constructor."""
-        shape = (self.components, self.event_size)
-        spread = _MEANS_SPREAD
-        width = np.log(np.expm1(np.sqrt(1.0 - spread**2))) - UNIT_SCALE
-        self._loc = self.add_weight(
-            name="loc",
-            shape=shape,
-            initializer=keras.initializers.RandomNormal(stddev=spread),
-            autocast=False,
-        )
-        self._raw_scale = self.add_weight(
-            name="raw_scale",
-            shape=shape,
-            initializer=keras.initializers.Constant(width),
-            autocast=False,
-        )
-        self._logits = self.add_weight(
-            name="logits", shape=(self.components,), initializer="zeros", autocast=False
-        )
-
-    def distribution(self) -> tfd.Distribution:
-        """The mixture, its variables live."""
-        positive = tfb.Chain([tfb.Softplus(), tfb.Shift(UNIT_SCALE)])
-        normal = tfd.Normal(
-            _compat.live(self._loc),
-            tfp_util.DeferredTensor(_compat.live(self._raw_scale), positive),
-        )
-        return GaussianMixture(
-            tfd.Categorical(logits=_compat.live(self._logits)),
-            tfd.Independent(normal, reinterpreted_batch_ndims=1),
-        )
-
-
-@_register
-class VampBase(PriorBase):
-    """The variational mixture of posteriors: sum_k w_k q0(z|u_k).
+class Vamp(Base):
+    """The variational mixture of posteriors: sum_k w_k q0(z|u_k), a base for the prior of a VAE.
 
     Tomczak & Welling (2018), https://arxiv.org/abs/1705.07120, equation 9, with learnable weights:
-    u_k are pseudo-inputs, learnable images, and q0 is the posterior's Gaussian base, before its
-    flow: a flow's density at z under every u_k would cost K inverses.
+    u_k are pseudo-inputs, learnable images, and q0 is the posterior's base, before its flow: a
+    flow's density at z under every u_k would cost K inverses.
 
     Args:
-      event_size: D.
       components: K.
-      image_shape: `(H, W, C)`.
-      **kwargs: See `keras.layers.Layer`.
+      image_shape: `(H, W, C)`. The model that the prior stands in fills it in.
+      **kwargs: See `SizedLayer`.
+
+    Raises:
+      ValueError: If K is below 1, or from `build`, outside of a VAE.
     """
 
+    starts_from_data = True
+
     def __init__(
-        self, event_size: int, components: int, image_shape: Sequence[int], **kwargs: Any
+        self, components: int = 100, image_shape: Sequence[int] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(event_size, components, **kwargs)
-        self.image_shape = tuple(image_shape)
-        self._base_of: Callable[[tf.Tensor], tfd.Distribution] | None = None
+        super().__init__(**kwargs)
+        self.components = _check_components(components)
+        self.image_shape = None if image_shape is None else tuple(image_shape)
+        self._posterior_base: Callable[[tf.Tensor], tfd.Distribution] | None = None
 
-    def attach(self, base_of: Callable[[tf.Tensor], tfd.Distribution]) -> None:
-        """Ties the layer to the model whose posterior it mixes; `FlowVAE` calls it.
+    def attach(
+        self, posterior_base: Callable[[tf.Tensor], tfd.Distribution], image_shape: Sequence[int]
+    ) -> None:
+        """Ties the layer to the model whose posterior it mixes."""
+        self._posterior_base, self.image_shape = posterior_base, tuple(image_shape)
 
-        Args:
-          base_of: From images `[K, H, W, C]` to the posterior's base of batch shape `[K]`.
-        """
-        self._base_of = base_of
-
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
         """Creates the pseudo-inputs, grey with a little noise; see `adapt`."""
+        super().build(z_shape, context_shape)
+        if self.image_shape is None or self.context_size is not None:
+            raise ValueError(
+                "The base 'vamp' mixes the posterior of a FlowVAE: give it to one as part of its "
+                f"prior. Received: image_shape={self.image_shape}, "
+                f"context_size={self.context_size}."
+            )
         self._raw_images = self.add_weight(
             name="pseudo_inputs",
             shape=(self.components, *self.image_shape),
@@ -190,17 +181,17 @@ class VampBase(PriorBase):
         """u `[K, H, W, C]`, in [0, 1]."""
         return tf.clip_by_value(_compat.live(self._raw_images), 0.0, 1.0)
 
-    def distribution(self) -> tfd.Distribution:
+    def distribution(self, context: tf.Tensor | None = None) -> tfd.Distribution:
         """The mixture at the present weights of the encoder."""
-        if self._base_of is None:
+        if self._posterior_base is None:
             raise ValueError(
-                "A VampBase mixes the posterior of a FlowVAE: give it to one as part of its prior. "
-                "Received: a VampBase on its own."
+                "The base 'vamp' mixes the posterior of a FlowVAE: give it to one as part of its "
+                "prior. Received: a Vamp on its own."
             )
-        components = self._base_of(self.pseudo_inputs)
-        mixture = tfd.Categorical(logits=_compat.live(self._logits))
-        return GaussianMixture(mixture, components)
+        components = self._posterior_base(self.pseudo_inputs)
+        return NormalMixture(tfd.Categorical(logits=_compat.live(self._logits)), components)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "image_shape": self.image_shape}
+        config = {"components": self.components, "image_shape": self.image_shape}
+        return {**super().get_config(), **config}

@@ -1,88 +1,58 @@
-"""The spec string of a prior: that of flows, with a learnable base before them if one is wanted.
+"""The spec string of a distribution: a flow over a base.
 
-    prior = base *("+" flow) | flows        flows as in `tfp_flowvae.flows.spec`
-    base  = name [":" integer]              the number of components K
+    distribution = base *("+" flow) | stack        "normal" is the base where none is named
 
-For example `mixture:20`, `vamp:100+realnvp:4`, `maf:4`, `none`. Parsing imports nothing heavy.
+The grammar of the parts is that of `tfp_flowvae.spec`. For example `mixture:20`,
+`vamp:100+realnvp:4`, `tril+iaf:2`, `maf:4`, `none`. Parsing imports nothing heavy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
+from tfp_flowvae.distributions.registry import BASES
 from tfp_flowvae.errors import UserError, nearest
-from tfp_flowvae.flows.registry import FLOWS, LENGTH
-from tfp_flowvae.flows.spec import FlowSpec, format_spec, parse_spec
+from tfp_flowvae.flows.registry import FLOWS
+from tfp_flowvae.flows.spec import format_stack, parse_stack
+from tfp_flowvae.spec import Spec, parse
+
+_NORMAL = Spec("normal", {}, BASES["normal"])
 
 
 @dataclass(frozen=True)
-class BaseEntry:
-    """What is known of a prior's base without importing it.
+class DistributionSpec:
+    """A parsed spec: the base and the flows over it."""
 
-    Attributes:
-      summary: One line for the command line's help.
-      default_components: K when the spec does not say.
-    """
-
-    summary: str
-    default_components: int
-
-
-PRIOR_BASES: Mapping[str, BaseEntry] = MappingProxyType(
-    {
-        "mixture": BaseEntry("mixture of K normals, all learned", 10),
-        "vamp": BaseEntry("mixture of the posteriors of K learned images (VampPrior)", 100),
-    }
-)
-
-
-@dataclass(frozen=True)
-class PriorSpec:
-    """A parsed spec: the base's name and K, or None and 0 for the standard normal; the flows."""
-
-    base: str | None
-    components: int
-    flows: tuple[FlowSpec, ...]
+    base: Spec = _NORMAL
+    flows: tuple[Spec, ...] = ()
 
     def __str__(self) -> str:
-        if self.base is None:
-            return format_spec(self.flows)
-        usual = PRIOR_BASES[self.base].default_components
-        base = self.base + (f":{self.components}" if self.components != usual else "")
-        return "+".join([base, *map(str, self.flows)])
+        if self.base == _NORMAL:
+            return format_stack(self.flows)
+        return "+".join([str(self.base), *map(str, self.flows)])
 
 
-def parse_prior(spec: str) -> PriorSpec:
-    """Reads the spec string of a prior.
+def parse_distribution(text: str) -> DistributionSpec:
+    """Reads the spec string of a distribution.
 
     Raises:
-      UserError: Where the string does not parse.
+      UserError: If the string does not parse; the message points at the place.
     """
-    first, _, rest = spec.partition("+")
-    names = [item.partition(":")[0] for item in spec.split("+")]
+    names = [item.partition(":")[0] for item in text.split("+")]
     for name in names[1:]:
-        if name in PRIOR_BASES:
+        if name in BASES:
             raise UserError(
-                f"Cannot read the prior {spec!r}: {name} is a base, which flows act on, so it "
-                f"comes first and alone; write {name}+{names[0]} instead."
+                f"Cannot read the distribution {text!r}: {name} is a base, which flows act on, so "
+                f"it comes first and alone; write {name}+{names[0]} instead."
             )
     for name in names:
-        if name not in FLOWS and name not in PRIOR_BASES:
-            known = [*PRIOR_BASES, *FLOWS]
+        if name not in FLOWS and name not in BASES:
             raise UserError(
-                f"Unknown prior {name!r} in {spec!r}; known bases are {', '.join(PRIOR_BASES)}, "
-                f"known flows are {', '.join(FLOWS)}.{nearest(name, known)}"
+                f"Unknown flow or base {name!r} in {text!r}; known bases are {', '.join(BASES)}, "
+                f"known flows are {', '.join(FLOWS)}.{nearest(name, [*BASES, *FLOWS])}"
             )
-    if names[0] not in PRIOR_BASES:
-        return PriorSpec(None, 0, parse_spec(spec))
-    name, colon, count = first.partition(":")
-    try:
-        components = LENGTH.read(count) if colon else PRIOR_BASES[name].default_components
-    except ValueError:
-        raise UserError(
-            f"Cannot read the prior {spec!r}: the number of components must be "
-            f"{LENGTH.expected}, not {count!r}."
-        ) from None
-    return PriorSpec(name, components, parse_spec(rest) if rest else ())
+    if names[0] not in BASES:
+        return DistributionSpec(flows=parse_stack(text))
+    first, plus, rest = text.partition("+")
+    base = parse(BASES, first, text)
+    return DistributionSpec(base, parse_stack(rest, text, len(first) + 1) if plus else ())

@@ -81,9 +81,9 @@ def measure(
     draw = model.draw(x, 2, seed)
     log_densities = {
         "log_base": draw.log_base,
-        "log_posterior": draw.log_posterior,
+        "log_posterior": draw.log_prob,
         "log_det": draw.log_det,
-        "log_prior": model.prior_layer(draw.z),
+        "log_prior": model.prior_layer.log_prob(draw.z),
     }
     scalars = {}
     for name, values in log_densities.items():
@@ -94,7 +94,7 @@ def measure(
     )
     if mutual_information:
         scalars["mutual_information"] = _mutual_information(model, x[:_PAIRED], draw.z[0, :_PAIRED])
-    return scalars, tf.reduce_mean(_base_kl(draw.posterior.distribution), axis=0)
+    return scalars, tf.reduce_mean(_base_kl(draw.distribution.distribution), axis=0)
 
 
 def _variance_of_mean(z: tf.Tensor) -> tf.Tensor:

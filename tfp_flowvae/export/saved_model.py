@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.adopted import supplied
 from tfp_flowvae.models import FlowVAE
-
-KERAS_FILE = "model.keras"
+from tfp_flowvae.training.model import KERAS_FILE
 
 
 def export(model: FlowVAE, path: str | Path) -> None:
@@ -35,24 +33,7 @@ def export(model: FlowVAE, path: str | Path) -> None:
       model: A trained model.
       path: The folder; made if need be. `tfp_flowvae.load(path)` gives the model back.
     """
-    path = Path(path)
-    images = tf.TensorSpec([None, *model.image_shape], tf.float32, name="x")
-    latents = tf.TensorSpec([None, model.event_size], tf.float32, name="z")
-    count, seed = tf.TensorSpec([], tf.int32, name="n"), tf.TensorSpec([], tf.int32, name="seed")
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    endpoints = {
-        "sample": (lambda n, seed: {"images": model.sample(n, seed)}, [count, seed]),
-        "encode": (lambda x, seed: {"z": model.encode(x, seed)}, [images, seed]),
-        "decode": (lambda z: {"images": model.decode(z)}, [latents]),
-        "reconstruct": (lambda x, seed: {"images": model.reconstruct(x, seed)}, [images, seed]),
-        "elbo": (lambda x, seed: {"elbo": model.elbo(x, seed=seed)}, [images, seed]),
-        "log_prior": (lambda z: {"log_prior": model.prior_layer(z)}, [latents]),
-    }
-    for name, (function, signature) in endpoints.items():
-        archive.add_endpoint(name, function, input_signature=signature)
-    archive.write_out(str(path), verbose=False)
-    model.save(path / KERAS_FILE)
+    model.export(path)
 
 
 def load(path: str | Path, prior: Any = None, flow: Any = None) -> FlowVAE:
@@ -60,7 +41,7 @@ def load(path: str | Path, prior: Any = None, flow: Any = None) -> FlowVAE:
 
     Args:
       path: A folder that `export` wrote, or a `.keras` file.
-      prior: What `models.AdoptedPrior` was given, a distribution or a function that makes one,
+      prior: The distribution of your own that the prior was made of, or a function that makes it,
         where the file cannot hold it; its variables take the values in the file.
       flow: The same for a bijector of one's own in a stack of flows.
 

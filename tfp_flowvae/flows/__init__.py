@@ -34,7 +34,7 @@ _LAZY = {
     "make_flow": "stack",
 }
 
-__all__ = [*_LAZY, "FLOWS", "FlowEntry", "register_flow"]  # noqa: PLE0604
+__all__ = [*_LAZY, "FLOWS", "FlowEntry", "register_flow"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flowvae import _compat
 from tfp_flowvae.bijectors import forward_and_log_det
+from tfp_flowvae.flows.sized import ParametricLayer, SizedLayer
 
 
-class Flow(keras.layers.Layer):
+class Flow(SizedLayer):
     """A Keras layer whose product is a `tfb.Bijector` on vectors of `event_size`.
 
     Without a context the bijector's parameters are the layer's own weights, live. With a context
@@ -26,54 +24,12 @@ class Flow(keras.layers.Layer):
     A subclass defines `make_bijector` and, if it has weights, `build`, which creates them once
     `super().build(z_shape, context_shape)` has set `event_size` and `context_size`.
 
-    Flows compute in float32 whatever the precision policy: log-dets do not survive less.
-
     Args:
       event_size: D. Left out where the flow's owner knows it: a `FlowDistribution`, a `FlowVAE`.
       context_size: Size of the context, or None for a flow with weights of its own. The owner
         fills it in, too.
       **kwargs: See `keras.layers.Layer`.
-
-    Raises:
-      ValueError: If a size is below 1.
     """
-
-    def __init__(
-        self, *, event_size: int | None = None, context_size: int | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**{"dtype": "float32", **kwargs})
-        for size in (event_size, context_size):
-            if size is not None and size < 1:
-                raise ValueError(
-                    "event_size and context_size must be at least 1 (context_size may be None). "
-                    f"Received: {event_size=}, {context_size=}."
-                )
-        self.event_size, self.context_size = event_size, context_size
-
-    def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
-        """Takes the sizes that the constructor left open from the shapes.
-
-        Args:
-          z_shape: `(..., D)`; None where the constructor was given D.
-          context_shape: `(..., context_size)`, or None.
-
-        Raises:
-          ValueError: If a size is not known, or is another than in the constructor.
-        """
-        event_size = self.event_size if z_shape is None else z_shape[-1]
-        context_size = self.context_size if context_shape is None else context_shape[-1]
-        if event_size is None:
-            raise ValueError(
-                f"{type(self).__name__} does not know the size of its vectors: give it event_size, "
-                "or give it to a FlowDistribution or FlowVAE, which do. Received: event_size=None."
-            )
-        for name, size in (("event_size", event_size), ("context_size", context_size)):
-            known = getattr(self, name)
-            if known not in (None, size):
-                raise ValueError(
-                    f"{type(self).__name__} was made for {name}={known}. Received: {name}={size}."
-                )
-        self.event_size, self.context_size = event_size, context_size
 
     def bijector(self, context: tf.Tensor | None = None) -> tfb.Bijector:
         """The bijector from a base sample z0 `[..., D]` to z `[..., D]`.
@@ -89,15 +45,7 @@ class Flow(keras.layers.Layer):
         Raises:
           ValueError: If a context is missing, not wanted or of the wrong size.
         """
-        if not self.built:
-            self.build(None, None if context is None else context.shape)
-        size = None if context is None else context.shape[-1]
-        if size != self.context_size:
-            wanted = "none" if self.context_size is None else f"one of size {self.context_size}"
-            got = "none" if context is None else f"one of shape {tuple(context.shape)}"
-            raise ValueError(
-                f"{type(self).__name__} was built for a context: {wanted}. Received: {got}."
-            )
+        self.check_context(context)
         return self.make_bijector(context)
 
     def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
@@ -109,14 +57,6 @@ class Flow(keras.layers.Layer):
         y, log_det = forward_and_log_det(self.bijector(context), z)
         # TFP answers with a scalar where the log-det is constant.
         return y, tf.broadcast_to(log_det, tf.shape(y)[:-1])
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "event_size": self.event_size,
-            "context_size": self.context_size,
-        }
 
 
 def checked_length(length: int) -> int:
@@ -151,50 +91,14 @@ def derived(
     return tfp.util.DeferredTensor(value, function, shape=result.shape, name="derived")
 
 
-class ParametricFlow(Flow):
+class ParametricFlow(Flow, ParametricLayer):
     """A flow whose bijector takes parameters of fixed shapes.
 
-    A subclass names the shapes of the parameters and their starting values. Without a context each
-    parameter is a weight; with one it is a linear function of the context that starts near those
-    values. The arguments are those of `Flow`.
+    A subclass names the parameters, their shapes and their starting values in
+    `parameter_initializers`, and makes the bijector of `parameters(context)`. Without a context
+    each parameter is a weight; with one it is a linear function of the context that starts near
+    those values. The arguments are those of `Flow`.
     """
-
-    def parameter_initializers(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """From each parameter's name to its shape and initializer: a subclass defines it."""
-        raise NotImplementedError
-
-    def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
-        """Creates the weights."""
-        super().build(z_shape, context_shape)
-        self._weights_by_name = {}
-        self._shapes = {}
-        for name, (shape, initializer) in self.parameter_initializers().items():
-            self._shapes[name] = shape
-            self._weights_by_name[name] = self.add_weight(
-                name=name, shape=shape, initializer=initializer, autocast=False
-            )
-            if self.context_size is not None:
-                # The scale makes what the context adds small beside the starting values, whatever
-                # the number of features.
-                self._weights_by_name[f"{name}_kernel"] = self.add_weight(
-                    name=f"{name}_kernel",
-                    shape=(self.context_size, math.prod(shape)),
-                    initializer=keras.initializers.VarianceScaling(1e-4, mode="fan_in"),
-                    autocast=False,
-                )
-
-    def parameters(self, context: tf.Tensor | None = None) -> dict[str, tf.Tensor | tf.Variable]:
-        """The parameters: live variables of their shapes, or tensors with `[B]` in front."""
-        weights = {name: _compat.live(weight) for name, weight in self._weights_by_name.items()}
-        if context is None:
-            return weights
-        context = tf.cast(context, self.variable_dtype)
-        parameters = {}
-        for name, shape in self._shapes.items():
-            flat = tf.matmul(context, weights[f"{name}_kernel"])
-            shaped = tf.reshape(flat, tf.concat([tf.shape(context)[:-1], shape], axis=0))
-            parameters[name] = shaped + weights[name]
-        return parameters
 
 
 class RepeatedFlow(ParametricFlow):

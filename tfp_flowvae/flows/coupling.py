@@ -87,9 +87,7 @@ class CouplingFlow(Flow):
         make = half_mask if self.mask == "half" else alternating_mask
         return make(self.event_size, reverse=bool(k % 2))
 
-    def make_layer(
-        self, kept: np.ndarray, network: MLP, context: tf.Tensor | None
-    ) -> tfb.Bijector:
+    def make_layer(self, kept: np.ndarray, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
         """One coupling that keeps the entries `kept` `[D]`."""
         raise NotImplementedError
 
@@ -120,8 +118,6 @@ class RealNVP(CouplingFlow):
 
     params = 2
 
-    def make_layer(
-        self, kept: np.ndarray, network: MLP, context: tf.Tensor | None
-    ) -> tfb.Bijector:
+    def make_layer(self, kept: np.ndarray, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
         """One affine coupling."""
         return Coupling(kept, Conditioner(network, context))

@@ -40,9 +40,7 @@ class NICE(CouplingFlow):
         )
         ensure_built(self._scaling)
 
-    def make_layer(
-        self, kept: np.ndarray, network: MLP, context: tf.Tensor | None
-    ) -> tfb.Bijector:
+    def make_layer(self, kept: np.ndarray, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
         """One additive coupling."""
         return AdditiveCoupling(kept, Conditioner(network, context, read=_shift))
 

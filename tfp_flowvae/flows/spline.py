@@ -86,9 +86,7 @@ class SplineCoupling(_Spline, CouplingFlow):
     ) -> None:
         super().__init__(length, hidden, activation, mask, bins=bins, bound=bound, **kwargs)
 
-    def make_layer(
-        self, kept: np.ndarray, network: MLP, context: tf.Tensor | None
-    ) -> tfb.Bijector:
+    def make_layer(self, kept: np.ndarray, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
         """One spline coupling."""
         return Coupling(kept, bijector_fn=Conditioner(network, context, read=self._read))
 

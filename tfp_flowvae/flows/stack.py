@@ -34,9 +34,8 @@ class Stack(Flow):
             if z_shape is None and self.event_size is None and flow.event_size is not None:
                 z_shape = (None, flow.event_size)
         super().build(z_shape, context_shape)
-        context = None if self.context_size is None else (None, self.context_size)
         for flow in self.flows:
-            ensure_built(flow, (None, self.event_size), context)
+            ensure_built(flow, *self.build_shapes)
 
     def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
         """The flows' bijectors, chained."""
@@ -92,7 +91,5 @@ def make_flow(
     if isinstance(flow, str):
         check_event_size(parse_stack(flow), event_size)
     stack = as_stack(flow)
-    ensure_built(
-        stack, (None, event_size), None if context_size is None else (None, context_size)
-    )
+    ensure_built(stack, (None, event_size), None if context_size is None else (None, context_size))
     return stack

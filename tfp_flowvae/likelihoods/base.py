@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flowvae._configurable import Configurable
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.likelihoods.configurable import Configurable
+from tfp_flowvae.training.noise import Noise
 
-# Kept apart from whatever else is drawn with the seed that `prepare` gets.
+# The stream of the noise of `prepare`.
 _STREAM = 0x0DE9
 _CHUNK = 1 << 20  # pixels checked at once
 _OFF_GRID = 0.01  # of a level: float32 holds k / (levels - 1) far closer than this
@@ -24,7 +25,7 @@ class Likelihood(Configurable, ABC):
 
     `prepare` makes of an image x what `log_prob` scores:
 
-        log_prob(output, prepare(x, seed)),
+        log_prob(output, prepare(x, noise)),
 
     which is log p(x|z), or an unbiased estimate of a lower bound on it. The encoder sees x.
 
@@ -66,12 +67,12 @@ class Likelihood(Configurable, ABC):
     def mean(self, output: tf.Tensor) -> tf.Tensor:
         """The mean image, `[..., H, W, C]`, in [0, 1]."""
 
-    def prepare(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def prepare(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """The images as `log_prob` takes them: here, as they are.
 
         Args:
-          x: `[..., H, W, C]` in [0, 1].
-          seed: A stateless seed, `[2]`; the one that draws z will do, the streams are apart.
+          x: `[B, H, W, C]` in [0, 1].
+          noise: Where random numbers come from; that of z serves, the streams are apart.
         """
         return x
 
@@ -194,19 +195,14 @@ class DensityLikelihood(Likelihood):
             mean = (self.levels * mean - 0.5) / (self.levels - 1)
         return tf.clip_by_value(mean, 0.0, 1.0)
 
-    def prepare(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """x' as above, in [0, 1], from x `[..., H, W, C]` and a stateless seed `[2]`."""
+    def prepare(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
+        """x' as above, in [0, 1], from x `[B, H, W, C]`."""
         x = tf.cast(x, tf.float32)
         if self.levels is None:
             return x
-        seed = tf.random.fold_in(seed, _STREAM, alg="philox")
-        # From bits, which XLA draws alike; its floating-point numbers are others than TensorFlow's.
-        bits = tf.random.stateless_uniform(
-            tf.shape(x), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
-        )
-        noise = tf.cast(tf.bitwise.bitwise_and(bits, 0xFFFFFF), tf.float32) * 2.0**-24
+        u = noise.stream(_STREAM).uniform(tf.unstack(tf.shape(x)), batch_axis=0)
         # Rounded, because x (L - 1) may fall just short of the level and end in the bin below.
-        return (tf.round(x * float(self.levels - 1)) + noise) / float(self.levels)
+        return (tf.round(x * float(self.levels - 1)) + u) / float(self.levels)
 
     def log_prob(self, output: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """log p(x'|z) - H W C log L in nats, `[...]`, of prepared x' `[..., H, W, C]`.

@@ -1,81 +1,92 @@
-"""The registry of likelihoods: strings and flags only, so that the command line stays light."""
+"""The registry of likelihoods."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tfp_flowvae.errors import UserError, nearest
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.registry import Entry, Registry, register
+from tfp_flowvae.spec import parse, whole_number
 
 if TYPE_CHECKING:
     from tfp_flowvae.likelihoods.base import Likelihood
 
 
-@dataclass(frozen=True)
-class LikelihoodEntry:
-    """What is known of a likelihood without importing it.
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodEntry(Entry):
+    """What is known of a likelihood without importing it; see also `Entry`.
 
     Attributes:
-      summary: One line for the command line's help.
-      path: `module:Class` of the `Likelihood`.
       takes_levels: Whether it is built for a number of grey levels, hence for grey images: on
         binary ones it means little.
       needs_levels: Whether it cannot do without that number.
-      takes_components: Whether it is a mixture.
     """
 
-    summary: str
-    path: str
     takes_levels: bool = False
     needs_levels: bool = False
-    takes_components: bool = False
-
-    def load(self) -> type[Likelihood]:
-        """Imports and returns the class."""
-        module, _, name = self.path.partition(":")
-        return getattr(importlib.import_module(module), name)
 
 
-_PACKAGE = "tfp_flowvae.likelihoods"
+_LIKELIHOODS = "tfp_flowvae.likelihoods"
+_LEVELS = {"levels": whole_number("256", at_least=2, at_most=65536)}
 
-LIKELIHOODS: Mapping[str, LikelihoodEntry] = MappingProxyType(
+LIKELIHOODS: Registry[LikelihoodEntry] = Registry(
+    "likelihood",
+    "likelihoods",
     {
         "bernoulli": LikelihoodEntry(
             summary="binary pixels",
-            path=f"{_PACKAGE}.bernoulli:Bernoulli",
+            target=f"{_LIKELIHOODS}.bernoulli:Bernoulli",
         ),
         "continuous-bernoulli": LikelihoodEntry(
             summary="grey levels, dequantised, with a density on [0, 1] (Loaiza-Ganem 2019)",
-            path=f"{_PACKAGE}.continuous_bernoulli:ContinuousBernoulli",
+            target=f"{_LIKELIHOODS}.continuous_bernoulli:ContinuousBernoulli",
+            options=_LEVELS,
             takes_levels=True,
         ),
         "gaussian": LikelihoodEntry(
             summary="grey levels, dequantised, with a learned scale for each pixel",
-            path=f"{_PACKAGE}.gaussian:Gaussian",
+            target=f"{_LIKELIHOODS}.gaussian:Gaussian",
+            options=_LEVELS,
             takes_levels=True,
         ),
         "logistic-mixture": LikelihoodEntry(
             summary="grey levels as they are, a mixture of K logistics (Salimans et al. 2017)",
-            path=f"{_PACKAGE}.logistic_mixture:DiscretizedLogisticMixture",
+            target=f"{_LIKELIHOODS}.logistic_mixture:DiscretizedLogisticMixture",
+            options={**_LEVELS, "components": whole_number("10")},
             takes_levels=True,
             needs_levels=True,
-            takes_components=True,
         ),
-    }
+    },
 )
 
 
-def make_likelihood(name: str, levels: int | None = 256, components: int = 10) -> Likelihood:
+def register_likelihood(
+    name: str, *, summary: str, package: str = "custom", **facts: Any
+) -> Callable[[type], type]:
+    """Registers a `Likelihood` class under a name, for spec strings, `--help` and `.keras` files.
+
+    Args:
+      name: The name.
+      summary: One line for the command line's help.
+      package: The package under which `.keras` files name the class.
+      **facts: Further attributes of `LikelihoodEntry`, such as `takes_levels=True`.
+
+    Raises:
+      UserError: If the name is taken or cannot stand in a spec string.
+    """
+    return register(LIKELIHOODS, LikelihoodEntry, name, package, summary=summary, **facts)
+
+
+def make_likelihood(spec: str, levels: int | None = 256, components: int = 10) -> Likelihood:
     """The likelihood of a name.
 
     Args:
-      name: One of `LIKELIHOODS`.
-      levels: The images' number of grey levels, None where they have none; those that do not take
-        it leave it alone.
-      components: K, for a mixture.
+      spec: A name in `LIKELIHOODS` or a spec string, whose options come before the arguments.
+      levels: The images' number of grey levels, None where they have none; likelihoods that do not
+        take it ignore it.
+      components: K, for a mixture; other likelihoods ignore it.
 
     Raises:
       UserError: For an unknown name, or a value that the likelihood cannot take.
@@ -85,24 +96,14 @@ def make_likelihood(name: str, levels: int | None = 256, components: int = 10) -
     make_likelihood("logistic-mixture", levels=256, components=5)
     ```
     """
-    if name not in LIKELIHOODS:
+    parsed = parse(LIKELIHOODS, spec)
+    entry = LIKELIHOODS[parsed.name]
+    if entry.needs_levels and levels is None and "levels" not in parsed.options:
+        others = [name for name, e in LIKELIHOODS.items() if e.takes_levels and not e.needs_levels]
         raise UserError(
-            f"The likelihood must be one of {', '.join(LIKELIHOODS)}.{nearest(name, LIKELIHOODS)} "
-            f"Received: {name!r}."
+            f"The likelihood {parsed.name} needs images with grey levels; take "
+            f"{' or '.join(others)} for images that have none. Received: levels=None."
         )
-    entry = LIKELIHOODS[name]
-    if entry.needs_levels and levels is None:
-        raise UserError(
-            f"The likelihood {name} needs images with grey levels; take "
-            f"{' or '.join(_with_density())} for images that have none. Received: levels=None."
-        )
-    options: dict[str, Any] = {}
-    if entry.takes_levels:
-        options["levels"] = levels
-    if entry.takes_components:
-        options["components"] = components
-    return entry.load()(**options)
-
-
-def _with_density() -> list[str]:
-    return [name for name, e in LIKELIHOODS.items() if e.takes_levels and not e.needs_levels]
+    arguments = {"levels": levels, "components": components}
+    known = {name: value for name, value in arguments.items() if name in entry.options}
+    return entry.load()(**{**known, **parsed.options})

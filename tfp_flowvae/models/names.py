@@ -5,7 +5,6 @@ from __future__ import annotations
 BOUNDS = ("elbo", "iwae", "dreg")
 GRADIENTS = ("total", "stl")
 WARMUPS = ("none", "linear", "cyclic")
-POSTERIOR_BASES = ("diag", "tril")
 
 
 def objective_conflict(

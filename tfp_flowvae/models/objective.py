@@ -8,8 +8,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from tfp_flowvae._configurable import Configurable
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.likelihoods.configurable import Configurable
 from tfp_flowvae.models.names import BOUNDS, GRADIENTS, WARMUPS, objective_conflict
 from tfp_flowvae.training.replicas import batch_mean
 

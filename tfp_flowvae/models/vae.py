@@ -8,30 +8,27 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
-from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.models import replicas
-from tfp_flowvae.models.adopted import AdoptedPrior
+from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
+from tfp_flowvae.likelihoods import make_likelihood
+from tfp_flowvae.likelihoods.base import Likelihood
 from tfp_flowvae.models.gradients import SharedGradient, frozen_log_prob
-from tfp_flowvae.models.latent_variable import LatentVariableModel
-from tfp_flowvae.likelihoods import Bernoulli, Likelihood
+from tfp_flowvae.models.importance import importance_nll
 from tfp_flowvae.models.objective import ElboTerms, Objective
-from tfp_flowvae.models.posterior import FlowPosterior
-from tfp_flowvae.models.prior import FlowPrior
-from tfp_flowvae.models.prior_bases import VampBase
-from tfp_flowvae.training.model import StackedFit
 from tfp_flowvae.networks.building import ensure_built
-from tfp_flowvae.networks.catalog import load_all
+from tfp_flowvae.networks.registry import make_decoder, make_encoder
+from tfp_flowvae.training.model import Endpoint, FastModel
+from tfp_flowvae.training.noise import Noise, as_seed
+from tfp_flowvae.training.xla import xla_suits
 
 METRICS = ("elbo", "log_likelihood", "kl")
-# Known in training alone.
-TRAINING_METRICS = ("gradient_norm", "clipped")
-_STEPS_PER_NORM = 10
+_PARTS = ("encoder", "posterior", "prior", "decoder", "likelihood", "objective")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
+class FlowVAE(FastModel):
     """A variational autoencoder whose posterior and prior are flows.
 
         q(z|x): z0 ~ N(mu(x), sigma(x)^2), z = f_x(z0)      Rezende & Mohamed (2015), eq. 13-15
@@ -39,105 +36,234 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
         loss = E_q[log q(z|x) - log p(z) - log p(x|z)], in nats per image: see `Objective`
 
     Train it with `compile` (an optimizer is all it takes) and `fit` on images; there are no
-    targets. The logged metrics are `loss`, `elbo`, `log_likelihood`, `kl` and, in training, the
-    mean `gradient_norm` (before clipping; of every tenth step) and the share of steps that the
-    optimizer's `global_clipnorm`, if it has one, has `clipped`.
+    targets. The logged metrics are `loss`, `elbo`, `log_likelihood` and `kl`, in nats per image.
 
     Args:
-      encoder: From images `[B, H, W, C]` to features `[B, F]`.
-      posterior: From features to q(z|x).
-      prior: p(z), over vectors of the posterior's size D: a `FlowPrior`, or an `AdoptedPrior`
-        around a distribution of one's own.
-      decoder: From latent vectors `[B, D]` to the likelihood's parameters.
-      likelihood: p(x|z); Bernoulli pixels by default.
-      objective: How the terms of the bound become a loss.
+      image_shape: `(H, W, C)`.
+      latent_size: D, the size of z.
+      encoder: From images `[B, H, W, C]` to features `[B, F]`: the name or spec string of a network
+        in `NETWORKS`, such as `"mlp:128x128"`, or a Keras layer or model.
+      posterior: q(z|x), given the features: the spec string of a flow, with the base before it if
+        it is not the normal, such as `"tril+iaf:2"`; a `FlowDistribution`; a `Flow`; or a
+        `tfb.Bijector`.
+      prior: p(z): a spec string, such as `"vamp:100+realnvp:4"`; a `FlowDistribution`; a `Flow`; or
+        a `tfd.Distribution` of your own, or a function that returns one.
+      decoder: From latent vectors `[B, D]` to the likelihood's parameters `[B, H, W, P]`: as
+        `encoder`, in the decoder's order.
+      likelihood: p(x|z): a name or spec string in `LIKELIHOODS`, or a `Likelihood`.
+      objective: How the terms of the bound become a loss; the evidence lower bound by default.
       seed: Of the noise in training and in `evaluate`.
       **kwargs: See `keras.Model`.
 
     Raises:
+      UserError: If a spec string does not parse.
       ValueError: If the parts do not fit together.
 
     Example:
     ```python
-    from tfp_flowvae import models, networks
-    from tfp_flowvae.flows import make_flow
-
-    vae = models.FlowVAE(
-        encoder=networks.MLPEncoder((8, 8, 1), hidden=(128, 128)),
-        posterior=models.FlowPosterior(make_flow("iaf:2", event_size=16, context_size=128)),
-        prior=models.FlowPrior(make_flow("realnvp:4", event_size=16)),
-        decoder=networks.MLPDecoder((8, 8, 1), event_size=16, hidden=(128, 128)),
+    vae = fv.FlowVAE(
+        image_shape=(28, 28, 1), latent_size=40, posterior="iaf:2", prior="realnvp:6"
     )
-    vae.compile(optimizer="adam")
-    vae.fit(images, batch_size=100, epochs=10)
-    vae.sample(64, seed=0)  # [64, 8, 8, 1]
+    vae.compile("adam")
+    vae.fit(images, batch_size=100, epochs=10)  # [N, 28, 28, 1] in [0, 1]
+    vae.sample(64, seed=0)  # [64, 28, 28, 1]
     ```
     """
 
     def __init__(
         self,
-        encoder: keras.layers.Layer,
-        posterior: FlowPosterior,
-        prior: FlowPrior | AdoptedPrior,
-        decoder: keras.layers.Layer,
-        likelihood: Likelihood | None = None,
+        *,
+        image_shape: Sequence[int],
+        latent_size: int,
+        encoder: str | keras.layers.Layer = "mlp",
+        posterior: Any = "none",
+        prior: Any = "none",
+        decoder: str | keras.layers.Layer = "mlp",
+        likelihood: str | Likelihood = "bernoulli",
         objective: Objective | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         # Under mixed precision Keras would round the images to 8 bits of mantissa before `call`.
         super().__init__(**{"autocast": False, **kwargs})
-        if prior.event_size != posterior.event_size:
-            raise ValueError(
-                "The prior and the posterior must have the same latent size. Received: "
-                f"prior.event_size={prior.event_size}, posterior.event_size={posterior.event_size}."
-            )
-        self.encoder = encoder
-        # `posterior` and `prior` are methods: a layer of that name would hide them.
-        self.posterior_layer = posterior
-        self.prior_layer = prior
+        self.image_shape, self.latent_size = tuple(image_shape), latent_size
+        is_name = isinstance(likelihood, str)
+        self.likelihood = make_likelihood(likelihood) if is_name else likelihood
+        is_name = isinstance(encoder, str)
+        self.encoder = make_encoder(encoder, self.image_shape) if is_name else encoder
+        if isinstance(decoder, str):
+            channels = self.likelihood.output_channels(self.image_shape[-1])
+            decoder = make_decoder(decoder, self.image_shape, latent_size, output_channels=channels)
         self.decoder = decoder
-        self.likelihood = Bernoulli() if likelihood is None else likelihood
+        # `posterior` and `prior` are methods: a layer of that name would hide them.
+        self.posterior_layer = as_distribution(posterior, name="posterior")
+        self.prior_layer = as_distribution(prior, name="prior")
         self.objective = Objective() if objective is None else objective
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._trackers = [keras.metrics.Mean(name=name) for name in METRICS]
+        self._build_parts()
+        self._check_parts()
+
+    def _build_parts(self) -> None:
+        """Builds every part now: every size is known, and a built model needs no symbolic call."""
+        images, latents = (None, *self.image_shape), (None, self.latent_size)
+        ensure_built(self.encoder, images)
+        ensure_built(self.decoder, latents)
+        features = _trial("encoder", self.encoder, self.image_shape)
+        if features.shape.rank != 2:
+            raise ValueError(
+                f"The encoder must map images {_shape(self.image_shape)} to features [B, F]. "
+                f"Received: an encoder whose output has shape {tuple(features.shape)} for B = 1."
+            )
+        ensure_built(self.posterior_layer, latents, (None, features.shape[-1]))
+        # Pseudo-inputs are no data: they must not move the statistics of batch normalisation.
+        self.prior_layer.base.attach(
+            lambda x: self.posterior_layer.base.distribution(self.encoder(x)), self.image_shape
+        )
+        ensure_built(self.prior_layer, latents)
+        output = _trial("decoder", self._decode_parameters, [self.latent_size])
+        event_shape = None
+        if output.shape.rank == 4:
+            event_shape = self.likelihood.distribution(output).event_shape
+        if event_shape != self.image_shape:
+            channels = self.likelihood.output_channels(self.image_shape[-1])
+            raise ValueError(
+                f"The decoder must map latent vectors {_shape([self.latent_size])} to "
+                f"{_shape([*self.image_shape[:2], channels])}, the parameters of the likelihood. "
+                f"Received: a decoder whose output has shape {tuple(output.shape)} for B = 1."
+            )
+        self.built = True
+
+    def _check_parts(self) -> None:
+        posterior, prior = self.posterior_layer, self.prior_layer
+        if not posterior.base.reparameterized:
+            raise ValueError(
+                "The base of a posterior must have draws with a gradient, as 'normal' and 'tril' "
+                f"have. Received: {type(posterior.base).__name__}."
+            )
+        if prior.context_size is not None:
+            raise ValueError(
+                "A prior has weights of its own: build it without a context. "
+                f"Received: a prior with context_size={prior.context_size}."
+            )
         if self.objective.free_bits and not (posterior.factorises and prior.factorises):
             raise ValueError(
                 "free_bits needs a KL that is a sum over dimensions: a diagonal posterior without "
                 "a flow and the standard normal prior; use min_information, which works with all. "
                 f"Received: free_bits={self.objective.free_bits} and another posterior or prior."
             )
-        self.event_size = posterior.event_size
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self._trackers = [keras.metrics.Mean(name=name) for name in METRICS]
-        self._training_trackers = [keras.metrics.Mean(name=name) for name in TRAINING_METRICS]
-        self._evaluating = False
-        self._build_parts()
 
-    def _build_parts(self) -> None:
-        """Builds every part now: every size is known, and a built model needs no symbolic call."""
-        ensure_built(self.posterior_layer)
-        base = getattr(self.prior_layer, "base", None)
-        if isinstance(base, VampBase):
-            base.attach(lambda x: self.posterior_layer.base_distribution(self.encoder(x)))
-        ensure_built(self.prior_layer)
-        output = _trial("decoder", self._decode_parameters, [self.event_size])
-        if output.shape.rank != 4:
+    def posterior(self, x: TensorLike) -> tfd.TransformedDistribution:
+        """q(z|x) with batch shape `[B]` and event shape `[D]`, for images `[B, H, W, C]`."""
+        return self.posterior_layer.distribution(self.encoder(self._images(x)))
+
+    def prior(self) -> tfd.TransformedDistribution:
+        """p(z) with batch shape `[]` and event shape `[D]`; its variables are the live weights."""
+        return self.prior_layer.distribution()
+
+    def draw(self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None) -> Draw:
+        """S draws from q(z|x) for each image `[B, H, W, C]`, and the terms of their densities."""
+        features = self.encoder(self._images(x))
+        return self.posterior_layer.draw(num_samples, features, self._stateless(seed))
+
+    def elbo_terms(
+        self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None
+    ) -> ElboTerms:
+        """The terms of the evidence lower bound, each `[S, B]`, in nats.
+
+        Args:
+          x: Images `[B, H, W, C]`.
+          num_samples: S, how many z to draw for each image.
+          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+        """
+        seed = self._stateless(seed)
+        return self._terms(self.draw(x, num_samples, seed), x, seed)
+
+    def _terms(
+        self, draw: Draw, x: TensorLike, seed: tf.Tensor, per_dimension: bool = False
+    ) -> ElboTerms:
+        """The terms of the bound at draws from q(z|x).
+
+        Args:
+          draw: What `draw` gave, or the same values with other gradients.
+          x: The images, `[B, H, W, C]`.
+          seed: Of a likelihood's dequantisation, if it has one.
+          per_dimension: Whether to give the KL of each dimension, where posterior and prior
+            factorise.
+        """
+        kl_per_dimension = None
+        if per_dimension:
+            base = draw.distribution.distribution.distribution
+            kl_per_dimension = base.log_prob(draw.z0) - tfd.Normal(0.0, 1.0).log_prob(draw.z)
+        seen = self.likelihood.prepare(self._images(x), Noise(seed))
+        return ElboTerms(
+            log_likelihood=self.likelihood.log_prob(self._decode_parameters(draw.z), seen),
+            log_prior=self.prior_layer.log_prob(draw.z),
+            log_posterior=draw.log_prob,
+            log_base=draw.log_base,
+            log_det=draw.log_det,
+            kl_per_dimension=kl_per_dimension,
+        )
+
+    def elbo(
+        self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None
+    ) -> tf.Tensor:
+        """The evidence lower bound of each image, `[B]`, in nats: the mean over S samples."""
+        return tf.reduce_mean(self.elbo_terms(x, num_samples, seed).elbo, axis=0)
+
+    def nll(
+        self,
+        x: TensorLike,
+        num_samples: int = 5000,
+        batch_size: int | None = None,
+        seed: int | None = None,
+    ) -> np.ndarray:
+        """The importance-weighted estimate of -log p(x) of each image, `[N]`, in nats.
+
+        -log 1/S sum_s p(x, z_s) / q(z_s|x), z_s ~ q(z|x), an upper bound that tightens as S grows
+        (Burda et al. 2016, https://arxiv.org/abs/1509.00519, equation 8). Memory grows with neither
+        N nor S.
+
+        Args:
+          x: Images `[N, H, W, C]`.
+          num_samples: S.
+          batch_size: How many images to take at once; 100 by default.
+          seed: Of the samples; None draws a fresh one.
+
+        Raises:
+          ValueError: If `num_samples` or `batch_size` is below 1.
+        """
+        return importance_nll(
+            lambda x, num_samples, seed: self.elbo_terms(x, num_samples, seed).elbo,
+            self._images(x).numpy(),
+            num_samples,
+            batch_size,
+            seed,
+            jit_compile=xla_suits(self),
+        )
+
+    def sample(self, n: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
+        """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior."""
+        return self.decode(self.prior_layer.sample(n, seed=self._stateless(seed)))
+
+    def encode(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
+        """One draw from q(z|x) for each image `[B, H, W, C]`; `[B, D]`."""
+        features = self.encoder(self._images(x))
+        return self.posterior_layer.sample(1, features, self._stateless(seed))[0]
+
+    def decode(self, z: TensorLike) -> tf.Tensor:
+        """The mean image of p(x|z) `[..., H, W, C]`, in [0, 1], of latent vectors `[..., D]`."""
+        z = tf.cast(tf.convert_to_tensor(z, dtype_hint=tf.float32), tf.float32)
+        if z.shape.rank == 0 or z.shape[-1] not in (None, self.latent_size):
             raise ValueError(
-                f"The decoder must map latent vectors [B, {self.event_size}] to images "
-                "[B, H, W, parameters]. "
-                f"Received: a decoder whose output has shape {tuple(output.shape)} for B = 1."
+                f"z must have shape [..., {self.latent_size}]. Received: z.shape={tuple(z.shape)}."
             )
-        event_shape = self.likelihood.distribution(output).event_shape
-        self.image_shape = tuple(event_shape.as_list())
-        features = _trial("encoder", self.encoder, self.image_shape)
-        wanted = self.posterior_layer.flow.context_size
-        if tuple(features.shape) != (1, wanted):
-            raise ValueError(
-                f"The encoder must map images [B, {', '.join(map(str, self.image_shape))}] to the "
-                f"features [B, {wanted}] that the posterior was built for. "
-                f"Received: an encoder whose output has shape {tuple(features.shape)} for B = 1."
-            )
-        self.built = True
+        return self.likelihood.mean(self._decode_parameters(z))
+
+    def reconstruct(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
+        """Mean images `[B, H, W, C]` of one posterior draw for each image."""
+        return self.decode(self.encode(x, seed))
 
     def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
@@ -147,17 +273,12 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
         if share is not None:
             draw = draw._replace(z=share(draw.z))
         if training and (share is not None or objective.gradient == "stl"):
-            frozen = frozen_log_prob(draw.posterior, draw.z, draw.log_posterior)
-            draw = draw._replace(log_posterior=frozen)
-        terms = self.terms_of(draw, x, seed, per_dimension=objective.free_bits > 0)
+            frozen = frozen_log_prob(draw.distribution, draw.z, draw.log_prob)
+            draw = draw._replace(log_prob=frozen)
+        terms = self._terms(draw, x, seed, per_dimension=objective.free_bits > 0)
         if share is not None:
-            share.weights = objective.sample_weights(terms, self._step(training))
+            share.weights = objective.sample_weights(terms, self.step)
         return terms.named()
-
-    def _step(self, training: bool) -> tf.Tensor | None:
-        """The optimizer's step, where a warm-up needs it."""
-        optimizer = getattr(self, "optimizer", None)
-        return None if optimizer is None or not training else _compat.live(optimizer.iterations)
 
     def compute_loss(
         self,
@@ -168,75 +289,8 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
         training: bool = True,
     ) -> tf.Tensor:
         """The mean loss over the batch, with what layers added by `add_loss`."""
-        loss = self.objective.loss(ElboTerms(**y_pred), self._step(training))
-        if sample_weight is not None:
-            loss = loss * tf.cast(sample_weight, loss.dtype)
-        return replicas.scaled(tf.add_n([replicas.mean(loss), *self.losses]))
-
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """`StackedFit`'s, after a look at whether images in an array suit the likelihood."""
-        if isinstance(x, (np.ndarray, tf.Tensor)):
-            self.likelihood.check_data(np.asarray(x))
-        return super().fit(x, *args, **kwargs)
-
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One step of the optimizer, as Keras's own, which does not look at the gradients."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            y_pred = self(x, training=True)
-            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
-            share = replicas.share_of(tf.shape(x)[0])
-            weighted = loss if share is None else loss * share.weight
-            scaled = self.optimizer.scale_loss(weighted)
-        _compat.track_loss(self, replicas.unscaled(loss), tf.shape(x)[0])
-        weights = self.trainable_weights
-        gradients = replicas.summed(tape.gradient(scaled, weights))
-        self._track_gradients(gradients)
-        _compat.apply_summed(self.optimizer, gradients, weights)
-        return _compat.as_logs(self.compute_metrics(x, y, y_pred, sample_weight))
-
-    def _track_gradients(self, gradients: Sequence[tf.Tensor]) -> None:
-        """Measures the norm: in every step where it matters, else, as it takes time, in some."""
-        (norms, clipped), limit = self._training_trackers, self.optimizer.global_clipnorm
-        if limit is not None:
-            norm = tf.linalg.global_norm(gradients)
-            norms.update_state(norm)
-            clipped.update_state(tf.cast(norm > limit, tf.float32))
-            return
-        step = _compat.live(self.optimizer.iterations)
-        first = tf.equal(norms.count, 0.0)  # of an epoch, which may have fewer steps than that
-        measured = tf.logical_or(first, tf.equal(step % _STEPS_PER_NORM, 0))
-        norm = tf.cond(measured, lambda: tf.linalg.global_norm(gradients), lambda: 0.0)
-        norms.update_state(norm, sample_weight=tf.cast(measured, tf.float32))
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """As Keras's own, without the metrics of training."""
-        logs = super().test_step(data)
-        return _compat.as_logs({k: v for k, v in logs.items() if k not in TRAINING_METRICS})
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """Keras's own, without the metrics of training."""
-        self._evaluating = True
-        try:
-            return super().evaluate(*args, **kwargs)
-        finally:
-            self._evaluating = False
-
-    def get_metrics_result(self) -> dict[str, Any]:
-        """Keras's own; in `evaluate` without the metrics of training."""
-        logs = super().get_metrics_result()
-        hidden = TRAINING_METRICS if self._evaluating else ()
-        return {name: value for name, value in logs.items() if name not in hidden}
-
-    def adapt(self, images: TensorLike) -> None:
-        """Starts from the data what starts from data: a `VampBase`'s pseudo-inputs.
-
-        Args:
-          images: `[N, H, W, C]` in [0, 1], before training.
-        """
-        base = getattr(self.prior_layer, "base", None)
-        if isinstance(base, VampBase):
-            base.adapt(self._images(images).numpy(), self.seed or 0)
+        loss = self.objective.loss(ElboTerms(**y_pred), self.step if training else None)
+        return self.mean_loss(loss, sample_weight)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
@@ -248,29 +302,83 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
             tracker.update_state(values, sample_weight=sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
+    def predict_step(self, data: Any) -> tf.Tensor:
+        """Reconstructions `[B, H, W, C]`, for `predict`."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self.reconstruct(x)
+
+    def check_inputs(self, x: Any) -> None:
+        """Refuses images that do not suit the likelihood."""
+        if isinstance(x, (np.ndarray, tf.Tensor)):
+            self.likelihood.check_data(np.asarray(x))
+
+    def adapt(self, images: TensorLike) -> None:
+        """Starts from data the parts that start from data: the pseudo-inputs of a `Vamp` base.
+
+        Args:
+          images: `[N, H, W, C]` in [0, 1], before training.
+        """
+        self.prior_layer.base.adapt(self._images(images).numpy(), self.seed or 0)
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The functions of the exported SavedModel; see `tfp_flowvae.export`."""
+        x = tf.TensorSpec([None, *self.image_shape], tf.float32, name="x")
+        z = tf.TensorSpec([None, self.latent_size], tf.float32, name="z")
+        n, seed = (tf.TensorSpec([], tf.int32, name=name) for name in ("n", "seed"))
+        return {
+            "sample": (lambda n, seed: {"images": self.sample(n, seed)}, [n, seed]),
+            "encode": (lambda x, seed: {"z": self.encode(x, seed)}, [x, seed]),
+            "decode": (lambda z: {"images": self.decode(z)}, [z]),
+            "reconstruct": (lambda x, seed: {"images": self.reconstruct(x, seed)}, [x, seed]),
+            "elbo": (lambda x, seed: {"elbo": self.elbo(x, seed=seed)}, [x, seed]),
+            "log_prior": (lambda z: {"log_prior": self.prior_layer.log_prob(z)}, [z]),
+        }
+
+    def _images(self, x: TensorLike) -> tf.Tensor:
+        x = tf.cast(tf.convert_to_tensor(x, dtype_hint=tf.float32), tf.float32)
+        if not x.shape.is_compatible_with([None, *self.image_shape]):
+            raise ValueError(
+                f"Images must be {_shape(self.image_shape)}. Received: x.shape={tuple(x.shape)}."
+            )
+        return x
+
+    def _decode_parameters(self, z: tf.Tensor) -> tf.Tensor:
+        """The decoder over any leading dimensions: nets built for `[B, D]` refuse `[S, B, D]`.
+
+        In float32 from here on, whatever the precision policy.
+        """
+        leading = tf.shape(z)[:-1]
+        output = tf.cast(self.decoder(tf.reshape(z, [-1, self.latent_size])), tf.float32)
+        return tf.reshape(output, tf.concat([leading, output.shape[1:]], axis=0))
+
+    def _stateless(self, seed: TensorLike | None) -> tf.Tensor:
+        """A stateless seed `[2]`; for None the next one of this model's own."""
+        return as_seed(tf.cast(self.seed_generator.next(), tf.int32) if seed is None else seed)
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, every part serialised."""
+        names = {"posterior": "posterior_layer", "prior": "prior_layer"}
         parts = {
-            "encoder": self.encoder,
-            "posterior": self.posterior_layer,
-            "prior": self.prior_layer,
-            "decoder": self.decoder,
-            "likelihood": self.likelihood,
-            "objective": self.objective,
+            name: keras.saving.serialize_keras_object(getattr(self, names.get(name, name)))
+            for name in _PARTS
         }
-        serialized = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
-        return {**super().get_config(), **serialized, "seed": self.seed}
+        sizes = {"image_shape": self.image_shape, "latent_size": self.latent_size}
+        return {**super().get_config(), **sizes, **parts, "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FlowVAE:
         """Rebuilds the model and every part of it."""
-        load_all()  # Keras finds a registered class only once its module is imported
-        parts = ("encoder", "posterior", "prior", "decoder", "likelihood", "objective")
-        built = {
-            k: keras.saving.deserialize_keras_object(config.pop(k), custom_objects=custom_objects)
-            for k in parts
+        parts = {
+            name: keras.saving.deserialize_keras_object(
+                config.pop(name), custom_objects=custom_objects
+            )
+            for name in _PARTS
         }
-        return cls(**built, **config)
+        return cls(**parts, **config)
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return f"[B, {', '.join(map(str, sizes))}]"
 
 
 def _trial(
@@ -281,6 +389,6 @@ def _trial(
         return function(tf.zeros([1, *shape]))
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         raise ValueError(
-            f"The {part} must take inputs of shape [B, {', '.join(map(str, shape))}]. "
+            f"The {part} must take inputs of shape {_shape(shape)}. "
             "Received: a network that refuses zeros of that shape with B = 1."
         ) from error

@@ -6,16 +6,9 @@ Importing this package loads neither TensorFlow nor Keras; its parts do when the
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tfp_flowvae.networks.gated_conv import GatedConvDecoder, GatedConvEncoder
-    from tfp_flowvae.networks.gated_mlp import GatedMLPDecoder, GatedMLPEncoder
-    from tfp_flowvae.networks.made import MADE
-    from tfp_flowvae.networks.masked_dense import MaskedDense
-    from tfp_flowvae.networks.mlp import MLP, MLPDecoder, MLPEncoder
-    from tfp_flowvae.networks.residual_mlp import ResidualMLPDecoder, ResidualMLPEncoder
-    from tfp_flowvae.networks.resnet import ResNetDecoder, ResNetEncoder
+from tfp_flowvae.networks.registry import NETWORKS, NetworkEntry, register_network
 
 _LAZY = {
     "GatedConvDecoder": "gated_conv",
@@ -33,21 +26,7 @@ _LAZY = {
     "ResidualMLPEncoder": "residual_mlp",
 }
 
-__all__ = [
-    "MADE",
-    "MLP",
-    "GatedConvDecoder",
-    "GatedConvEncoder",
-    "GatedMLPDecoder",
-    "GatedMLPEncoder",
-    "MLPDecoder",
-    "MLPEncoder",
-    "MaskedDense",
-    "ResNetDecoder",
-    "ResNetEncoder",
-    "ResidualMLPDecoder",
-    "ResidualMLPEncoder",
-]
+__all__ = [*_LAZY, "NETWORKS", "NetworkEntry", "register_network"]
 
 
 def __getattr__(name: str) -> Any:

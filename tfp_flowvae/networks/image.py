@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from tfp_flowvae.networks.building import ensure_built
-from tfp_flowvae.networks.catalog import NORMS
 from tfp_flowvae.networks.initial import MEAN_SQUARES, PIXEL_SCALE, Tiled
+from tfp_flowvae.networks.registry import NORMS
 from tfp_flowvae.networks.stages import Linear, Stage, Style, Unit
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import keras
 
-from tfp_flowvae.flows import make_flow
-from tfp_flowvae.models import FlowPosterior, FlowVAE, Objective, make_prior
 from tfp_flowvae.likelihoods import make_likelihood
-from tfp_flowvae.networks.catalog import NETWORKS, make_decoder, make_encoder
+from tfp_flowvae.models import FlowVAE, Objective
+from tfp_flowvae.networks.registry import NETWORKS, make_decoder, make_encoder
 from tfp_flowvae.runs.config import TrainConfig
 
 _OPTIMIZERS = {
@@ -36,21 +35,20 @@ def build_model(
       UserError: If the likelihood does not fit the images.
     """
     likelihood = make_likelihood(config.likelihood, levels=levels, components=config.components)
-    encoder = make_encoder(config.encoder, image_shape, **_sizes(config, config.encoder, 1))
-    kind = config.decoder or config.encoder
-    decoder = make_decoder(
-        kind,
-        image_shape,
-        config.latent_dim,
-        output_channels=likelihood.output_channels(image_shape[-1]),
-        **_sizes(config, kind, -1),
-    )
-    flow = make_flow(config.flow, config.latent_dim, context_size=encoder.hidden[-1])
+    decoder = config.decoder or config.encoder
     return FlowVAE(
-        encoder=encoder,
-        posterior=FlowPosterior(flow, config.base),
-        prior=make_prior(config.prior, config.latent_dim, image_shape),
-        decoder=decoder,
+        image_shape=image_shape,
+        latent_size=config.latent_dim,
+        encoder=make_encoder(config.encoder, image_shape, **_sizes(config, config.encoder, 1)),
+        posterior=str(config.posterior_spec),
+        prior=str(config.prior_spec),
+        decoder=make_decoder(
+            decoder,
+            image_shape,
+            config.latent_dim,
+            output_channels=likelihood.output_channels(image_shape[-1]),
+            **_sizes(config, decoder, -1),
+        ),
         likelihood=likelihood,
         objective=_objective(config, steps),
         seed=config.seed,
@@ -59,7 +57,7 @@ def build_model(
 
 def _sizes(config: TrainConfig, kind: str, order: int) -> dict[str, Any]:
     """The size options of a network, in the encoder's order or, with -1, the decoder's."""
-    takes = NETWORKS[kind].sizes
+    takes = NETWORKS[kind].options
     sizes = {"hidden": config.hidden, "channels": config.channels}
     given = {k: v[::order] for k, v in sizes.items() if v is not None and k in takes}
     return {**given, "activation": config.activation, "norm": config.norm}

@@ -18,8 +18,9 @@ import keras
 import numpy as np
 
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.training.callbacks import EpochHistory
+from tfp_flowvae.runs.history import EpochHistory
 from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
+from tfp_flowvae.training.callbacks import GradientNorm
 
 # Keras numbers what has no name of its own, over the whole process: dense_12.
 _NUMBERING = re.compile(r"_\d+(?=[/_]|$)")
@@ -59,6 +60,7 @@ class Checkpoints(keras.callbacks.Callback):
       saving: Where from, where to, how often.
       history: The rows so far.
       steps_per_epoch: Steps of a whole epoch.
+      gradient_norm: Whose means to keep within an epoch, or None.
       early_stopping: Whose memory to keep, or None.
 
     Raises:
@@ -72,11 +74,12 @@ class Checkpoints(keras.callbacks.Callback):
         saving: Saving,
         history: EpochHistory,
         steps_per_epoch: int,
+        gradient_norm: GradientNorm | None = None,
         early_stopping: keras.callbacks.EarlyStopping | None = None,
     ) -> None:
         super().__init__()
         self._saving, self._history, self._steps = saving, history, steps_per_epoch
-        self._early = early_stopping
+        self._gradient_norm, self._early = gradient_norm, early_stopping
         self._epoch = self._offset = self._saved = 0
         # Of the state to go on from; None once its epoch has begun.
         self._resumed = saving.start
@@ -104,7 +107,7 @@ class Checkpoints(keras.callbacks.Callback):
         start, self._resumed = self._resumed, None
         if start is not None and start.state["step"]:
             self._offset = self._saved = start.state["step"]
-            restore(start, "metrics", self.model.metrics_variables)
+            restore(start, "metrics", self._metrics_variables)
             self._history.carry_over(start.state.get("epoch_seconds", 0.0))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -130,6 +133,11 @@ class Checkpoints(keras.callbacks.Callback):
         if self._saving.stop():
             raise Interrupted
 
+    @property
+    def _metrics_variables(self) -> list[keras.Variable]:
+        more = [] if self._gradient_norm is None else self._gradient_norm.variables
+        return [*self.model.metrics_variables, *more]
+
     def _save(self, epoch: int, step: int) -> None:
         model, groups = self.model, {}
         groups["model"], groups["optimizer"] = model.variables, model.optimizer.variables
@@ -140,7 +148,7 @@ class Checkpoints(keras.callbacks.Callback):
             "rows": self._history.rows,
         }
         if step:
-            groups["metrics"] = model.metrics_variables
+            groups["metrics"] = self._metrics_variables
             state["epoch_seconds"] = self._history.elapsed
         arrays = {
             name: keras.ops.convert_to_numpy(variable)

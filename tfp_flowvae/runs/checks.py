@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tfp_flowvae.distributions.registry import BASES
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.flows.spec import FlowSpec
 from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.models.names import objective_conflict
-from tfp_flowvae.networks.catalog import NETWORKS
+from tfp_flowvae.networks.registry import NETWORKS
+from tfp_flowvae.spec import Spec
 
 if TYPE_CHECKING:
     from tfp_flowvae.runs.config import TrainConfig
@@ -20,15 +21,25 @@ def check_together(config: TrainConfig) -> None:
     Raises:
       UserError: For the first two that do not go together.
     """
+    for flag, name, use in (
+        ("--base", config.base, "posterior"),
+        ("--prior", config.prior_spec.base.name, "prior"),
+    ):
+        if not getattr(BASES[name], use):
+            fitting = [other for other, entry in BASES.items() if getattr(entry, use)]
+            raise UserError(
+                f"The base {name!r} cannot stand in a {use}: choose {' or '.join(fitting)}. "
+                f"Received: {flag} {name}."
+            )
     if not config.allow_slow:
         posterior = "a posterior samples in every step"
-        _check_direction("--flow", config.flow_specs, "fast_sample", posterior)
+        _check_direction("--flow", config.posterior_spec.flows, "fast_sample", posterior)
         prior = "a prior scores in every step"
         _check_direction("--prior", config.prior_spec.flows, "fast_density", prior)
         if config.gradient == "stl" or config.bound == "dreg":
             flag = "--gradient stl" if config.gradient == "stl" else "--bound dreg"
             why = f"{flag} takes the posterior's density in every step"
-            _check_direction("--flow", config.flow_specs, "fast_density", why)
+            _check_direction("--flow", config.posterior_spec.flows, "fast_density", why)
     _check_objective(config)
     _check_networks(config)
     entry = LIKELIHOODS[config.likelihood]
@@ -39,7 +50,7 @@ def check_together(config: TrainConfig) -> None:
         )
 
 
-def _check_direction(flag: str, specs: tuple[FlowSpec, ...], direction: str, why: str) -> None:
+def _check_direction(flag: str, specs: tuple[Spec, ...], direction: str, why: str) -> None:
     for spec in specs:
         if not getattr(spec.entry, direction):
             raise UserError(
@@ -55,11 +66,11 @@ def _check_objective(config: TrainConfig) -> None:
     )
     if complaint:
         raise UserError(complaint)
-    plain = not config.flow_specs and config.base == "diag" and str(config.prior_spec) == "none"
+    plain = str(config.posterior_spec) == str(config.prior_spec) == "none"
     if config.free_bits and not plain:
         raise UserError(
-            "--free-bits needs a KL that is a sum over dimensions, hence --flow none, --base diag "
-            "and --prior none; --min-information works with all. "
+            "--free-bits needs a KL that is a sum over dimensions, hence --flow none, --base "
+            "normal and --prior none; --min-information works with all. "
             f"Received: --flow {config.flow}, --base {config.base}, --prior {config.prior}."
         )
     if config.warmup != "none" and config.warmup_epochs > config.epochs:
@@ -71,8 +82,8 @@ def _check_objective(config: TrainConfig) -> None:
 
 def _check_networks(config: TrainConfig) -> None:
     kinds = (config.encoder, config.decoder or config.encoder)
-    if config.channels is not None and not any("channels" in NETWORKS[k].sizes for k in kinds):
-        takers = [name for name, entry in NETWORKS.items() if "channels" in entry.sizes]
+    if config.channels is not None and not any("channels" in NETWORKS[k].options for k in kinds):
+        takers = [name for name, entry in NETWORKS.items() if "channels" in entry.options]
         raise UserError(
             f"--channels are those of convolutions: choose --encoder {' or '.join(takers)}. "
             f"Received: --encoder {config.encoder}."

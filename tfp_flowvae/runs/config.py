@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any, Self
 
 from tfp_flowvae.data import BINARIZATIONS
+from tfp_flowvae.distributions.registry import BASES
+from tfp_flowvae.distributions.spec import DistributionSpec, parse_distribution
 from tfp_flowvae.errors import UserError, nearest
-from tfp_flowvae.flows.build import check_event_size
-from tfp_flowvae.flows.spec import FlowSpec, parse_spec
+from tfp_flowvae.flows.spec import check_event_size, parse_stack
 from tfp_flowvae.likelihoods import LIKELIHOODS
-from tfp_flowvae.models.names import BOUNDS, GRADIENTS, POSTERIOR_BASES, WARMUPS
-from tfp_flowvae.models.prior_spec import PriorSpec, parse_prior
-from tfp_flowvae.networks.catalog import NETWORKS, NORMS
+from tfp_flowvae.models.names import BOUNDS, GRADIENTS, WARMUPS
+from tfp_flowvae.networks.registry import NETWORKS, NORMS
 from tfp_flowvae.runs.checks import check_together
 from tfp_flowvae.runs.options import check_value, option
+from tfp_flowvae.spec import parse
 from tfp_flowvae.training.precision import PRECISIONS
 
 ACTIVATIONS = ("elu", "relu", "silu", "softplus", "tanh", "gelu")
 SCHEDULES = ("cosine", "inverse-time", "constant")
 OPTIMIZERS = ("adam", "adamax", "adamw")
-_KINDS = tuple(NETWORKS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,10 @@ class TrainConfig:
 
     flow: str = option("iaf", "model", "flow of the posterior q(z|x), see below", metavar="SPEC")
     base: str = option(
-        "diag",
+        "normal",
         "model",
-        "what the posterior's flow acts on: a normal with diagonal or with full covariance",
-        choices=POSTERIOR_BASES,
+        "what the posterior's flow acts on: a normal with diagonal or (tril) full covariance",
+        choices=BASES,
     )
     prior: str = option(
         "none",
@@ -58,14 +58,14 @@ class TrainConfig:
         False, "model", "take flows whose direction in training is D sequential steps"
     )
     latent_dim: int = option(16, "model", "size of z", metavar="D", at_least=1)
-    likelihood: str = option("bernoulli", "model", "p(x|z), see below", choices=tuple(LIKELIHOODS))
+    likelihood: str = option("bernoulli", "model", "p(x|z), see below", choices=LIKELIHOODS)
     components: int = option(
         10, "model", "logistics in a logistic-mixture likelihood", metavar="K", at_least=1
     )
 
-    encoder: str = option("mlp", "networks", "see below", choices=_KINDS)
+    encoder: str = option("mlp", "networks", "see below", choices=NETWORKS)
     decoder: str | None = option(
-        None, "networks", "see below", choices=_KINDS, shown="as the encoder"
+        None, "networks", "see below", choices=NETWORKS, shown="as the encoder"
     )
     hidden: tuple[int, ...] | None = option(
         None,
@@ -199,19 +199,19 @@ class TrainConfig:
             grey = LIKELIHOODS[self.likelihood].takes_levels
             # The dataclass is frozen; a config says what its run did, so the default is written in.
             object.__setattr__(self, "binarization", "none" if grey else "dynamic")
-        check_event_size(self.flow_specs, self.latent_dim)
-        check_event_size(self.prior_spec.flows, self.latent_dim)
+        for spec in (self.posterior_spec, self.prior_spec):
+            check_event_size(spec.flows, self.latent_dim)
         check_together(self)
 
     @property
-    def flow_specs(self) -> tuple[FlowSpec, ...]:
-        """The posterior's flows, parsed."""
-        return parse_spec(self.flow)
+    def posterior_spec(self) -> DistributionSpec:
+        """The posterior, parsed."""
+        return DistributionSpec(parse(BASES, self.base), parse_stack(self.flow))
 
     @property
-    def prior_spec(self) -> PriorSpec:
+    def prior_spec(self) -> DistributionSpec:
         """The prior, parsed."""
-        return parse_prior(self.prior)
+        return parse_distribution(self.prior)
 
     def to_json(self) -> str:
         """The config as JSON, one field a line."""

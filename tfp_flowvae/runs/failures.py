@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.worker import WorkerFolder
-from tfp_flowvae.errors import UserError
 
 if TYPE_CHECKING:
     import tensorflow as tf

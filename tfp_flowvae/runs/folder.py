@@ -23,8 +23,8 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from tfp_flowvae._files import sync_folder, sync_tree, written_aside
-from tfp_flowvae.runs.resume import CHECKPOINTS, CONFIG, RECORD, REPLACEMENT, home_of
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.runs.resume import CHECKPOINTS, CONFIG, RECORD, REPLACEMENT, home_of
 from tfp_flowvae.runs.store import CheckpointStore
 
 DEFAULT_PARENT = Path("saved_models")

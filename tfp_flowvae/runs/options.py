@@ -9,6 +9,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Collection
 from typing import Any
 
 from tfp_flowvae.errors import UserError, nearest
@@ -20,7 +21,7 @@ def option(
     help: str,
     *,
     metavar: str | None = None,
-    choices: tuple[str, ...] | None = None,
+    choices: Collection[str] | None = None,
     at_least: float | None = None,
     above: float | None = None,
     below: float | None = None,
@@ -34,7 +35,7 @@ def option(
       group: Heading of the option in the command line's help.
       help: One line.
       metavar: Name of the value in the help.
-      choices: Allowed words.
+      choices: Allowed words; a registry, for those registered at the time.
       at_least: Smallest allowed number.
       above: The number must be larger than this.
       below: The number must be smaller than this.

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
-from tfp_flowvae.errors import UserError, nearest
+from tfp_flowvae.registry import Entry, Registry
 
 
-@dataclass(frozen=True)
-class Preset:
+@dataclass(frozen=True, kw_only=True)
+class Preset(Entry):
     """A named set of values.
 
     Attributes:
@@ -22,18 +21,19 @@ class Preset:
       values: By field name of `TrainConfig`.
     """
 
-    summary: str
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
 _STATIC_MNIST = {"dataset": "mnist", "binarization": "static", "batch_size": 100}
 
-PRESETS: Mapping[str, Preset] = MappingProxyType(
+PRESETS: Registry[Preset] = Registry(
+    "preset",
+    "presets",
     {
         "henrion-welleck": Preset(
-            "static MNIST, D=40, 2 x 300, batch norm, 2000 epochs of Adam at 2e-4/(1+t/100); "
-            "ReLU, as the study does not say",
-            {
+            summary="static MNIST, D=40, 2 x 300, batch norm, 2000 epochs of Adam at 2e-4/"
+            "(1+t/100); ReLU, as the study does not say",
+            values={
                 **_STATIC_MNIST,
                 "flow": "iaf:2,hidden=320",
                 "latent_dim": 40,
@@ -46,9 +46,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             },
         ),
         "rezende-mohamed": Preset(
-            "static MNIST, D=40, planar flow of length 80, KL warm-up over 10,000 steps; "
+            summary="static MNIST, D=40, planar flow of length 80, KL warm-up over 10,000 steps; "
             "Adam for RMSprop, 2 x 400 ELU for maxout",
-            {
+            values={
                 **_STATIC_MNIST,
                 "flow": "planar:80",
                 "latent_dim": 40,
@@ -61,9 +61,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             },
         ),
         "tomczak-welling": Preset(
-            "static MNIST, D=40, Householder flow of length 10, 2 x 300 gated, KL warm-up over "
-            "200 epochs, early stopping after 100",
-            {
+            summary="static MNIST, D=40, Householder flow of length 10, 2 x 300 gated, KL warm-up "
+            "over 200 epochs, early stopping after 100",
+            values={
                 **_STATIC_MNIST,
                 "flow": "householder:10",
                 "latent_dim": 40,
@@ -78,9 +78,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             },
         ),
         "sylvester": Preset(
-            "static MNIST, D=64, orthogonal Sylvester flow of length 16 and width 32, gated "
-            "convolutions, Adamax, KL warm-up over 100 epochs, early stopping after 100",
-            {
+            summary="static MNIST, D=64, orthogonal Sylvester flow of length 16 and width 32, "
+            "gated convolutions, Adamax, KL warm-up over 100 epochs, early stopping after 100",
+            values={
                 **_STATIC_MNIST,
                 "flow": "sylvester:16,width=32",
                 "latent_dim": 64,
@@ -95,9 +95,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             },
         ),
         "vlae": Preset(
-            "static MNIST, D=32, IAF posterior and autoregressive-flow prior, residual "
+            summary="static MNIST, D=32, IAF posterior and autoregressive-flow prior, residual "
             "convolutions, at least 0.01 nats for each dimension in total; no PixelCNN decoder",
-            {
+            values={
                 **_STATIC_MNIST,
                 "flow": "iaf:4,hidden=640,update=gated",
                 "prior": "maf:4,hidden=640",
@@ -113,9 +113,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             },
         ),
         "best": Preset(
-            "the best found so far on MNIST at the seed study's sizes: RealNVP prior, dynamic "
-            "binarization, KL warm-up",
-            {
+            summary="the best found so far on MNIST at the seed study's sizes: RealNVP prior, "
+            "dynamic binarization, KL warm-up",
+            values={
                 "dataset": "mnist",
                 "binarization": "dynamic",
                 "flow": "none",
@@ -127,19 +127,19 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "warmup_epochs": 20,
             },
         ),
-    }
+    },
 )
 
 
-def find_preset(name: str) -> Preset:
-    """The preset of this name.
+def register_preset(name: str, *, summary: str, **values: Any) -> None:
+    """Registers a preset under a name, for `--preset` and `--help`.
+
+    Args:
+      name: The name.
+      summary: One line for the command line's help.
+      **values: By field name of `TrainConfig`.
 
     Raises:
-      UserError: If there is none.
+      UserError: If the name is taken.
     """
-    if name not in PRESETS:
-        raise UserError(
-            f"Unknown preset {name!r}; known presets are {', '.join(PRESETS)}."
-            f"{nearest(name, PRESETS)}"
-        )
-    return PRESETS[name]
+    PRESETS.add(name, Preset(summary=summary, values=values))

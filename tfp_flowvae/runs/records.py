@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tfp_flowvae._version import __version__
-from tfp_flowvae.runs.resume import RECORD, python_command
 from tfp_flowvae.data import ImageSplits
 from tfp_flowvae.runs.config import TrainConfig
+from tfp_flowvae.runs.resume import RECORD, python_command
 
 try:
     import resource

@@ -11,19 +11,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfp_flowvae._quiet import import_tensorflow
+from tfp_flowvae.data import ImageSplits, check_dataset, load_images, stream_images
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows.spec import format_stack
+from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.failures import failing, losing_workers
 from tfp_flowvae.runs.folder import RunFolder
-from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.runs.records import run_record, summary, write_records
 from tfp_flowvae.runs.resume import check_state, is_complete, resume_command
 from tfp_flowvae.runs.signals import SignalWatch, Stopped
-from tfp_flowvae.runs.worker import WorkerFolder
-from tfp_flowvae.data import ImageSplits, check_dataset, load_images, stream_images
-from tfp_flowvae.errors import UserError
-from tfp_flowvae.flows.spec import format_spec
-from tfp_flowvae.runs.config import TrainConfig
-from tfp_flowvae.training.precision import precision_warning
 from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
+from tfp_flowvae.runs.worker import WorkerFolder
+from tfp_flowvae.training.precision import precision_warning
 from tfp_flowvae.training.strategy import (
     any_worker,
     check_batch,
@@ -254,5 +254,5 @@ def _say_stopped(stop: Stopped, folder: RunFolder | WorkerFolder | None, output:
 
 def _stem(config: TrainConfig) -> str:
     prior = str(config.prior_spec)
-    name = Path(config.dataset).stem
-    return "-".join([name, format_spec(config.flow_specs), *([prior] if prior != "none" else [])])
+    parts = [Path(config.dataset).stem, format_stack(config.posterior_spec.flows)]
+    return "-".join([*parts, prior] if prior != "none" else parts)

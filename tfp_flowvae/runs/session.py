@@ -23,16 +23,16 @@ from tfp_flowvae.data import (
     training_batches,
 )
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.evaluation.diagnostics import Diagnostics
 from tfp_flowvae.evaluation.free_energy import EVALUATION_BATCH, free_energy
-from tfp_flowvae.evaluation.importance import negative_log_likelihood
 from tfp_flowvae.evaluation.plots import save_reconstructions, save_samples, save_training
-from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.export.saved_model import export
+from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.runs.build import build_model, build_optimizer
-from tfp_flowvae.training.callbacks import AveragedWeights, EpochHistory, StopOnNonFinite
 from tfp_flowvae.runs.checkpoint import Checkpoints, Saving
 from tfp_flowvae.runs.config import TrainConfig
-from tfp_flowvae.evaluation.diagnostics import Diagnostics
+from tfp_flowvae.runs.history import EpochHistory
+from tfp_flowvae.training.callbacks import AveragedWeights, GradientNorm, StopOnNonFinite
 from tfp_flowvae.training.precision import set_precision
 from tfp_flowvae.training.strategy import shared_batches
 
@@ -80,7 +80,7 @@ class Session:
             self.model.compile(optimizer=optimizer, jit_compile="auto" if jit else False)
         for name in ("train", "valid", "test"):
             self.model.likelihood.check_data(getattr(splits, name), splits.levels)
-        if config.prior_spec.base == "vamp":
+        if self.model.prior_layer.base.starts_from_data:
             self.model.adapt(to_unit(splits.train[:_ADAPTED], splits.levels))
         self._non_finite = StopOnNonFinite()
         self._history = EpochHistory()
@@ -184,11 +184,12 @@ class Session:
         callbacks = [keras.callbacks.ProgbarLogger()] if verbose else []
         if config.diagnostics:
             size = len(self._splits.train)
-            fast = all(flow.entry.fast_density for flow in config.flow_specs)
+            fast = all(flow.entry.fast_density for flow in config.posterior_spec.flows)
             callbacks.append(
                 Diagnostics(self._valid, self._levels, size, config.seed, fast or size >= _LARGE)
             )
-        callbacks += [self._history, self._non_finite]
+        gradient_norm = GradientNorm()
+        callbacks += [gradient_norm, self._history, self._non_finite]
         early = None
         if config.patience is not None:
             early = keras.callbacks.EarlyStopping(
@@ -208,7 +209,7 @@ class Session:
             saving = dataclasses.replace(
                 saving, facts=lambda: {**given(), "images": self.images_sum}
             )
-            callbacks.append(Checkpoints(saving, self._history, self._steps, early))
+            callbacks.append(Checkpoints(saving, self._history, self._steps, gradient_norm, early))
         return callbacks
 
     def evaluate(self) -> dict[str, float]:
@@ -226,9 +227,8 @@ class Session:
             metrics |= {f"{split}_{name}": value for name, value in values.items()}
         samples = self.config.nll_samples
         if samples:
-            nll = negative_log_likelihood(
-                self.model, self._test, self._levels, samples, self.config.seed
-            )
+            images = to_unit(self._test, self._levels)
+            nll = self.model.nll(images, samples, seed=self.config.seed)
             metrics["test_nll"] = float(np.mean(nll))
         return metrics
 

@@ -1,5 +1,1 @@
-"""Training: the config, the callbacks and the run. Importing this package loads nothing heavy."""
-
-from tfp_flowvae.runs.config import TrainConfig
-
-__all__ = ["TrainConfig"]
+"""How `fit` goes fast and far: many steps to a program, many devices, precision; no VAE."""

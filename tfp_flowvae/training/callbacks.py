@@ -1,13 +1,16 @@
-"""Keras callbacks of a training run."""
+"""Keras callbacks for the models here."""
 
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+from tfp_flowvae.training.model import FastModel
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
@@ -34,41 +37,59 @@ class StopOnNonFinite(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class EpochHistory(keras.callbacks.Callback):
-    """Collects one row an epoch: `epoch` (from 1), `seconds`, then the logs.
+class GradientNorm(keras.callbacks.Callback):
+    """Adds to each epoch's logs the mean `gradient_norm`, before the optimizer clips it.
 
-    Attributes:
-      rows: The rows so far.
+    Where the optimizer has a `global_clipnorm`, the norm is that of every step, and the logs have
+    `clipped` too, the share of steps whose gradient was clipped. Otherwise it is the norm of every
+    tenth step, as it takes time.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[dict[str, float]] = []
-        self._start = 0.0
+    _STEPS_PER_NORM = 10
+
+    def set_model(self, model: FastModel) -> None:
+        """Creates the metrics, and has the model's steps update them."""
+        super().set_model(model)
+        with model.distribute_strategy.scope():
+            self._norm, self._clipped = keras.metrics.Mean(), keras.metrics.Mean()
+        model.gradient_observers = (*model.gradient_observers, self._observe)
+        model.train_function = None  # it has to be traced anew
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since the epoch began."""
-        return time.perf_counter() - self._start
+    def variables(self) -> list[keras.Variable]:
+        """The state of the metrics."""
+        return [*self._norm.variables, *self._clipped.variables]
 
-    @property
-    def clipped(self) -> float:
-        """The share of steps whose gradient the optimizer has clipped, over all epochs."""
-        shares = [row.get("clipped", 0.0) for row in self.rows]
-        return sum(shares) / len(shares) if shares else 0.0
-
-    def carry_over(self, seconds: float) -> None:
-        """Adds the time that the epoch had taken before it was cut."""
-        self._start -= seconds
+    def _observe(self, gradients: Sequence[tf.Tensor]) -> None:
+        limit = self.model.optimizer.global_clipnorm
+        if limit is not None:
+            norm = tf.linalg.global_norm(gradients)
+            self._norm.update_state(norm)
+            self._clipped.update_state(tf.cast(norm > limit, tf.float32))
+            return
+        # An epoch may have fewer steps than ten: its first one counts.
+        is_first = tf.equal(self._norm.count, 0.0)
+        measured = tf.logical_or(is_first, tf.equal(self.model.step % self._STEPS_PER_NORM, 0))
+        norm = tf.cond(measured, lambda: tf.linalg.global_norm(gradients), lambda: 0.0)
+        self._norm.update_state(norm, sample_weight=tf.cast(measured, tf.float32))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Starts the clock."""
-        self._start = time.perf_counter()
+        """Starts the means anew."""
+        self._norm.reset_state()
+        self._clipped.reset_state()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Adds the row."""
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        self.rows.append({"epoch": epoch + 1, "seconds": round(self.elapsed, 4), **values})
+        """Adds the means."""
+        if logs is not None:
+            logs["gradient_norm"] = float(self._norm.result())
+            if self.model.optimizer.global_clipnorm is not None:
+                logs["clipped"] = float(self._clipped.result())
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leaves the model as it was."""
+        observers = self.model.gradient_observers
+        self.model.gradient_observers = tuple(o for o in observers if o != self._observe)
+        self.model.train_function = None
 
 
 class AveragedWeights(keras.callbacks.Callback):

@@ -1,40 +1,55 @@
-"""Keras's `fit` with many steps to a program, whatever the data: see `stacked` for how and why."""
+"""The base class of the models here: Keras's `fit`, fast and on any number of devices."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flowvae import _compat
+from tfp_flowvae.training import replicas
 from tfp_flowvae.training.steps import PlainSteps, StackedSteps
 from tfp_flowvae.training.xla import xla_suits
 
-# A stack's largest size in bytes, and in steps: beyond, launches no longer count.
+# The largest stack of batches in bytes, and in steps: beyond, launches no longer count.
 _STACK_BYTES = 2**24
 _MOST_STEPS = 50
 _DEFAULT_BATCH = 32  # Keras's, for arrays
 
+KERAS_FILE = "model.keras"
 
-class StackedFit(keras.Model):
-    """A model whose `fit` runs S steps of its `train_step` in one program.
+GradientObserver = Callable[[Sequence[tf.Tensor]], None]
+Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
 
-    What has to be otherwise runs as Keras does it, a program a step: under a `tf.distribute`
-    strategy (where a loop of steps cannot be), with `run_eagerly`, with batches that are not of
-    tensors alone, with `steps_per_execution=1`, and by default with convolutions on a processor,
-    where XLA does not suit (see `xla_suits`) and a step is long.
+
+class FastModel(_compat.BuiltAlready, keras.Model):
+    """A Keras model whose `fit` runs S steps in one program, and the same step on R replicas.
+
+    Keras runs the steps, one in each program, under a `tf.distribute` strategy (a loop of steps
+    cannot run there), with `run_eagerly`, with batches that are not made of tensors alone, with
+    `steps_per_execution=1`, and by default for models with convolutions on a processor (see
+    `xla_suits`).
+
+    A subclass defines `call` and `compute_loss`, which returns `mean_loss` of a loss for each
+    example, and creates all its variables in its constructor.
 
     Attributes:
       start_step: The step, from 0, at which the first epoch of the next `fit` starts, to go on
         where a run was cut; `fit` sets it back to 0.
       pause_steps: N, for callbacks that act every N steps: with "auto", executions end at each
         multiple of N. S is then the largest of N's divisors that fits; 0 for no such steps.
+      gradient_observers: Functions that every step calls with the gradients of the global batch,
+        before the optimizer clips them.
     """
 
     start_step = 0
     pause_steps = 0
+    gradient_observers: tuple[GradientObserver, ...] = ()
     steps_per_execution: int
     train_function: Any
     test_function: Any
@@ -48,7 +63,7 @@ class StackedFit(keras.Model):
         jit_compile: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
-        """Keras's own, with many steps to an execution.
+        """Compiles the model as `keras.Model.compile` does, with many steps to an execution.
 
         Args:
           *args: See `keras.Model.compile`.
@@ -77,8 +92,9 @@ class StackedFit(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """See `keras.Model.fit`."""
+        """Trains the model as `keras.Model.fit` does."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        self.check_inputs(given.get("x"))
         if self._auto_steps:
             one_by_one = self._plain or not xla_suits(self)
             steps = 1 if one_by_one else _steps_in_stack(given, self.pause_steps)
@@ -93,8 +109,11 @@ class StackedFit(keras.Model):
         finally:
             self.start_step = 0
 
+    def check_inputs(self, x: Any) -> None:
+        """Refuses an `x` of `fit` that does not suit the model; a subclass may define it."""
+
     def make_train_function(self, force: bool = False) -> Any:
-        """Makes what `fit` calls with an iterator, once or anew with `force`."""
+        """Makes the function that `fit` calls with an iterator, once or anew with `force`."""
         if self.train_function is not None and not force:
             return self.train_function
         size, result = self.steps_per_execution, self.get_metrics_result
@@ -105,9 +124,70 @@ class StackedFit(keras.Model):
             self.train_function = StackedSteps(self.train_step, result, size, self.jit_compile)
         return self.train_function
 
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One step of the optimizer on a batch, or on this replica's share of it."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        size = tf.shape(tf.nest.flatten(x)[0])[0]
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+            scaled = self.optimizer.scale_loss(replicas.weighted(loss, size))
+        _compat.track_loss(self, replicas.unscaled(loss), size)
+        weights = self.trainable_weights
+        gradients = replicas.summed(tape.gradient(scaled, weights))
+        for observe in self.gradient_observers:
+            observe(gradients)
+        gradients = replicas.shared_out(gradients, self.optimizer)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def mean_loss(self, loss: tf.Tensor, sample_weight: Any = None) -> tf.Tensor:
+        """The loss of a batch, as `compute_loss` returns it.
+
+        Args:
+          loss: Of each example, `[B]`.
+          sample_weight: `[B]`, or None.
+        """
+        if sample_weight is not None:
+            loss = loss * tf.cast(sample_weight, loss.dtype)
+        return replicas.scaled(tf.add_n([replicas.mean(loss), *self.losses]))
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, tf.Tensor]:
+        """Keras's own, in the shape that Keras can reduce over the workers of a cluster."""
+        return _compat.as_logs(super().compute_metrics(x, y, y_pred, sample_weight))
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The functions of the exported SavedModel and their signatures: a subclass's to define."""
+        raise NotImplementedError
+
+    def export(self, filepath: str | Path, **kwargs: Any) -> None:
+        """Writes a folder: a SavedModel of `endpoints`, and beside it the `.keras` file.
+
+        Args:
+          filepath: The folder; it is made if need be.
+          **kwargs: See `keras.Model.export`. If any are given, Keras exports the model its way.
+        """
+        if kwargs:
+            super().export(filepath, **kwargs)
+            return
+        archive = keras.export.ExportArchive()
+        archive.track(self)
+        for name, (function, signature) in self.endpoints().items():
+            archive.add_endpoint(name, function, input_signature=signature)
+        archive.write_out(str(filepath), verbose=False)
+        self.save(Path(filepath) / KERAS_FILE)
+
+    @property
+    def step(self) -> tf.Tensor | None:
+        """How many steps the optimizer has taken; None without an optimizer."""
+        optimizer = getattr(self, "optimizer", None)
+        return None if optimizer is None else _compat.live(optimizer.iterations)
+
     @property
     def _plain(self) -> bool:
-        """Whether steps run as Keras runs them."""
+        """Whether Keras runs the steps."""
         return self.run_eagerly or self._distributed
 
     @property
@@ -155,9 +235,9 @@ def _steps_in_stack(given: dict[str, Any], pause_steps: int) -> int:
 
 
 def _bytes_in_batch(batches: tf.data.Dataset) -> int:
-    """The size of a batch, for which it looks at one where the sizes are not declared.
+    """The size of a batch; where the sizes are not declared, that of the first one.
 
-    That of a whole stack if some of it is no tensor with a first dimension.
+    That of a whole stack if a part of it is no tensor with a first dimension.
     """
     spec = tf.nest.flatten(batches.element_spec)
     if not all(isinstance(s, tf.TensorSpec) and s.shape.rank for s in spec):

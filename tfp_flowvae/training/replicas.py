@@ -1,25 +1,20 @@
-"""What one replica of a `tf.distribute` strategy knows of the batch that it has a share of.
+"""A step on the replicas of a `tf.distribute` strategy, equal to the step of one device.
 
-A step on R replicas is the step of one device at the same global batch of B images. Replica r has
-the rows s_r .. s_r + n_r - 1, sum_r n_r = B, in the order of the replicas, perhaps unequal, as in
-the last batch of an epoch. With the loss L = 1/B sum_i l_i,
+R replicas share a global batch of B examples. Replica r has the rows s_r .. s_r + n_r - 1,
+sum_r n_r = B, in the order of the replicas, perhaps in unequal shares, as in the last batch of an
+epoch. With the loss L = 1/B sum_i l_i,
 
-    grad L = sum_r n_r/B grad mean_{i in r} l_i                  `Share.weight` = R n_r / B
+    grad L = sum_r n_r/B grad mean_{i in r} l_i
 
-and image i gets the noise that it has on one device: every replica draws the noise of the whole
-batch from the one seed, and keeps its rows.
-
-On one device, and outside `Strategy.run`, there are no shares and nothing here changes anything.
+On one device, and outside `Strategy.run`, there are no shares, and nothing here changes anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
-
-from tfp_flowvae.likelihoods import Likelihood
 
 
 class Share(NamedTuple):
@@ -35,75 +30,30 @@ class Share(NamedTuple):
     size: tf.Tensor
     total: tf.Tensor
 
-    @property
-    def weight(self) -> tf.Tensor:
-        """R n / B: how much more this replica's mean counts than that of an equal share."""
-        replicas = tf.cast(_replicas(), tf.float32)
-        return replicas * tf.cast(self.size, tf.float32) / tf.cast(self.total, tf.float32)
-
-    def pad(self, rows: tf.Tensor) -> tf.Tensor:
-        """`[B, ...]`: these rows `[n, ...]` in their place, and 0 everywhere else."""
-        after = self.total - self.start - self.size
-        paddings = [[self.start, after], *[[0, 0]] * (rows.shape.rank - 1)]
-        return tf.pad(rows, paddings)
-
     def rows(self, x: tf.Tensor, axis: int) -> tf.Tensor:
-        """This replica's rows of what has B of them along `axis`."""
+        """This replica's rows of a tensor that has B of them along `axis`."""
         index = [slice(None)] * axis + [slice(self.start, self.start + self.size)]
         return x[tuple(index)]
 
 
 def share_of(size: tf.Tensor) -> Share | None:
-    """The share of the replica that calls, which has `size` images; None where there is but one.
+    """The share of the replica that calls, which has `size` examples; None on one device.
 
-    All replicas must call it: their sizes are summed up over them.
+    All replicas must call it: their sizes are summed over them.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return None
     replicas, me = context.num_replicas_in_sync, context.replica_id_in_sync_group
-    # In float32, which every kind of device can sum up; exact below 2^24 images.
+    # In float32, which every kind of device can sum; exact below 2^24 examples.
     mine = tf.one_hot(me, replicas) * tf.cast(size, tf.float32)
     sizes = tf.cast(context.all_reduce(tf.distribute.ReduceOp.SUM, mine), tf.int32)
     start = tf.reduce_sum(tf.where(tf.range(replicas) < me, sizes, 0))
     return Share(start, tf.cast(size, tf.int32), tf.reduce_sum(sizes))
 
 
-def own_rows(
-    draw: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], size: tf.Tensor, seed: tf.Tensor, axis: int
-) -> tf.Tensor:
-    """The noise of this replica's images, as they have it on one device.
-
-    Args:
-      draw: From a number of images and a stateless seed `[2]` to noise with as many rows.
-      size: n, the images of this replica.
-      seed: The same on every replica.
-      axis: Of `draw`'s result, along which there are the images.
-    """
-    share = share_of(size)
-    if share is None:
-        return draw(size, seed)
-    if _shapes_are_fixed():
-        return draw(size, _own_seed(seed))
-    return share.rows(draw(share.total, seed), axis)
-
-
-def prepare(likelihood: Likelihood, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """`likelihood.prepare` of this replica's images `[n, H, W, C]`: see `own_rows`."""
-    share = None if type(likelihood).prepare is Likelihood.prepare else share_of(tf.shape(x)[0])
-    if share is None:
-        return likelihood.prepare(x, seed)
-    if _shapes_are_fixed():
-        return likelihood.prepare(x, _own_seed(seed))
-    return share.rows(likelihood.prepare(share.pad(x), seed), axis=0)
-
-
 def mean(values: tf.Tensor) -> tf.Tensor:
-    """The mean over axis 0 of this replica's values `[n, ...]`; 0 for n = 0.
-
-    Taken once for each replica and weighted by `Share.weight`, it has the gradient of the mean over
-    the global batch.
-    """
+    """The mean over axis 0 of this replica's values `[n, ...]`; 0 for n = 0."""
     count = tf.cast(tf.shape(values)[0], values.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(values, axis=0), count)
 
@@ -111,8 +61,8 @@ def mean(values: tf.Tensor) -> tf.Tensor:
 def batch_mean(values: tf.Tensor) -> tf.Tensor:
     """The mean over axis 0 of the global batch, of which `values` `[n, ...]` are a share.
 
-    The same on all replicas, for what depends on the batch through a function that is not linear.
-    Its gradient is that of `mean`.
+    It is the same on all replicas, for what depends on the batch through a function that is not
+    linear. Its gradient is that of `mean`.
     """
     share = share_of(tf.shape(values)[0])
     local = mean(values)
@@ -125,13 +75,27 @@ def batch_mean(values: tf.Tensor) -> tf.Tensor:
 
 
 def scaled(loss: tf.Tensor) -> tf.Tensor:
-    """A replica's mean loss over the number of replicas, as Keras takes losses; `unscaled` back."""
+    """A replica's mean loss over R, which is how Keras takes losses; `unscaled` is the inverse."""
     return loss / tf.cast(_replicas(), loss.dtype)
 
 
 def unscaled(loss: tf.Tensor) -> tf.Tensor:
     """A replica's mean loss, from what `scaled` made of it."""
     return loss * tf.cast(_replicas(), loss.dtype)
+
+
+def weighted(loss: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """A replica's `scaled` loss times R n / B, so that the sum over replicas is L.
+
+    Args:
+      loss: Scalar.
+      size: n.
+    """
+    share = share_of(size)
+    if share is None:
+        return loss
+    ratio = tf.cast(share.size, loss.dtype) / tf.cast(share.total, loss.dtype)
+    return loss * tf.cast(_replicas(), loss.dtype) * ratio
 
 
 def summed(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
@@ -144,18 +108,42 @@ def summed(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
     return [None if gradient is None else next(sums) for gradient in gradients]
 
 
-def _replicas() -> int:
-    return tf.distribute.get_strategy().num_replicas_in_sync
+def shared_out(gradients: Sequence[tf.Tensor | None], optimizer: Any) -> list[tf.Tensor | None]:
+    """The gradients of the global batch as an optimizer of Keras takes them on a replica.
 
+    Keras 3 clips on each replica and then sums over the replicas. Clipped here, by the optimizer's
+    own limits, and divided by R, the gradients are too small to be clipped there, and their sum is
+    the clipped gradient of the global batch.
 
-def _shapes_are_fixed() -> bool:
-    """Whether the program must know the global batch when it is compiled: on TPUs.
-
-    There each replica draws noise of its own, and agrees with one device on average only.
+    Args:
+      gradients: What `summed` gave.
+      optimizer: Of Keras.
     """
+    replicas = _replicas()
+    if replicas == 1:
+        return list(gradients)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    present = [gradient for gradient in gradients if gradient is not None]
+    if inner.clipnorm is not None:
+        present = [tf.clip_by_norm(gradient, inner.clipnorm) for gradient in present]
+    elif inner.global_clipnorm is not None:
+        present, _ = tf.clip_by_global_norm(present, inner.global_clipnorm)
+    elif inner.clipvalue is not None:
+        limit = inner.clipvalue
+        present = [tf.clip_by_value(gradient, -limit, limit) for gradient in present]
+    parts = iter([gradient / tf.cast(replicas, gradient.dtype) for gradient in present])
+    return [None if gradient is None else next(parts) for gradient in gradients]
+
+
+def shapes_are_fixed() -> bool:
+    """Whether a program must know the global batch when it is compiled: on TPUs."""
     return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
 
 
-def _own_seed(seed: tf.Tensor) -> tf.Tensor:
-    me = tf.distribute.get_replica_context().replica_id_in_sync_group
-    return tf.random.fold_in(seed, me)
+def own_index() -> tf.Tensor:
+    """The number of this replica."""
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+
+def _replicas() -> int:
+    return tf.distribute.get_strategy().num_replicas_in_sync

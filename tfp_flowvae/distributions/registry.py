@@ -1,0 +1,73 @@
+"""The registry of base distributions: what a flow acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tfp_flowvae.registry import Entry, Registry, register
+from tfp_flowvae.spec import whole_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseEntry(Entry):
+    """What is known of a base without importing it; see also `Entry`.
+
+    Attributes:
+      posterior: Whether it can be the base of a posterior, which has a context.
+      prior: Whether it can be the base of a prior, which has none.
+    """
+
+    posterior: bool = True
+    prior: bool = True
+
+
+_DISTRIBUTIONS = "tfp_flowvae.distributions"
+
+BASES: Registry[BaseEntry] = Registry(
+    "base",
+    "bases",
+    {
+        "normal": BaseEntry(
+            summary="the standard normal; in a posterior a normal with diagonal covariance",
+            target=f"{_DISTRIBUTIONS}.normal:Normal",
+        ),
+        "tril": BaseEntry(
+            summary="in a posterior: a normal with full covariance",
+            target=f"{_DISTRIBUTIONS}.normal:Tril",
+            prior=False,
+        ),
+        "mixture": BaseEntry(
+            summary="mixture of K normals, all learned",
+            target=f"{_DISTRIBUTIONS}.mixture:Mixture",
+            options={"components": whole_number("10")},
+            first="components",
+            posterior=False,
+        ),
+        "vamp": BaseEntry(
+            summary="in a prior: mixture of the posteriors of K learned images (VampPrior)",
+            target=f"{_DISTRIBUTIONS}.mixture:Vamp",
+            options={"components": whole_number("100")},
+            first="components",
+            posterior=False,
+        ),
+    },
+)
+
+
+def register_base(
+    name: str, *, summary: str, package: str = "custom", **facts: Any
+) -> Callable[[type], type]:
+    """Registers a `Base` class under a name, for spec strings, `--help` and `.keras` files.
+
+    Args:
+      name: The name.
+      summary: One line for the command line's help.
+      package: The package under which `.keras` files name the class.
+      **facts: Further attributes of `BaseEntry`, such as `posterior=False`.
+
+    Raises:
+      UserError: If the name is taken or cannot stand in a spec string.
+    """
+    return register(BASES, BaseEntry, name, package, summary=summary, **facts)

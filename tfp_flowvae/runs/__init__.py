@@ -1,0 +1,8 @@
+"""What a run is: its config and presets, its folder, its training, checkpoints and resuming.
+
+Importing this package loads nothing heavy.
+"""
+
+from tfp_flowvae.runs.config import TrainConfig
+
+__all__ = ["TrainConfig"]
