@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from tfp_flowvae.models.prior_spec import PRIOR_BASES
 from timing import RESULTS, write_results
 
+from tfp_flowvae.distributions import BASES
 from tfp_flowvae.flows import FLOWS
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def table() -> list[dict[str, str]]:
     singles += [
         ("none", name) for name, entry in FLOWS.items() if entry.fast_density and name != "none"
     ]
-    singles += [("none", name) for name in PRIOR_BASES]
-    rows = [{"flow": f, "base": "diag", "prior": p} for f, p in (*singles, *PAIRS)]
+    singles += [("none", name) for name, entry in BASES.items() if not entry.posterior]
+    rows = [{"flow": f, "base": "normal", "prior": p} for f, p in (*singles, *PAIRS)]
     return [{"flow": "none", "base": "tril", "prior": "none"}, *rows]
 
 
@@ -57,8 +57,8 @@ def train(job: tuple[dict[str, str], int]) -> dict[str, Any]:
     """One row: its free energy on the test images, in nats per image, for each seed."""
     row, epochs = job
     from tfp_flowvae.data import load_images
+    from tfp_flowvae.runs import TrainConfig
     from tfp_flowvae.runs.session import Session
-    from tfp_flowvae.training import TrainConfig
 
     splits, found = load_images("digits"), []
     start, compiled = time.perf_counter(), None

@@ -63,7 +63,7 @@ def _first_step(name: str, path: str, start: float) -> Row:
     """What the new process does; `start` is when it was started, in seconds since 1970."""
     from tfp_flowvae._quiet import import_tensorflow
     from tfp_flowvae.data import load_images
-    from tfp_flowvae.training import TrainConfig
+    from tfp_flowvae.runs import TrainConfig
 
     config = TrainConfig.from_mapping({**_values(name), "dataset": path}, source="the case")
     import_tensorflow()

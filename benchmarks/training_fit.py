@@ -18,8 +18,8 @@ from tfp_flowvae.data import (
     training_batches,
 )
 from tfp_flowvae.models import FlowVAE
+from tfp_flowvae.runs import TrainConfig
 from tfp_flowvae.runs.build import build_model, build_optimizer
-from tfp_flowvae.training import TrainConfig
 
 _FOREVER = 1_000_000
 _ADAPTED = 10_000  # images among which a VampPrior's pseudo-inputs start

@@ -6,18 +6,21 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from tfp_flowvae.models.prior_spec import PRIOR_BASES
 from timing import alternate, as_row
 from training_cases import CASES, LATENT, Options, Row, synthetic_images
 from training_workers import in_fresh_process
 
+from tfp_flowvae.distributions import BASES
 from tfp_flowvae.flows import FLOWS
 
 _REALNVP = CASES["realnvp-prior"].prior
 # The yardstick's RealNVP; every other prior as its name alone makes it.
 SPECS = {
     name: _REALNVP if name == "realnvp" else name
-    for name in (*(name for name, flow in FLOWS.items() if flow.fast_density), *PRIOR_BASES)
+    for name in (
+        *(name for name, flow in FLOWS.items() if flow.fast_density),
+        *(name for name, base in BASES.items() if not base.posterior),
+    )
 }
 NAMES = tuple(SPECS)
 _TARGETS = {"realnvp": 1.3, "maf": 3.0}
@@ -59,7 +62,7 @@ def _endpoints(prior: str, folder: str, images: int) -> tuple[Callable[[], Any],
     from training_fit import case_model
 
     from tfp_flowvae.data import ImageSplits
-    from tfp_flowvae.export.saved_model import export
+    from tfp_flowvae.export import export
 
     few = synthetic_images(200, seed=0)
     splits = ImageSplits("yardstick", few, few, few, levels=2)

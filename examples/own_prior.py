@@ -2,8 +2,8 @@
 
 The prior is a mixture of Student's t distributions with three degrees of freedom, which has tails
 that no flow over a normal gets in a few layers; the posterior's flow is a scaling of one's own and
-an IAF over it. Both hold `tf.Variable`s: `AdoptedPrior` and `AdoptedFlow` hand those very
-variables to Keras, which trains them, and `export` writes them out.
+an IAF over it. Both hold `tf.Variable`s. `FlowVAE` and `flows.Adopted` hand those very variables to
+Keras, which trains them, and `export` writes them out.
 
 In the picture: rows of digits drawn from the exported SavedModel, which plain TensorFlow loads.
 What to see: the variables have moved from where they started, and the file gives the same numbers
@@ -24,14 +24,11 @@ from sklearn.datasets import load_digits
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-import tfp_flowvae
-from tfp_flowvae import models, networks
+import tfp_flowvae as fv
+from tfp_flowvae import flows
 from tfp_flowvae.evaluation.plots import save_samples
-from tfp_flowvae.flows import make_flow
-from tfp_flowvae.flows.adopted import AdoptedFlow
-from tfp_flowvae.flows.stack import FlowStack
 
-D, COMPONENTS, FEATURES = 8, 10, 128
+D, COMPONENTS = 8, 10
 
 
 # Registered, so that the `.keras` file can name it; the function is what the file keeps.
@@ -52,18 +49,16 @@ def stretch() -> tfb.Bijector:
     return tfb.Scale(log_scale=tf.Variable(tf.zeros(D), name="log_scale"))
 
 
-def build(seed: int) -> models.FlowVAE:
+def build(seed: int) -> fv.FlowVAE:
     """The model, with fresh weights."""
     keras.utils.set_random_seed(seed)
-    iaf = make_flow("iaf:1,hidden=64", D, FEATURES)
-    flow = FlowStack(
-        [AdoptedFlow(stretch, D, FEATURES), *iaf.flows], event_size=D, context_size=FEATURES
-    )
-    return models.FlowVAE(
-        encoder=networks.MLPEncoder((8, 8, 1), hidden=(FEATURES,)),
-        posterior=models.FlowPosterior(flow),
-        prior=models.AdoptedPrior(heavy_tails),
-        decoder=networks.MLPDecoder((8, 8, 1), D, hidden=(FEATURES,)),
+    return fv.FlowVAE(
+        image_shape=(8, 8, 1),
+        latent_size=D,
+        encoder="mlp:128",
+        posterior=flows.Stack([flows.Adopted(stretch), flows.IAF(1, hidden=(64,))]),
+        prior=heavy_tails,
+        decoder="mlp:128",
         seed=seed,
     )
 
@@ -90,10 +85,10 @@ def main(output: Path, steps: int, seed: int = 0) -> dict[str, float]:
         for variable, start in zip(distribution.trainable_variables, started, strict=True)
     )
     with tempfile.TemporaryDirectory() as folder:
-        tfp_flowvae.export(model, folder)
+        fv.export(model, folder)
         exported = tf.saved_model.load(folder)
         found["exported"] = float(np.mean(exported.elbo(digits[:100], seed)["elbo"]))
-        found["loaded"] = float(np.mean(tfp_flowvae.load(folder).elbo(digits[:100], seed=seed)))
+        found["loaded"] = float(np.mean(fv.load(folder).elbo(digits[:100], seed=seed)))
         save_samples(output, exported.sample(64, seed)["images"].numpy())
     for name, value in found.items():
         print(f"{name:9} {value:8.3f}")

@@ -8,15 +8,16 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
-from tfp_flowvae.models.prior_spec import PRIOR_BASES
 
+from tfp_flowvae.distributions import BASES
 from tfp_flowvae.flows import FLOWS
 
 POSTERIORS = [name for name, entry in FLOWS.items() if entry.fast_sample]
 PRIORS = [
     *(name for name, entry in FLOWS.items() if entry.fast_density),
-    *PRIOR_BASES,
+    *(name for name, entry in BASES.items() if entry.prior and name != "normal"),
     "mixture+realnvp",
 ]
 
@@ -51,14 +52,68 @@ def small_spec():
     """A function from a stack's names, without options, to a spec that is quick to run."""
 
     def small(name):
-        if name in PRIOR_BASES:
-            return f"{name}:3"
+        if name in BASES:
+            return f"{name}:3" if BASES[name].options else name
         options = FLOWS[name].options
         parts = ["2"] if "length" in options else []
         parts += [f"{k}={v}" for k, v in {"hidden": 8, "bins": 4}.items() if k in options]
         return name + (":" + ",".join(parts) if parts else "")
 
     return lambda spec: spec if ":" in spec else "+".join(map(small, spec.split("+")))
+
+
+@pytest.fixture
+def mixed_bfloat16():
+    import keras
+
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(previous)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """256 binary 8 x 8 images."""
+    from sklearn.datasets import load_digits
+
+    return (load_digits().images[:256, :, :, None] >= 8).astype(np.float32)
+
+
+@pytest.fixture
+def stir():
+    """A function that moves every weight of a layer away from its start."""
+
+    def move(layer, scale=0.2, seed=0):
+        rng = np.random.default_rng(seed)
+        for weight in layer.trainable_weights:
+            weight.assign_add((scale * rng.normal(size=weight.shape)).astype(weight.dtype))
+        return layer
+
+    return move
+
+
+@pytest.fixture
+def make_vae(small_spec):
+    """A function that builds a small FlowVAE from the names or specs of a flow and a prior.
+
+    A part given as `encoder`, `posterior`, `prior_part` or `decoder` is taken as it is.
+    """
+    from tfp_flowvae import FlowVAE
+
+    def make(flow="none", prior="none", image_shape=(8, 8, 1), latent_size=4, **parts):
+        defaults = {
+            "encoder": "mlp:16",
+            "posterior": small_spec(flow),
+            "prior": small_spec(prior),
+            "decoder": "mlp:16",
+        }
+        if "prior_part" in parts:
+            parts["prior"] = parts.pop("prior_part")
+        parts = {**defaults, **parts}
+        return FlowVAE(image_shape=image_shape, latent_size=latent_size, **parts)
+
+    return make
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tfp_flowvae.models.prior_spec import PRIOR_BASES
 
 from tfp_flowvae.cli import main
+from tfp_flowvae.distributions import BASES
 from tfp_flowvae.flows import FLOWS
 from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.networks.registry import NETWORKS
@@ -80,7 +80,7 @@ def test_help_lists_every_flow_and_loads_nothing_heavy():
     for name, entry in FLOWS.items():
         assert f"{name} " in done.stdout
         assert entry.summary in done.stdout
-    for name in (*PRIOR_BASES, *LIKELIHOODS, *NETWORKS, *PRESETS):
+    for name in (*BASES, *LIKELIHOODS, *NETWORKS, *PRESETS):
         assert f"\n  {name} " in done.stdout
     for group in ("model:", "networks:", "data:", "training:", "objective:", "output:"):
         assert f"\n{group}\n" in done.stdout

@@ -4,20 +4,16 @@ import keras
 import numpy as np
 import pytest
 
-from tfp_flowvae import models, networks
+from tfp_flowvae import FlowVAE
 from tfp_flowvae.evaluation import free_energy as module
-from tfp_flowvae.flows import make_flow
 
 
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
     shape = (3, 4, 1)
-    return models.FlowVAE(
-        networks.MLPEncoder(shape, hidden=(8,)),
-        models.FlowPosterior(make_flow("planar:2", 3, context_size=8)),
-        models.FlowPrior(make_flow("none", 3)),
-        networks.MLPDecoder(shape, event_size=3, hidden=(8,)),
+    return FlowVAE(
+        image_shape=shape, latent_size=3, encoder="mlp:8", posterior="planar:2", decoder="mlp:8"
     )
 
 

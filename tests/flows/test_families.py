@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flowvae.flows import make_flow
-from tfp_flowvae.flows.stack import FlowStack
+from tfp_flowvae.flows.stack import Stack
 
 EITHER_WAY = pytest.mark.parametrize("context_size", [None, 3], ids=["own", "amortised"])
 
@@ -194,7 +194,7 @@ MIXED = (
 @pytest.mark.parametrize("context_size", [pytest.param(None, id="own", marks=pytest.mark.slow), 3])
 def test_a_stack_of_many_families(context_size, stir, inputs):
     stack = make_flow(MIXED, 4, context_size)
-    double = FlowStack(
+    double = Stack(
         [type(flow).from_config({**flow.get_config(), "dtype": "float64"}) for flow in stack.flows],
         event_size=4,
         context_size=context_size,

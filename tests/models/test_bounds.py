@@ -10,8 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flowvae import models
-from tfp_flowvae.flows import make_flow
+from tfp_flowvae import likelihoods, models
 from tfp_flowvae.models.gradients import frozen_log_prob
 
 tfd = tfp.distributions
@@ -21,7 +20,7 @@ PIXELS = 4
 
 
 @dataclass(frozen=True)
-class UnitGaussian(models.Likelihood):
+class UnitGaussian(likelihoods.Likelihood):
     """x ~ N(output, 0.5^2): with a linear decoder p(x) is a normal."""
 
     def distribution(self, output):
@@ -38,9 +37,15 @@ def linear_gaussian():
     decoder = keras.Sequential(
         [keras.layers.Input((D,)), keras.layers.Dense(PIXELS), keras.layers.Reshape(IMAGE)]
     )
-    posterior = models.FlowPosterior(make_flow("none", D, PIXELS), base="tril")
-    prior = models.FlowPrior(make_flow("none", D))
-    vae = models.FlowVAE(encoder, posterior, prior, decoder, likelihood=UnitGaussian())
+    vae = models.FlowVAE(
+        image_shape=IMAGE,
+        latent_size=D,
+        encoder=encoder,
+        posterior="tril",
+        decoder=decoder,
+        likelihood=UnitGaussian(),
+    )
+    posterior = vae.posterior_layer.base
     rng = np.random.default_rng(0)
     matrix, offset = rng.normal(size=(PIXELS, D)), rng.normal(size=PIXELS)
     decoder.layers[0].set_weights([matrix.T, offset])
@@ -113,8 +118,8 @@ def test_frozen_density_has_its_value_and_the_gradient_by_z_alone(flow, make_vae
     slope = tape.gradient(log_prob, fixed)
     z = tf.Variable(draw.z)
     with tf.GradientTape() as tape:
-        frozen = frozen_log_prob(posterior, tf.convert_to_tensor(z), draw.log_posterior)
-    np.testing.assert_array_equal(frozen, draw.log_posterior)
+        frozen = frozen_log_prob(posterior, tf.convert_to_tensor(z), draw.log_prob)
+    np.testing.assert_array_equal(frozen, draw.log_prob)
     variables = [z, *(w.value for w in vae.posterior_layer.trainable_weights)]
     gradients = tape.gradient(frozen, variables)
     np.testing.assert_allclose(gradients[0], slope, rtol=1e-3, atol=1e-4)
@@ -144,7 +149,7 @@ def _mean_gradient(vae, x, rounds):
     ids=["stl", "dreg"],
 )
 def test_other_estimators_have_the_same_expectation(usual, other, make_vae, stir, digits):
-    vae, x = stir(make_vae("planar:1", "none", event_size=2), scale=0.5), tf.constant(digits[:4])
+    vae, x = stir(make_vae("planar:1", "none", latent_size=2), scale=0.5), tf.constant(digits[:4])
     results = []
     for arguments in (usual, other):
         vae.objective = models.Objective(**arguments)

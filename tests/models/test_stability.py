@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from tfp_flowvae import models, networks
-from tfp_flowvae.flows import FLOWS, make_flow
+from tfp_flowvae import models
+from tfp_flowvae.flows import FLOWS
 
 pytestmark = pytest.mark.slow
 
@@ -31,10 +31,12 @@ def _final_loss(flow, prior):
     keras.utils.set_random_seed(0)
     images = (load_digits().images[:1200, :, :, None] >= 8).astype(np.float32)
     vae = models.FlowVAE(
-        networks.MLPEncoder((8, 8, 1), hidden=(HIDDEN,)),
-        models.FlowPosterior(make_flow(flow, D, HIDDEN)),
-        models.make_prior(prior, D, (8, 8, 1)),
-        networks.MLPDecoder((8, 8, 1), D, hidden=(HIDDEN,)),
+        image_shape=(8, 8, 1),
+        latent_size=D,
+        encoder=f"mlp:{HIDDEN}",
+        posterior=flow,
+        prior=prior,
+        decoder=f"mlp:{HIDDEN}",
         seed=0,
     )
     vae.adapt(images)

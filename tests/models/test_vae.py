@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tfp_flowvae.likelihoods.configurable import Configurable
 
-from tfp_flowvae import models, networks
-from tfp_flowvae.flows import make_flow
+from tfp_flowvae import likelihoods, models, networks
+from tfp_flowvae.distributions import FlowDistribution
 from tfp_flowvae.flows.conditioner import Conditioner
+from tfp_flowvae.models.objective import importance_bound
+from tfp_flowvae.training.noise import Noise
 
 tfd = tfp.distributions
-TRANSFORMED = tfd.TransformedDistribution.__mro__[1]  # see test_posterior_and_prior.py
+TRANSFORMED = tfd.TransformedDistribution.__mro__[1]  # see test_flow_distribution.py
 
 D, IMAGE = 4, (8, 8, 1)
 
@@ -35,7 +36,7 @@ def test_distributions_and_terms_agree(flow, prior, make_vae, stir, digits):
         assert term.shape == (3, 5), name
         assert term.dtype == tf.float32, name
     # The same z again, and its densities by TFP's own slower ways.
-    z0, _ = vae.posterior_layer.draw_base(posterior.distribution, 3, tf.constant([7, 0]))
+    z0 = vae.posterior_layer.base.sample(posterior.distribution, 3, Noise(7))
     z = posterior.bijector.forward(tf.identity(z0))
     np.testing.assert_allclose(terms.log_base, posterior.distribution.log_prob(z0), rtol=1e-4)
     np.testing.assert_allclose(terms.log_prior, p.log_prob(tf.identity(z)), rtol=1e-3, atol=1e-3)
@@ -67,19 +68,19 @@ def test_every_weight_gets_a_gradient(flow, prior, make_vae, stir, digits):
         assert idle or np.max(np.abs(gradient)) > 1e-7, weight.path
 
 
-def test_log_marginal_is_the_integral_of_the_joint_density(flow, prior, make_vae, stir, digits):
+def test_the_importance_bound_is_the_integral_of_the_joint(flow, prior, make_vae, stir, digits):
     """Importance weights under q, against a sum over a grid of z: in two dimensions it can be."""
-    vae, x = stir(make_vae(flow, prior, event_size=2), scale=0.05), digits[:3]
+    vae, x = stir(make_vae(flow, prior, latent_size=2), scale=0.05), digits[:3]
     # A posterior that is wider than the prior, or a rare z would decide the estimate.
-    vae.posterior_layer._raw_scale.bias.assign([1.5, 1.5])
+    vae.posterior_layer.base._raw_scale.bias.assign([1.5, 1.5])
     axis = np.linspace(-8, 8, 161)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 1, 2).astype(np.float32)
     log_likelihood = vae.likelihood.log_prob(vae._decode_parameters(tf.constant(grid)), x)
     log_joint = log_likelihood + vae.prior_layer(grid)
     truth = tf.reduce_logsumexp(log_joint, axis=0) + 2 * np.log(axis[1] - axis[0])
-    estimate = vae.log_marginal(x, num_samples=30_000, seed=1)
-    assert estimate.shape == (3,)
     log_weights = vae.elbo_terms(x, 30_000, seed=1).elbo
+    estimate = importance_bound(log_weights)
+    assert estimate.shape == (3,)
     weights = tf.nn.softmax(log_weights, axis=0)
     error = 5 * tf.sqrt(tf.reduce_sum(weights**2, axis=0))  # 5 sigma of log of the mean weight
     assert np.all(error < 1.0)
@@ -102,7 +103,7 @@ def test_kl_without_flows_is_the_closed_form(make_vae, stir, digits):
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class _UnitGaussian(models.Likelihood, Configurable):
+class _UnitGaussian(likelihoods.Likelihood):
     """Pixels of N(output, 1): with a linear decoder the evidence is known."""
 
     params: ClassVar[int] = 1
@@ -128,15 +129,21 @@ def test_linear_gaussian_elbo_is_the_evidence_where_the_posterior_is_exact(flow)
     decoder = keras.Sequential(
         [keras.Input((2,)), keras.layers.Dense(size), keras.layers.Reshape(shape)]
     )
-    posterior = models.FlowPosterior(make_flow(flow, 2, size))
-    prior = models.FlowPrior(make_flow("none", 2))
-    vae = models.FlowVAE(encoder, posterior, prior, decoder, likelihood=_UnitGaussian())
+    vae = models.FlowVAE(
+        image_shape=shape,
+        latent_size=2,
+        encoder=encoder,
+        posterior=flow,
+        decoder=decoder,
+        likelihood=_UnitGaussian(),
+    )
+    posterior = vae.posterior_layer
     decoder.layers[0].set_weights([w.T, np.zeros(size)])
-    posterior._loc.set_weights([w * variance, np.zeros(2)])
+    posterior.base._loc.set_weights([w * variance, np.zeros(2)])
     raw = np.log(np.expm1(np.sqrt(variance))) - np.log(np.expm1(1.0))
-    posterior._raw_scale.set_weights([np.zeros((size, 2)), raw])
+    posterior.base._raw_scale.set_weights([np.zeros((size, 2)), raw])
     for weight in posterior.flow.weights:  # exactly the identity, whatever the context
-        if "kernel" in weight.path and not posterior.flow.flows[0].name.startswith(("inv", "real")):
+        if "kernel" in weight.path and not posterior.flow.flows[0].name.startswith(("iaf", "real")):
             weight.assign(tf.zeros_like(weight))
     x = rng.normal(size=(5, *shape)).astype(np.float32)
     evidence = tfd.MultivariateNormalFullCovariance(
@@ -145,7 +152,7 @@ def test_linear_gaussian_elbo_is_the_evidence_where_the_posterior_is_exact(flow)
     # Every single draw of the bound is the evidence: it has no variance where q is exact.
     terms = vae.elbo_terms(x, num_samples=3, seed=1)
     np.testing.assert_allclose(terms.elbo, np.tile(evidence, (3, 1)), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(vae.log_marginal(x, 10, seed=2), evidence, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(-vae.nll(x, 10, seed=2), evidence, rtol=1e-4, atol=1e-4)
 
 
 def test_one_pass_through_every_conditioner(make_vae, digits, monkeypatch):
@@ -185,7 +192,6 @@ def test_seeds(make_vae, stir, digits):
         lambda seed: vae.encode(x, seed),
         lambda seed: vae.reconstruct(x, seed),
         lambda seed: vae.elbo(x, seed=seed),
-        lambda seed: vae.log_marginal(x, 5, seed),
     ):
         first = draw(3)
         for same in (3, np.int64(3), tf.constant(3), tf.constant(3, tf.int64), [3, 0]):
@@ -209,7 +215,7 @@ def test_empty_batches(flow, prior, make_vae, digits):
     assert vae.sample(0, seed=1).shape == (0, *IMAGE)
     assert vae.reconstruct(none, seed=1).shape == (0, *IMAGE)
     assert vae.elbo(none, seed=1).shape == (0,)
-    assert vae.log_marginal(none, 2, seed=1).shape == (0,)
+    assert vae.nll(none, 2, seed=1).shape == (0,)
 
 
 @pytest.mark.parametrize("image_shape", [(7, 5, 1), (3, 4, 3), (1, 1, 1)])
@@ -223,11 +229,18 @@ def test_any_image_shape(image_shape, make_vae):
 
 def test_parts_that_do_not_fit_are_refused(make_vae):
     wrong = {
-        r"same latent size\. Received: prior.event_size=3, posterior.event_size=4": {
-            "prior_layer": models.FlowPrior(make_flow("none", 3))
+        r"made for event_size=3\. Received: event_size=4": {
+            "prior_part": FlowDistribution("none", event_size=3)
         },
-        r"features \[B, 16\].*Received: an encoder whose output has shape \(1, 15\)": {
-            "encoder": networks.MLPEncoder(IMAGE, hidden=(15,))
+        r"made for context_size=3\. Received: context_size=16": {
+            "posterior": FlowDistribution("planar", context_size=3)
+        },
+        r"features \[B, F\].*Received: an encoder whose output has shape \(1, 8, 8, 1\)": {
+            "encoder": keras.Sequential([keras.Input(IMAGE), keras.layers.Activation("relu")])
+        },
+        r"draws with a gradient.*Received: Mixture": {"posterior": "mixture"},
+        r"without a context.*with context_size=3": {
+            "prior_part": FlowDistribution("planar", event_size=4, context_size=3)
         },
         r"encoder must take inputs of shape \[B, 8, 8, 1\]": {
             "encoder": networks.MLPEncoder((8, 9, 1), hidden=(16,))
@@ -261,7 +274,7 @@ def test_terms_stay_in_float32_under_mixed_precision(mixed_bfloat16, make_vae, s
     for terms in (vae(x), vae.elbo_terms(x).named()):
         assert {term.dtype for term in terms.values()} == {tf.float32}
     z = vae.encode(x, seed=1)
-    for value in (z, vae.decode(z), vae.sample(2), vae.log_marginal(x, 2)):
+    for value in (z, vae.decode(z), vae.sample(2)):
         assert value.dtype == tf.float32
     assert vae.decoder(z).dtype == tf.bfloat16
     seen = []
@@ -270,7 +283,7 @@ def test_terms_stay_in_float32_under_mixed_precision(mixed_bfloat16, make_vae, s
     np.testing.assert_array_equal(seen[0], x)
 
 
-class _Spy(models.Bernoulli):
+class _Spy(likelihoods.Bernoulli):
     def __init__(self, seen):
         object.__setattr__(self, "seen", seen)
 

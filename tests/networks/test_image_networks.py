@@ -27,7 +27,7 @@ def _fast(*fast):
 
 
 def _sizes(kind, decoder=False):
-    if "channels" not in catalog.NETWORKS[kind].sizes:
+    if "channels" not in catalog.NETWORKS[kind].options:
         return {"hidden": (6, 5)}
     return {"hidden": (6,) if decoder else (6, 5), "channels": (4, 3)}
 

@@ -37,21 +37,22 @@ def images(size, seed):
 def build(case):
     import keras
 
-    from tfp_flowvae import models, networks
-    from tfp_flowvae.flows import make_flow
+    from tfp_flowvae import FlowVAE, Objective
     from tfp_flowvae.likelihoods import Bernoulli, Gaussian
 
     keras.utils.set_random_seed(0)
     # A Gaussian of grey levels draws the noise of dequantisation too.
     likelihood = Gaussian(levels=LEVELS) if "objective" in case else Bernoulli()
-    nets = {"hidden": (8,), "norm": case.get("norm", "none")}
-    vae = models.FlowVAE(
-        networks.MLPEncoder(SHAPE, **nets),
-        models.FlowPosterior(make_flow(case.get("flow", "none"), 3, 8), case.get("base", "diag")),
-        models.make_prior(case.get("prior", "none"), 3, SHAPE),
-        networks.MLPDecoder(SHAPE, 3, output_channels=likelihood.output_channels(1), **nets),
-        likelihood,
-        models.Objective(**case.get("objective", {})),
+    net = f"mlp:8,norm={case.get('norm', 'none')}"
+    vae = FlowVAE(
+        image_shape=SHAPE,
+        latent_size=3,
+        encoder=net,
+        posterior=f"{case.get('base', 'normal')}+{case.get('flow', 'none')}",
+        prior=case.get("prior", "none"),
+        decoder=net,
+        likelihood=likelihood,
+        objective=Objective(**case.get("objective", {})),
         seed=1,
     )
     if "clip" in case:  # by an optimizer that, unlike Adam, sees it if all gradients are doubled
@@ -68,6 +69,7 @@ def run(strategy, case, output):
 
     from tfp_flowvae.data import evaluation_batches, training_batches
     from tfp_flowvae.evaluation import free_energy as evaluation
+    from tfp_flowvae.training.callbacks import GradientNorm
     from tfp_flowvae.training.strategy import any_worker, is_chief, shared_batches
 
     class Progress(keras.callbacks.Callback):
@@ -91,7 +93,7 @@ def run(strategy, case, output):
         epochs=case.get("epochs", 3),
         # As tf.data deals them out by itself.
         validation_data=evaluation_batches(valid, BATCH, levels=LEVELS),
-        callbacks=[Progress()],
+        callbacks=[Progress(), GradientNorm()],
         verbose=0,
         shuffle=False,
     ).history

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfp_flowvae.training.callbacks import AveragedWeights, EpochHistory, StopOnNonFinite
+from tfp_flowvae.runs.history import EpochHistory
+from tfp_flowvae.training.callbacks import AveragedWeights, StopOnNonFinite
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from tfp_flowvae.flows.base import Flow
 from tfp_flowvae.flows.sized import SizedLayer
 from tfp_flowvae.flows.spec import check_event_size, parse_stack
 from tfp_flowvae.flows.stack import as_stack
-from tfp_flowvae.networks.building import ensure_built
 from tfp_flowvae.spec import parse
 from tfp_flowvae.training.noise import Noise
 
@@ -100,15 +99,8 @@ class FlowDistribution(SizedLayer):
         """
         super().build(z_shape, context_shape)
         check_event_size(self._specs, self.event_size)
-        ensure_built(self.flow, *self.build_shapes)
-        ensure_built(self.base, *self.build_shapes)
-        for part in (self.flow, self.base):
-            if (part.event_size, part.context_size) != (self.event_size, self.context_size):
-                raise ValueError(
-                    f"Flow and base must have event_size={self.event_size} and "
-                    f"context_size={self.context_size}. Received: {part.name} with "
-                    f"event_size={part.event_size}, context_size={part.context_size}."
-                )
+        self.build_part(self.flow)
+        self.build_part(self.base)
 
     def distribution(self, context: tf.Tensor | None = None) -> tfd.TransformedDistribution:
         """The distribution, its variables live: event `[D]`, batch `[B]` for a context, else `[]`.

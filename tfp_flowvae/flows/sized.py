@@ -81,11 +81,21 @@ class SizedLayer(keras.layers.Layer):
                 f"{type(self).__name__} was built for a context: {wanted}. Received: {got}."
             )
 
-    @property
-    def build_shapes(self) -> tuple[Any, Any]:
-        """The shapes with which to build a part for the same sizes."""
-        context = None if self.context_size is None else (None, self.context_size)
-        return (None, self.event_size), context
+    def build_part(self, part: SizedLayer) -> None:
+        """Builds a part for the sizes of this layer, unless it is built.
+
+        Raises:
+          ValueError: If it has other sizes.
+        """
+        if not part.built:
+            context = None if self.context_size is None else (None, self.context_size)
+            part.build((None, self.event_size), context)
+        if (part.event_size, part.context_size) != (self.event_size, self.context_size):
+            raise ValueError(
+                f"Every part of this {type(self).__name__} must have event_size={self.event_size} "
+                f"and context_size={self.context_size}. Received: {part.name} with "
+                f"event_size={part.event_size}, context_size={part.context_size}."
+            )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

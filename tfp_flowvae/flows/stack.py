@@ -35,7 +35,7 @@ class Stack(Flow):
                 z_shape = (None, flow.event_size)
         super().build(z_shape, context_shape)
         for flow in self.flows:
-            ensure_built(flow, *self.build_shapes)
+            self.build_part(flow)
 
     def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
         """The flows' bijectors, chained."""

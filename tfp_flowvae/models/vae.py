@@ -178,10 +178,14 @@ class FlowVAE(FastModel):
           seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
         """
         seed = self._stateless(seed)
-        return self._terms(self.draw(x, num_samples, seed), x, seed)
+        return self.terms_of(self.draw(x, num_samples, seed), x, seed)
 
-    def _terms(
-        self, draw: Draw, x: TensorLike, seed: tf.Tensor, per_dimension: bool = False
+    def terms_of(
+        self,
+        draw: Draw,
+        x: TensorLike,
+        seed: TensorLike | None = None,
+        per_dimension: bool = False,
     ) -> ElboTerms:
         """The terms of the bound at draws from q(z|x).
 
@@ -196,7 +200,7 @@ class FlowVAE(FastModel):
         if per_dimension:
             base = draw.distribution.distribution.distribution
             kl_per_dimension = base.log_prob(draw.z0) - tfd.Normal(0.0, 1.0).log_prob(draw.z)
-        seen = self.likelihood.prepare(self._images(x), Noise(seed))
+        seen = self.likelihood.prepare(self._images(x), Noise(self._stateless(seed)))
         return ElboTerms(
             log_likelihood=self.likelihood.log_prob(self._decode_parameters(draw.z), seen),
             log_prior=self.prior_layer.log_prob(draw.z),
@@ -275,7 +279,7 @@ class FlowVAE(FastModel):
         if training and (share is not None or objective.gradient == "stl"):
             frozen = frozen_log_prob(draw.distribution, draw.z, draw.log_prob)
             draw = draw._replace(log_prob=frozen)
-        terms = self._terms(draw, x, seed, per_dimension=objective.free_bits > 0)
+        terms = self.terms_of(draw, x, seed, per_dimension=objective.free_bits > 0)
         if share is not None:
             share.weights = objective.sample_weights(terms, self.step)
         return terms.named()

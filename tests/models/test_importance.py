@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from tfp_flowvae.evaluation.importance import SAMPLES, negative_log_likelihood
 
-from tfp_flowvae import models, networks
-from tfp_flowvae.flows import make_flow
+from tfp_flowvae import models
+from tfp_flowvae.models.importance import SAMPLES, importance_nll
+from tfp_flowvae.models.objective import importance_bound
 
 IMAGE, D = (8, 8, 1), 2
 
@@ -18,48 +18,59 @@ IMAGE, D = (8, 8, 1), 2
 def vae():
     keras.utils.set_random_seed(0)
     vae = models.FlowVAE(
-        networks.MLPEncoder(IMAGE, hidden=(16,)),
-        models.FlowPosterior(make_flow("planar:2", D, 16)),
-        models.make_prior("none", D),
-        networks.MLPDecoder(IMAGE, D, hidden=(16,)),
+        image_shape=IMAGE,
+        latent_size=D,
+        encoder="mlp:16",
+        posterior="planar:2",
+        decoder="mlp:16",
     )
     rng = np.random.default_rng(0)
     for weight in vae.trainable_weights:
         weight.assign_add((0.1 * rng.normal(size=weight.shape)).astype(np.float32))
-    vae.posterior_layer._raw_scale.bias.assign([1.0, 1.0])
+    vae.posterior_layer.base._raw_scale.bias.assign([1.0, 1.0])
     return vae
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return (load_digits().images[:130, :, :, None] >= 8).astype(np.uint8)
+    return (load_digits().images[:130, :, :, None] >= 8).astype(np.float32)
 
 
 @pytest.mark.parametrize("samples", [2 * SAMPLES + 7, SAMPLES, 3])
 def test_is_the_bound_of_all_samples_at_once(samples, vae, digits):
-    found = negative_log_likelihood(vae, digits, 2, samples, seed=1, jit_compile=False)
+
+    def nll(images):
+        return importance_nll(
+            lambda x, s, seed: vae.elbo_terms(x, s, seed).elbo,
+            images,
+            samples,
+            seed=1,
+            jit_compile=False,
+        )
+
+    found = nll(digits)
     assert found.shape == (130,)
     assert found.dtype == np.float64
-    whole = -vae.log_marginal(digits.astype(np.float32), samples, seed=5).numpy()
+    whole = -importance_bound(vae.elbo_terms(digits, samples, seed=5).elbo).numpy()
     # Other draws of the same estimator: equal in the mean, up to its spread.
     error = 5 * np.std(found - whole) / np.sqrt(130)
     assert abs(np.mean(found - whole)) < error
-    again = negative_log_likelihood(vae, digits[:100], 2, samples, seed=1, jit_compile=False)
-    np.testing.assert_array_equal(found[:100], again)
+    np.testing.assert_array_equal(found[:100], nll(digits[:100]))
 
 
 def test_comes_to_the_integral_over_a_grid(vae, digits):
-    x = digits[:4].astype(np.float32)
+    x = digits[:4]
     axis = np.linspace(-8, 8, 161)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 1, 2).astype(np.float32)
     log_joint = vae.likelihood.log_prob(vae._decode_parameters(grid), x) + vae.prior_layer(grid)
     top = np.max(log_joint, axis=0)
     truth = top + np.log(np.sum(np.exp(log_joint - top), axis=0)) + 2 * np.log(axis[1] - axis[0])
-    found = negative_log_likelihood(vae, digits[:4], 2, 20_000, seed=1)
+    found = vae.nll(x, 20_000, batch_size=4, seed=1)
     np.testing.assert_allclose(found, -truth, atol=0.15)
 
 
 def test_refuses_no_samples_and_takes_no_images(vae, digits):
-    with pytest.raises(ValueError, match="Received: 0"):
-        negative_log_likelihood(vae, digits, 2, 0, seed=1)
-    assert negative_log_likelihood(vae, digits[:0], 2, 3, seed=1).shape == (0,)
+    for wrong in ({"num_samples": 0}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="Received: 0"):
+            vae.nll(digits, **wrong)
+    assert vae.nll(digits[:0], 3, seed=1).shape == (0,)

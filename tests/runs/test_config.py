@@ -6,8 +6,8 @@ import json
 import pytest
 
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.runs.presets import PRESETS, find_preset
-from tfp_flowvae.training import TrainConfig
+from tfp_flowvae.runs import TrainConfig
+from tfp_flowvae.runs.presets import PRESETS
 
 
 def test_json_gives_the_same_config_back(tmp_path):
@@ -65,7 +65,7 @@ def test_config_is_frozen():
         ({"gradient": "stl"}, "--flow cannot be 'iaf': --gradient stl takes the posterior's"),
         ({"bound": "iwae"}, "ask for at least 2 samples. Received: 1"),
         ({"bound": "dreg", "samples": 2}, "--bound dreg takes the posterior's density"),
-        ({"free_bits": 0.1}, "Received: --flow iaf, --base diag, --prior none"),
+        ({"free_bits": 0.1}, "Received: --flow iaf, --base normal, --prior none"),
         ({"warmup": "linear", "epochs": 5}, "Received: 20 and 5"),
         ({"clip_norm": 0.0}, "--clip-norm must be above 0"),
         ({"ema": 1.0}, "--ema must be below 1"),
@@ -94,12 +94,12 @@ def test_binarization_follows_the_likelihood(likelihood, seen):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_config(name):
-    config = TrainConfig.from_mapping(find_preset(name).values, source=name)
+    config = TrainConfig.from_mapping(PRESETS[name].values, source=name)
     assert config.latent_dim in (32, 40, 64)
 
 
 def test_henrion_wellecks_preset_is_their_protocol():
-    config = TrainConfig.from_mapping(find_preset("henrion-welleck").values, source="")
+    config = TrainConfig.from_mapping(PRESETS["henrion-welleck"].values, source="")
     assert (config.binarization, config.latent_dim, config.hidden) == ("static", 40, (300, 300))
     assert (config.epochs, config.batch_size, config.norm) == (2000, 100, "batch")
     assert (config.optimizer, config.learning_rate, config.schedule) == (
@@ -111,7 +111,7 @@ def test_henrion_wellecks_preset_is_their_protocol():
 
 def test_unknown_preset():
     with pytest.raises(UserError, match=r"known presets are henrion-welleck.*'best'"):
-        find_preset("bets")
+        PRESETS.find("bets")
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flowvae.distributions import Tril
 from tfp_flowvae.distributions.full_covariance import FullCovarianceNormal
-from tfp_flowvae.flows import make_flow
-from tfp_flowvae.models import FlowPosterior
 
 tfd = tfp.distributions
 
@@ -43,15 +42,13 @@ def test_draws_have_its_moments_and_its_density(pair):
 
 
 def test_any_batch_size_in_a_graph():
-    layer = FlowPosterior(make_flow("none", 3, 5), base="tril")
+    layer = Tril(event_size=3, context_size=5)
     layer.build()
 
     @tf.function(input_signature=[tf.TensorSpec([None, 5])])
     def draw(features):
-        z, log_prob = layer.base_distribution(features).experimental_sample_and_log_prob(
-            2, seed=[0, 1]
-        )
-        return z, log_prob, layer.base_distribution(features).log_prob(z)
+        z, log_prob = layer.distribution(features).experimental_sample_and_log_prob(2, seed=[0, 1])
+        return z, log_prob, layer.distribution(features).log_prob(z)
 
     for size in (4, 0):
         z, log_prob, again = draw(tf.random.normal([size, 5]))
@@ -60,17 +57,20 @@ def test_any_batch_size_in_a_graph():
 
 
 def test_starts_without_correlation_and_can_learn_any():
-    layer = FlowPosterior(make_flow("none", 3, 5), base="tril")
+    layer = Tril(event_size=3, context_size=5)
     layer.build()
     features = tf.random.normal([2, 5])
-    base = layer.base_distribution(features)
-    np.testing.assert_array_equal(base.scale_tril, tf.linalg.diag(layer(features)[1]))
+    base = layer.distribution(features)
+    _, diagonal = layer._loc_and_scale(features)
+    np.testing.assert_array_equal(
+        base.scale_tril, tf.linalg.diag(layer._loc_and_scale(features)[1])
+    )
     layer._below.set_weights([np.zeros((5, 3)), np.arange(1.0, 4.0)])
-    scale = layer.base_distribution(features).scale_tril.numpy()
+    scale = layer.distribution(features).scale_tril.numpy()
     np.testing.assert_array_equal(scale[:, [1, 2, 2], [0, 0, 1]], [[1, 2, 3]] * 2)
     assert np.all(np.triu(scale, 1) == 0)
 
 
-def test_refuses_an_unknown_base():
-    with pytest.raises(ValueError, match=r"one of diag, tril\. Received: 'full'"):
-        FlowPosterior(make_flow("none", 3, 5), base="full")
+def test_needs_a_context():
+    with pytest.raises(ValueError, match=r"use the flow 'lu'.*Received: context_size=None"):
+        Tril(event_size=3).build()

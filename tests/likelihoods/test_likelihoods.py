@@ -21,6 +21,7 @@ from tfp_flowvae.likelihoods import (
     Likelihood,
     make_likelihood,
 )
+from tfp_flowvae.training.noise import Noise
 
 SEED = tf.constant([1, 2])
 NAMES = list(LIKELIHOODS)
@@ -44,7 +45,7 @@ def _output_and_images(likelihood, channels=3, scale=2.0):
 def test_log_prob_broadcasts_and_is_that_of_the_distribution(name):
     likelihood = _small(name)
     output, x = _output_and_images(likelihood)
-    prepared = likelihood.prepare(x, SEED)
+    prepared = likelihood.prepare(x, Noise(SEED))
     log_prob = likelihood.log_prob(output, prepared)
     assert log_prob.shape == (2, 5)
     for s in range(2):
@@ -79,7 +80,7 @@ def test_compiles_by_xla_to_the_same_numbers_and_gradients(name):
     def terms(output, x, seed):
         with tf.GradientTape() as tape:
             tape.watch(output)
-            log_prob = likelihood.log_prob(output, likelihood.prepare(x, seed))
+            log_prob = likelihood.log_prob(output, likelihood.prepare(x, Noise(seed)))
         return log_prob, tape.gradient(log_prob, output), likelihood.mean(output)
 
     compiled = tf.function(terms, jit_compile=True, autograph=False)(output, x, SEED)
@@ -91,7 +92,7 @@ def test_compiles_by_xla_to_the_same_numbers_and_gradients(name):
 def test_gradients_are_those_of_finite_differences(name):
     likelihood = _small(name)
     output, x = _output_and_images(likelihood, scale=1.0)
-    output, x = output[0, :1], likelihood.prepare(x[:1], SEED)
+    output, x = output[0, :1], likelihood.prepare(x[:1], Noise(SEED))
     direction = tf.constant(np.random.default_rng(3).normal(size=output.shape), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(output)
@@ -302,7 +303,7 @@ def test_a_likelihood_of_ones_own_takes_whatever_is_finite():
     mine, x = _Anything(), tf.ones([2, 3, 3, 1])
     assert mine.output_channels(3) == 3
     assert not mine.discrete
-    assert mine.prepare(x, SEED) is x
+    assert mine.prepare(x, Noise(SEED)) is x
     np.testing.assert_allclose(
         mine.log_prob(tf.zeros([2, 3, 3, 1]), x), -4.5 * (1 + np.log(2 * np.pi)), rtol=1e-6
     )

@@ -6,8 +6,8 @@ import pytest
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.checkpoint import Checkpoints, Interrupted, Saving, restore
+from tfp_flowvae.runs.history import EpochHistory
 from tfp_flowvae.runs.store import CheckpointStore
-from tfp_flowvae.training.callbacks import EpochHistory
 
 X = np.linspace(0.1, 1.3, 8, dtype=np.float32)[:, None]
 STEPS = 8

@@ -9,15 +9,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flowvae
+from tfp_flowvae import distributions, flows
+from tfp_flowvae.distributions import FlowDistribution
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.flows import make_flow
-from tfp_flowvae.flows.adopted import AdoptedFlow
-from tfp_flowvae.flows.stack import FlowStack
-from tfp_flowvae.models import AdoptedPrior, FlowPosterior, FlowPrior
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
-D, HIDDEN = 4, 16
+D = 4
 
 
 def student(loc=0.0):
@@ -36,21 +34,16 @@ def registered_scale():
     return tfb.Chain([tfb.Shift(tf.Variable(tf.zeros(D))), tfb.Scale(tf.Variable(tf.ones(D)))])
 
 
-def _with_flow(source, context_size=HIDDEN):
-    flow = AdoptedFlow(source, D, context_size)
-    return FlowStack(
-        [flow, *make_flow("planar:2", D, context_size).flows],
-        event_size=D,
-        context_size=context_size,
-    )
+def _with_flow(source):
+    return flows.Stack([flows.Adopted(source), flows.Planar(2)])
 
 
 @pytest.fixture
 def adopting_vae(make_vae):
     def make(prior, scale=registered_scale):
         return make_vae(
-            posterior_layer=FlowPosterior(_with_flow(scale)),
-            prior_layer=AdoptedPrior(prior),
+            posterior=_with_flow(scale),
+            prior_part=prior,
             seed=1,
         )
 
@@ -72,7 +65,7 @@ def test_its_variables_are_trained_and_are_the_users(adopting_vae, digits):
         assert np.max(np.abs(old - variable)) > 1e-3
     z = tf.random.normal([3, D])
     np.testing.assert_allclose(vae.prior_layer(z), distribution.log_prob(z), rtol=1e-6)
-    assert vae.prior() is distribution
+    assert vae.prior().distribution is distribution
 
 
 # The functions of the package, however its modules were imported before.
@@ -102,7 +95,7 @@ def test_load_says_what_an_unregistered_one_needs(adopting_vae, stir, digits, tm
 
 def test_a_users_flow_as_prior(make_vae, digits):
     scale = registered_scale()
-    vae = make_vae(prior_layer=FlowPrior(_with_flow(scale, None)))
+    vae = make_vae(prior_part=_with_flow(scale))
     seen = {id(v) for v in vae.prior().trainable_variables}
     assert {id(v) for v in scale.trainable_variables} < seen
     assert np.all(np.isfinite(vae.elbo(digits[:3], seed=1)))
@@ -139,7 +132,7 @@ class _NoDensity(tfd.Distribution):
 )
 def test_refuses_a_distribution(source, message):
     with pytest.raises((UserError, TypeError), match=message):
-        AdoptedPrior(source)
+        distributions.Adopted(source)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +146,19 @@ def test_refuses_a_distribution(source, message):
 )
 def test_refuses_a_bijector(source, message):
     with pytest.raises(UserError, match=message):
-        AdoptedFlow(source, D)
+        flows.Adopted(source, event_size=D).build()
 
 
 def test_refuses_another_size(make_vae):
     five = tfd.Independent(tfd.Normal(tf.zeros(5), 1.0), 1)
-    with pytest.raises(ValueError, match=r"prior\.event_size=5, posterior\.event_size=4"):
-        make_vae(prior_layer=AdoptedPrior(five))
+    with pytest.raises(ValueError, match=r"made for event_size=5\. Received: event_size=4"):
+        make_vae(prior_part=five)
+
+
+def test_under_a_flow_and_with_a_context():
+    layer = FlowDistribution("planar:2", student(), context_size=3)
+    context = tf.random.normal([5, 3])
+    z, log_prob = layer.sample_and_log_prob(2, context, seed=1)
+    assert z.shape == (2, 5, D)
+    np.testing.assert_allclose(layer.log_prob(z, context), log_prob, rtol=1e-4, atol=1e-4)
+    assert layer.distribution(context).batch_shape == [5]

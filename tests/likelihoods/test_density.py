@@ -9,6 +9,7 @@ from scipy import integrate, special, stats
 from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae.likelihoods import ContinuousBernoulli, Gaussian
+from tfp_flowvae.training.noise import Noise
 
 LOGITS = np.array(
     [0.0, 1e-30, 1e-8, -1e-6, 1e-4, -1e-3, 0.01, 0.1, -0.5, 0.99, 1.0, -1.01, 3, -9, 30, -80, 500]
@@ -114,7 +115,7 @@ def test_prepare_draws_from_the_levels_bin(kind, levels):
     likelihood = kind(levels=levels)
     k = np.arange(levels, dtype=np.float32)
     x = tf.constant(np.tile(k / np.float32(levels - 1), (400, 1))[:, :, None, None])
-    u = levels * likelihood.prepare(x, tf.constant([3, 4])).numpy()[:, :, 0, 0] - k
+    u = levels * likelihood.prepare(x, Noise(tf.constant([3, 4]))).numpy()[:, :, 0, 0] - k
     assert np.all((u > -1e-4) & (u < 1 + 1e-4))
     assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-3
     assert abs(np.corrcoef(u[:-1].ravel(), u[1:].ravel())[0, 1]) < 0.2  # no draw comes twice
@@ -132,7 +133,7 @@ def test_prepare_is_a_function_of_the_seed():
     bits = tf.random.stateless_uniform(x.shape, [1, 2], None, None, tf.int32, alg="philox")
     plain = (8 + (bits.numpy() & 0xFFFFFF) / 2**24) / 17
     assert np.all(np.abs(one - plain) > 1e-6)
-    np.testing.assert_array_equal(Gaussian(levels=None).prepare(x, tf.constant([1, 2])), x)
+    np.testing.assert_array_equal(Gaussian(levels=None).prepare(x, Noise(tf.constant([1, 2]))), x)
 
 
 @pytest.mark.parametrize("levels", [17, 256])

@@ -3,9 +3,9 @@
 import keras
 import pytest
 
-from tfp_flowvae.models import GaussianMixtureBase, VampBase
+from tfp_flowvae.distributions import Mixture, Tril, Vamp
+from tfp_flowvae.runs import TrainConfig
 from tfp_flowvae.runs.build import build_model, build_optimizer
-from tfp_flowvae.training import TrainConfig
 
 
 def _model(image_shape=(3, 5, 3), levels=256, steps=10, **values):
@@ -18,12 +18,12 @@ def test_model_follows_the_config():
         hidden=(9, 6), samples=3, beta=0.5, seed=11,
     )  # fmt: skip
     assert model.image_shape == (3, 5, 3)
-    assert model.event_size == 4
+    assert model.latent_size == 4
     assert model.encoder.hidden == (9, 6)
     assert model.decoder.hidden == (6, 9)
     assert [type(f).__name__ for f in model.posterior_layer.flow.flows] == [
-        "HouseholderFlowLayer",
-        "InverseAutoregressiveFlowLayer",
+        "Householder",
+        "IAF",
     ]
     assert model.posterior_layer.flow.flows[1].hidden == (7,)
     assert model.prior_layer.flow.flows[0].length == 2
@@ -39,7 +39,7 @@ def test_objective_counts_steps_where_the_config_counts_epochs():
 
 @pytest.mark.parametrize(
     ("prior", "kind", "components"),
-    [("mixture:3", GaussianMixtureBase, 3), ("vamp:5+planar:1", VampBase, 5)],
+    [("mixture:3", Mixture, 3), ("vamp:5+planar:1", Vamp, 5)],
 )
 def test_prior_base(prior, kind, components):
     layer = _model(flow="none", prior=prior, hidden=(8,)).prior_layer
@@ -58,7 +58,7 @@ def test_networks_take_their_sizes_each_in_its_order():
     assert model.encoder.activation == "linear"  # gated networks' own
     assert (model.decoder.hidden, model.decoder.activation) == ((6, 9), "elu")
     assert model.decoder.output_channels == model.likelihood.output_channels(3) == 20
-    assert model.posterior_layer.base == "tril"
+    assert isinstance(model.posterior_layer.base, Tril)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flowvae.distributions import FlowDistribution
 from tfp_flowvae.flows import FLOWS, make_flow
-from tfp_flowvae.models import FlowPosterior, FlowPrior
+from tfp_flowvae.flows.conditioner import Conditioner
 
 tfd = tfp.distributions
 
@@ -24,7 +25,7 @@ EVERY_FLOW = pytest.mark.parametrize("name", FLOWS)
 
 @EVERY_FLOW
 def test_posterior_shapes(name, small_spec, stir):
-    layer = FlowPosterior(make_flow(small_spec(name), D, F))
+    layer = FlowDistribution(small_spec(name), event_size=D, context_size=F)
     layer.build()
     posterior = stir(layer).distribution(tf.random.normal([B, F]))
     assert isinstance(posterior, TRANSFORMED)
@@ -36,7 +37,7 @@ def test_posterior_shapes(name, small_spec, stir):
 
 
 def test_posterior_base_is_linear_in_the_features_with_a_positive_scale():
-    layer = FlowPosterior(make_flow("none", D, F))
+    layer = FlowDistribution("none", event_size=D, context_size=F)
     layer.build()
     zero = layer.distribution(tf.zeros([1, F]))
     np.testing.assert_allclose(zero.distribution.mean(), np.zeros((1, D)))
@@ -44,8 +45,8 @@ def test_posterior_base_is_linear_in_the_features_with_a_positive_scale():
     for weight in layer.weights:
         weight.assign(tf.random.normal(weight.shape))
     features = 10 * tf.random.normal([B, F])
-    loc, scale = layer(features)
-    halfway = layer((features[:1] + features[1:2]) / 2)[0]
+    loc, scale = layer.base._loc_and_scale(features)
+    halfway = layer.base._loc_and_scale((features[:1] + features[1:2]) / 2)[0]
     np.testing.assert_allclose(halfway, (loc[:1] + loc[1:2]) / 2, rtol=1e-4, atol=1e-4)
     assert np.all(scale > 0)
     assert scale.shape == loc.shape == (B, D)
@@ -53,7 +54,7 @@ def test_posterior_base_is_linear_in_the_features_with_a_positive_scale():
 
 @EVERY_FLOW
 def test_prior_is_unbatched_with_live_and_complete_variables(name, small_spec, stir):
-    layer = FlowPrior(make_flow(small_spec(name), D))
+    layer = FlowDistribution(small_spec(name), event_size=D)
     layer.build()
     prior = stir(layer).distribution()
     assert isinstance(prior, TRANSFORMED)
@@ -75,7 +76,7 @@ def test_prior_is_unbatched_with_live_and_complete_variables(name, small_spec, s
 @EVERY_FLOW
 def test_priors_density_integrates_to_one(name, small_spec, stir):
     """By importance sampling from a wider normal, in two dimensions."""
-    layer = FlowPrior(make_flow(small_spec(name), 2))
+    layer = FlowDistribution(small_spec(name), event_size=2)
     layer.build()
     stir(layer, scale=0.15)
     proposal = tfd.MultivariateNormalDiag(tf.zeros(2), tf.fill([2], 2.5))
@@ -86,35 +87,72 @@ def test_priors_density_integrates_to_one(name, small_spec, stir):
     assert abs(weights.mean() - 1) < error
 
 
-@pytest.mark.parametrize(("layer", "context"), [(FlowPosterior, F), (FlowPrior, None)])
-def test_serialises(layer, context):
-    made = layer(make_flow("planar:2+maf:1,hidden=8", D, context), name="mine")
+@pytest.mark.parametrize("context_size", [F, None])
+def test_serialises(context_size):
+    made = FlowDistribution(
+        "planar:2+maf:1,hidden=8", event_size=D, context_size=context_size, name="mine"
+    )
     made.build()
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(made)))
     again = keras.saving.deserialize_keras_object(config)
     assert again.name == "mine"
     assert [type(flow) for flow in again.flow.flows] == [type(flow) for flow in made.flow.flows]
-    inputs = tf.random.normal([B, F]) if context else tf.random.normal([B, D])
-    again(inputs)
     again.set_weights(made.get_weights())
-    for mine, theirs in zip(
-        tf.nest.flatten(again(inputs)), tf.nest.flatten(made(inputs)), strict=True
-    ):
-        np.testing.assert_array_equal(mine, theirs)
+    z = tf.random.normal([B, D])
+    context = None if context_size is None else tf.random.normal([B, F])
+    np.testing.assert_array_equal(again(z, context), made(z, context))
 
 
-def test_each_refuses_the_others_flow():
-    with pytest.raises(ValueError, match=r"with context_size\. Received: .* context_size=None"):
-        FlowPosterior(make_flow("planar", D))
-    with pytest.raises(ValueError, match=r"without a context\. Received: .* context_size=6"):
-        FlowPrior(make_flow("planar", D, F))
+@EVERY_FLOW
+@pytest.mark.parametrize("context_size", [None, F])
+def test_one_call_draws_and_scores(name, context_size, small_spec, stir, monkeypatch):
+    layer = FlowDistribution(small_spec(name), event_size=D, context_size=context_size)
+    layer.build()
+    stir(layer)
+    context = None if context_size is None else tf.random.normal([B, F])
+    shape = (3, D) if context_size is None else (3, B, D)
+    calls = []
+    run = Conditioner.__call__
+    monkeypatch.setattr(Conditioner, "__call__", lambda *a, **k: (calls.append(1), run(*a, **k))[1])
+    z, log_prob = layer.sample_and_log_prob(3, context, seed=5)
+    networks = sum(len(getattr(flow, "_networks", ())) for flow in layer.flow.flows)
+    if FLOWS[name].fast_sample:
+        assert len(calls) == networks
+    calls.clear()
+    assert z.shape == shape
+    assert log_prob.shape == shape[:-1]
+    np.testing.assert_array_equal(layer.sample(3, context, seed=5), z)
+    calls.clear()
+    again = layer.log_prob(z, context)
+    if FLOWS[name].fast_density:
+        assert len(calls) == networks
+    np.testing.assert_allclose(again, log_prob, rtol=1e-3, atol=1e-3)
+
+
+def test_builds_from_what_it_is_called_with():
+    layer = FlowDistribution("planar:2")
+    assert layer(tf.zeros([2, B, D]), tf.zeros([B, F])).shape == (2, B)
+    assert (layer.flow.flows[0].event_size, layer.flow.flows[0].context_size) == (D, F)
+    with pytest.raises(ValueError, match="does not know the size of its vectors"):
+        FlowDistribution("planar:2").distribution()
+
+
+def test_sizes_and_contexts_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"must have event_size=4 and context_size=None.*size=6"):
+        FlowDistribution(make_flow("planar", D, F), event_size=D).build()
+    layer = FlowDistribution("planar", event_size=D, context_size=F)
+    for context, got in ((None, "none"), (tf.zeros([B, 5]), r"one of shape \(5, 5\)")):
+        with pytest.raises(ValueError, match=f"a context: one of size 6. Received: {got}"):
+            layer.sample(1, context)
+    with pytest.raises(ValueError, match=r"z must have shape \[\.\.\., 4\]"):
+        layer.log_prob(tf.zeros([B, 3]), tf.zeros([B, F]))
 
 
 def test_stay_in_float32_under_mixed_precision(mixed_bfloat16):
-    posterior = FlowPosterior(make_flow("iaf:1,hidden=8", D, F))
+    posterior = FlowDistribution("iaf:1,hidden=8", event_size=D, context_size=F)
     features = tf.random.normal([B, F], dtype=tf.bfloat16)
     posterior.build()
-    prior = FlowPrior(make_flow("maf:1,hidden=8", D))
+    prior = FlowDistribution("maf:1,hidden=8", event_size=D)
     z = posterior.distribution(features).sample(seed=1)
     assert z.dtype == prior(z).dtype == posterior.distribution(features).dtype == tf.float32
     assert {w.dtype for w in (*posterior.weights, *prior.weights)} == {"float32"}

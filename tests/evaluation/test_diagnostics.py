@@ -9,9 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from sklearn.datasets import load_digits
 
-from tfp_flowvae import models, networks
+from tfp_flowvae import FlowVAE
 from tfp_flowvae.evaluation.diagnostics import Diagnostics, measure
-from tfp_flowvae.flows import make_flow
 
 tfd = tfp.distributions
 
@@ -23,13 +22,14 @@ def digits():
     return (load_digits().images[:200, :, :, None] >= 8).astype(np.float32)
 
 
-def _vae(flow="none", base="diag", stirred=0.3):
+def _vae(flow="none", base="normal", stirred=0.3):
     keras.utils.set_random_seed(0)
-    vae = models.FlowVAE(
-        networks.MLPEncoder(IMAGE, hidden=(16,)),
-        models.FlowPosterior(make_flow(flow, D, 16), base),
-        models.make_prior("none", D),
-        networks.MLPDecoder(IMAGE, D, hidden=(16,)),
+    vae = FlowVAE(
+        image_shape=IMAGE,
+        latent_size=D,
+        encoder="mlp:16",
+        posterior=f"{base}+{flow}",
+        decoder="mlp:16",
     )
     rng = np.random.default_rng(0)
     for weight in vae.trainable_weights:
@@ -37,7 +37,7 @@ def _vae(flow="none", base="diag", stirred=0.3):
     return vae
 
 
-@pytest.mark.parametrize("base", ["diag", "tril"])
+@pytest.mark.parametrize("base", ["normal", "tril"])
 def test_log_densities_are_those_of_the_draws(base, digits):
     vae = _vae("planar:2", base)
     scalars, by_dimension = measure(vae, tf.constant(digits), tf.constant([3, 0]))
@@ -59,23 +59,23 @@ def test_kl_of_the_dimensions_sums_to_the_kl_without_flows(digits):
 
 def test_active_units_are_those_whose_mean_follows_the_image(digits):
     vae = _vae(stirred=0.0)
-    kernel, bias = vae.posterior_layer._loc.get_weights()
+    kernel, bias = vae.posterior_layer.base._loc.get_weights()
     kernel[:, 2:] = 0.0  # two of four dimensions see nothing of the image
     kernel[:, :2] *= 3.0
-    vae.posterior_layer._loc.set_weights([kernel, bias])
-    vae.posterior_layer._raw_scale.bias.assign(np.full(D, -3.0))
+    vae.posterior_layer.base._loc.set_weights([kernel, bias])
+    vae.posterior_layer.base._raw_scale.bias.assign(np.full(D, -3.0))
     scalars, _ = measure(vae, tf.constant(digits), tf.constant([3, 0]))
     assert scalars["active_units"] == 2
 
 
 def test_mutual_information_is_none_without_and_all_with_a_narrow_posterior(digits):
     vae = _vae(stirred=0.0)
-    vae.posterior_layer._loc.set_weights([np.zeros((16, D)), np.zeros(D)])
-    vae.posterior_layer._raw_scale.set_weights([np.zeros((16, D)), np.zeros(D)])
+    vae.posterior_layer.base._loc.set_weights([np.zeros((16, D)), np.zeros(D)])
+    vae.posterior_layer.base._raw_scale.set_weights([np.zeros((16, D)), np.zeros(D)])
     scalars, _ = measure(vae, tf.constant(digits), tf.constant([3, 0]))
     np.testing.assert_allclose(scalars["mutual_information"], 0.0, atol=1e-4)
     vae = _vae(stirred=1.0)
-    vae.posterior_layer._raw_scale.set_weights([np.zeros((16, D)), np.full(D, -8.0)])
+    vae.posterior_layer.base._raw_scale.set_weights([np.zeros((16, D)), np.full(D, -8.0)])
     scalars, _ = measure(vae, tf.constant(digits), tf.constant([3, 0]))
     np.testing.assert_allclose(scalars["mutual_information"], np.log(32), rtol=1e-3)
 

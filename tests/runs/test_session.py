@@ -12,8 +12,8 @@ import pytest
 from tfp_flowvae.cli import main
 from tfp_flowvae.data import ImageSplits, load_images
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.runs import TrainConfig
 from tfp_flowvae.runs.session import Session
-from tfp_flowvae.training import TrainConfig
 
 EVERYTHING = """
 train --flow householder:2+iaf:1,hidden=16 --base tril --prior vamp:5+realnvp:2,hidden=16

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tfp_flowvae.cli import main
+from tfp_flowvae.runs import TrainConfig
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.resume import resume_command
 from tfp_flowvae.runs.store import CheckpointStore
-from tfp_flowvae.training import TrainConfig
 
 CONFIG = TrainConfig(flow="none", latent_dim=4, hidden=(32,), epochs=5, learning_rate=1e-3)
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_flowvae import models, networks
+from tfp_flowvae import models
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.export.saved_model import KERAS_FILE, export, load
-from tfp_flowvae.flows import make_flow
+from tfp_flowvae.export import export, load
+from tfp_flowvae.training.model import KERAS_FILE
 
 D, IMAGE = 4, (5, 3, 1)
 ENDPOINTS = {
@@ -60,10 +60,12 @@ def stirred(small_spec):
     def make(flow, prior, image_shape=IMAGE):
         keras.utils.set_random_seed(0)
         vae = models.FlowVAE(
-            encoder=networks.MLPEncoder(image_shape, hidden=(16,)),
-            posterior=models.FlowPosterior(make_flow(small_spec(flow), D, 16)),
-            prior=models.make_prior(small_spec(prior), D, image_shape),
-            decoder=networks.MLPDecoder(image_shape, D, hidden=(16,)),
+            image_shape=image_shape,
+            latent_size=D,
+            encoder="mlp:16",
+            posterior=small_spec(flow),
+            prior=small_spec(prior),
+            decoder="mlp:16",
             seed=0,
         )
         rng = np.random.default_rng(0)

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tfp_flowvae.models.prior_spec import parse_prior
 
+from tfp_flowvae.distributions import FlowDistribution, Mixture, Vamp
+from tfp_flowvae.distributions.spec import parse_distribution
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.flows import make_flow
-from tfp_flowvae.models import FlowPosterior, FlowPrior, GaussianMixtureBase, VampBase
 
 tfd = tfp.distributions
 
@@ -19,7 +18,7 @@ D, IMAGE = 4, (8, 8, 1)
 
 
 def _mixture(flow="none", components=3, size=D):
-    prior = FlowPrior(make_flow(flow, size), GaussianMixtureBase(size, components))
+    prior = FlowDistribution(flow, Mixture(components), event_size=size)
     prior.build()
     return prior
 
@@ -67,12 +66,9 @@ def test_mixture_starts_near_the_standard_normal(components, size):
     assert np.min(np.std(base.components_distribution.mean(), axis=0)) > 0.1
 
 
-@pytest.mark.parametrize("posterior_base", ["diag", "tril"])
+@pytest.mark.parametrize("posterior_base", ["normal", "tril"])
 def test_vamp_is_the_mixture_of_posteriors(posterior_base, make_vae, stir, digits):
-    vae = make_vae(
-        posterior_layer=FlowPosterior(make_flow("planar:2", D, 16), posterior_base),
-        prior_layer=FlowPrior(make_flow("none", D), VampBase(D, 5, IMAGE)),
-    )
+    vae = make_vae(posterior=f"{posterior_base}+planar:2", prior_part="vamp:5")
     stir(vae.posterior_layer)
     vae.adapt(digits)
     base = vae.prior_layer.base
@@ -96,9 +92,7 @@ def test_vamp_is_the_mixture_of_posteriors(posterior_base, make_vae, stir, digit
 
 
 def test_a_vae_with_such_a_prior_trains_every_weight_and_comes_back(make_vae, digits, tmp_path):
-    vae = make_vae(
-        prior_layer=FlowPrior(make_flow("realnvp:2,hidden=8", D), VampBase(D, 5, IMAGE)), seed=1
-    )
+    vae = make_vae(prior_part="vamp:5+realnvp:2,hidden=8", seed=1)
     vae.adapt(digits)
     vae.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=True)
     before = [w.copy() for w in vae.get_weights()]
@@ -111,6 +105,22 @@ def test_a_vae_with_such_a_prior_trains_every_weight_and_comes_back(make_vae, di
     np.testing.assert_array_equal(again.sample(3, seed=1), vae.sample(3, seed=1))
 
 
+def test_a_mixture_given_a_context_is_a_density_for_each_example(stir):
+    layer = FlowDistribution("none", "mixture:3", event_size=2, context_size=5)
+    layer.build()
+    stir(layer, scale=0.5)
+    context = tf.constant(np.random.default_rng(0).normal(size=(4, 5)), tf.float32)
+    axis = np.linspace(-9, 9, 181, dtype=np.float32)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 1, 2)
+    total = np.sum(np.exp(layer.log_prob(grid, context)), axis=0) * (axis[1] - axis[0]) ** 2
+    np.testing.assert_allclose(total, np.ones(4), atol=1e-3)
+    z = layer.sample(20_000, context, seed=1)
+    assert z.shape == (20_000, 4, 2)
+    base = layer.distribution(context).distribution
+    error = 5 * np.std(z, axis=0) / np.sqrt(20_000)
+    assert np.all(np.abs(np.mean(z, axis=0) - base.mean()) < error)
+
+
 def test_mixture_serialises():
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(_mixture("planar:2"))))
     again = keras.saving.deserialize_keras_object(config)
@@ -118,12 +128,14 @@ def test_mixture_serialises():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"same event_size\. Received: 3 and 4"):
-        FlowPrior(make_flow("none", D), GaussianMixtureBase(3))
-    with pytest.raises(ValueError, match="Received: event_size=4, components=0"):
-        GaussianMixtureBase(D, 0)
-    with pytest.raises(ValueError, match="Received: a VampBase on its own"):
-        FlowPrior(make_flow("none", D), VampBase(D, 2, IMAGE)).distribution()
+    with pytest.raises(ValueError, match=r"made for event_size=3\. Received: event_size=4"):
+        FlowDistribution("none", Mixture(event_size=3), event_size=D).build()
+    with pytest.raises(ValueError, match="Received: components=0"):
+        Mixture(0)
+    with pytest.raises(ValueError, match="Received: image_shape=None"):
+        FlowDistribution("none", "vamp:2", event_size=D).build()
+    with pytest.raises(ValueError, match="Received: a Vamp on its own"):
+        FlowDistribution("none", Vamp(2, IMAGE), event_size=D).distribution()
 
 
 @pytest.mark.parametrize(
@@ -131,15 +143,17 @@ def test_refusals():
     [
         ("none", "none"),
         ("mixture", "mixture"),
-        ("mixture:10", "mixture"),
+        ("mixture:10", "mixture:10"),
+        ("normal+planar:2", "planar:2"),
+        ("tril+none", "tril"),
         ("mixture:3", "mixture:3"),
-        ("vamp:500+realnvp:4+planar", "vamp:500+realnvp+planar"),
+        ("vamp:500+realnvp:4+planar", "vamp:500+realnvp:4+planar"),
         ("maf:3", "maf:3"),
     ],
 )
 def test_spec(spec, canonical):
-    assert str(parse_prior(spec)) == canonical
-    assert parse_prior(canonical) == parse_prior(spec)
+    assert str(parse_distribution(spec)) == canonical
+    assert parse_distribution(canonical) == parse_distribution(spec)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +165,10 @@ def test_spec(spec, canonical):
         ("mixture:0", "whole number of at least 1, not '0'"),
         ("mixture:", "not ''"),
         ("mixture+planr", "Did you mean 'planar'"),
-        ("mixture+", "Unknown prior ''"),
-        ("", "Unknown prior ''"),
+        ("mixture+", "Unknown flow or base ''"),
+        ("", "Unknown flow or base ''"),
     ],
 )
 def test_spec_refusals(spec, message):
     with pytest.raises(UserError, match=message):
-        parse_prior(spec)
+        parse_distribution(spec)
