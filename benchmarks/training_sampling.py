@@ -62,7 +62,7 @@ def _endpoints(prior: str, folder: str, images: int) -> tuple[Callable[[], Any],
     from training_fit import case_model
 
     from tfp_flowvae.data import ImageSplits
-    from tfp_flowvae.export import export
+    from tfp_flowvae.saving import export
 
     few = synthetic_images(200, seed=0)
     splits = ImageSplits("yardstick", few, few, few, levels=2)

@@ -108,7 +108,7 @@ def test_serialises(context_size):
 def test_one_call_draws_and_scores(name, context_size, small_spec, stir, monkeypatch):
     layer = FlowDistribution(small_spec(name), event_size=D, context_size=context_size)
     layer.build()
-    stir(layer)
+    stir(layer, scale=0.05)
     context = None if context_size is None else tf.random.normal([B, F])
     shape = (3, D) if context_size is None else (3, B, D)
     calls = []

@@ -62,9 +62,7 @@ def test_starts_without_correlation_and_can_learn_any():
     features = tf.random.normal([2, 5])
     base = layer.distribution(features)
     _, diagonal = layer._loc_and_scale(features)
-    np.testing.assert_array_equal(
-        base.scale_tril, tf.linalg.diag(layer._loc_and_scale(features)[1])
-    )
+    np.testing.assert_array_equal(base.scale_tril, tf.linalg.diag(diagonal))
     layer._below.set_weights([np.zeros((5, 3)), np.arange(1.0, 4.0)])
     scale = layer.distribution(features).scale_tril.numpy()
     np.testing.assert_array_equal(scale[:, [1, 2, 2], [0, 0, 1]], [[1, 2, 3]] * 2)

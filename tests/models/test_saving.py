@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfp_flowvae import models
-from tfp_flowvae.export.saved_model import load
+from tfp_flowvae.saving.saved_model import load
 
 
 def _numbers(vae, x):

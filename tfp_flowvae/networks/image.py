@@ -76,6 +76,11 @@ class ImageNetwork(keras.layers.Layer):
         for stage in self._stages:
             ensure_built(stage)
 
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """The leading dimensions of the input, then the shape of the last stage's output."""
+        leading = len(input_shape) - len(self._stages[0].in_shape)
+        return (*input_shape[:leading], *self._stages[-1].out_shape)
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         channels = {} if self.channels is None else {"channels": self.channels}

@@ -26,12 +26,12 @@ from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.diagnostics import Diagnostics
 from tfp_flowvae.evaluation.free_energy import EVALUATION_BATCH, free_energy
 from tfp_flowvae.evaluation.plots import save_reconstructions, save_samples, save_training
-from tfp_flowvae.export.saved_model import export
 from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.runs.build import build_model, build_optimizer
 from tfp_flowvae.runs.checkpoint import Checkpoints, Saving
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.history import EpochHistory
+from tfp_flowvae.saving.saved_model import export
 from tfp_flowvae.training.callbacks import AveragedWeights, GradientNorm, StopOnNonFinite
 from tfp_flowvae.training.precision import set_precision
 from tfp_flowvae.training.strategy import shared_batches

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfp_flowvae import models
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.export import export, load
+from tfp_flowvae.saving import export, load
 from tfp_flowvae.training.model import KERAS_FILE
 
 D, IMAGE = 4, (5, 3, 1)

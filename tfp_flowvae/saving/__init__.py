@@ -1,5 +1,5 @@
 """From a model to a SavedModel that plain TensorFlow runs, and back from its folder."""
 
-from tfp_flowvae.export.saved_model import export, load
+from tfp_flowvae.saving.saved_model import export, load
 
 __all__ = ["export", "load"]
