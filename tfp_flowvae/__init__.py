@@ -5,40 +5,39 @@ Importing the package loads neither TensorFlow nor Keras; its parts do when they
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from tfp_flowvae._backend import check_backend
-from tfp_flowvae._keras_objects import let_keras_find_them
+from tfp_flowvae import _keras_objects
+from tfp_flowvae._lazy import lazy
 from tfp_flowvae._version import __version__
 
-check_backend()
-
-_PACKAGES = ("bijectors", "distributions", "flows", "likelihoods", "models", "networks", "testing")
 _LAZY = {
-    "FlowDistribution": "tfp_flowvae.distributions",
-    "FlowVAE": "tfp_flowvae.models",
-    "Objective": "tfp_flowvae.models",
-    "TrainConfig": "tfp_flowvae.runs",
-    "export": "tfp_flowvae.saving",
-    "load": "tfp_flowvae.saving",
-    "make_flow": "tfp_flowvae.flows",
-    "register_base": "tfp_flowvae.distributions",
-    "register_flow": "tfp_flowvae.flows",
-    "register_likelihood": "tfp_flowvae.likelihoods",
-    "register_network": "tfp_flowvae.networks",
-    "register_preset": "tfp_flowvae.runs.presets",
+    "FlowDistribution": "distributions",
+    "FlowVAE": "models",
+    "Objective": "models",
+    "TrainConfig": "runs",
+    "export": "saving",
+    "load": "saving",
+    "make_flow": "flows",
+    "register_base": "distributions",
+    "register_flow": "flows",
+    "register_likelihood": "likelihoods",
+    "register_network": "networks",
+    "register_preset": "runs.presets",
 }
+_PACKAGES = ("bijectors", "distributions", "flows", "likelihoods", "models", "networks", "testing")
 
 __all__ = [*_LAZY, *_PACKAGES, "__version__"]
 
+_get = lazy(__name__, _LAZY)
+
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
     if name in _PACKAGES:
+        import importlib
+
         return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _get(name)
 
 
-let_keras_find_them()
+_keras_objects.let_keras_find_them()

@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from types import TracebackType
 
 
 class BackendError(ImportError):
@@ -17,12 +16,11 @@ class BackendError(ImportError):
 def check_backend() -> None:
     """Raises `BackendError` if Keras is not Keras 3 on TensorFlow; imports nothing heavy.
 
-    An uncaught `BackendError` is shown as its one sentence: where the import stands does not
-    matter, the environment does.
+    The modules that import Keras first call it before they do: Keras's own error would name neither
+    the cause nor the way out. The command line calls it as well, and prints the sentence.
     """
     complaint = _complaint()
     if complaint is not None:
-        _show_as_one_sentence()
         raise BackendError(complaint)
 
 
@@ -63,17 +61,3 @@ def _backend() -> tuple[str, str]:
     except (OSError, ValueError):  # no file, or one that Keras ignores too
         return "tensorflow", "Keras's default"
     return settings.get("backend", "tensorflow"), str(config)
-
-
-def _show_as_one_sentence() -> None:
-    previous = sys.excepthook
-
-    def hook(
-        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-    ) -> None:
-        if issubclass(kind, BackendError):
-            print(error, file=sys.stderr)
-        else:
-            previous(kind, error, traceback)
-
-    sys.excepthook = hook

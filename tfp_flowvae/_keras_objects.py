@@ -42,7 +42,7 @@ def registered_names() -> dict[str, tuple[str, str]]:
 
 def let_keras_find_them() -> None:
     """Registers the stand-ins, now or as soon as Keras is imported."""
-    if "keras" in sys.modules:
+    if "keras" in sys.modules and hasattr(sys.modules["keras"], "saving"):
         _register()
     elif not any(isinstance(finder, _WhenKerasComes) for finder in sys.meta_path):
         sys.meta_path.insert(0, _WhenKerasComes())

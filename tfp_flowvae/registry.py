@@ -19,6 +19,9 @@ from tfp_flowvae.spec import Option, whole_number
 
 E = TypeVar("E", bound="Entry")
 
+# What the owner of a part tells its constructor, and a spec string therefore does not.
+_TOLD = {"event_size", "context_size", "image_shape", "output_channels", "initial_bias"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -155,7 +158,7 @@ def options_of(cls: type) -> dict[str, Option]:
     return {
         name: dataclasses.replace(readers[hints.get(name)], default=_shown(parameter.default))
         for name, parameter in inspect.signature(cls).parameters.items()
-        if hints.get(name) in readers
+        if hints.get(name) in readers and name not in _TOLD
     }
 
 

@@ -79,7 +79,7 @@ def test_the_xla_loop_has_the_model_s_bound_and_weights(modules, case):
 
     x = tf.constant(images, tf.float32)
     draw = model.draw(x, 1, seed=5)
-    base = draw.posterior.distribution.distribution
+    base = draw.distribution.distribution.distribution
     noise = (draw.z0[0] - base.loc) / base.scale
     expected = model.terms_of(draw, x).elbo[0]
     found = floor.elbo(case, weights, tf.reshape(x, [-1, cases.PIXELS]), noise)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tfp_flowvae.cli import run
+from tfp_flowvae.runs import run
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.run import Output

@@ -59,7 +59,7 @@ def test_config_is_frozen():
             {"likelihood": "gaussian", "binarization": "static"},
             "give --binarization none, or --likelihood bernoulli. Received: --binarization static",
         ),
-        ({"base": "full"}, "--base must be one of diag, tril"),
+        ({"base": "full"}, "--base must be one of normal, tril"),
         ({"prior": "realnvp+vamp"}, "write vamp+realnvp instead"),
         ({"prior": "mixture:2+iaf"}, "use 'maf' there instead, or --allow-slow"),
         ({"gradient": "stl"}, "--flow cannot be 'iaf': --gradient stl takes the posterior's"),

@@ -16,8 +16,8 @@ import pytest
 
 from tfp_flowvae import _files as files
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.runs import store
 from tfp_flowvae.runs.store import CheckpointStore
-from tfp_flowvae.training import store
 
 STATE = {"epoch": 1, "step": 0, "rows": [{"loss": 0.1, "kl": float("nan")}], "config": {"seed": 0}}
 ARRAYS = {

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tfp_flowvae._backend import BackendError, check_backend
 from tfp_flowvae._version import __version__
 from tfp_flowvae.cli.epilog import epilog
 from tfp_flowvae.errors import UserError, nearest
 from tfp_flowvae.runs.config import TrainConfig, field_types
 from tfp_flowvae.runs.options import flag_of, is_list, plain_type
+from tfp_flowvae.runs.plugins import import_plugins
 from tfp_flowvae.runs.presets import PRESETS
 from tfp_flowvae.runs.resume import resumed_config, resumed_folder
 from tfp_flowvae.training.strategy import STRATEGIES
@@ -41,8 +43,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
       is gone, 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
+        check_backend()
+        argv = sys.argv[1:] if argv is None else argv
+        import_plugins(argv)
         arguments = _parser(prog).parse_args(argv)
         return arguments.run(arguments)
+    except BackendError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return UserError.status
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.status

@@ -5,9 +5,7 @@ Importing this package loads nothing heavy: the layers come when they are asked 
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from tfp_flowvae._lazy import lazy
 from tfp_flowvae.distributions.registry import BASES, BaseEntry, register_base
 
 _LAZY = {
@@ -24,8 +22,4 @@ _LAZY = {
 
 __all__ = [*_LAZY, "BASES", "BaseEntry", "register_base"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _LAZY)

@@ -5,9 +5,7 @@ Importing this package loads nothing heavy: the layers come when they are asked 
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from tfp_flowvae._lazy import lazy
 from tfp_flowvae.flows.registry import FLOWS, FlowEntry, register_flow
 
 _LAZY = {
@@ -36,8 +34,4 @@ _LAZY = {
 
 __all__ = [*_LAZY, "FLOWS", "FlowEntry", "register_flow"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _LAZY)

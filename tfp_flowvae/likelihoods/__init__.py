@@ -5,9 +5,7 @@ Importing this package loads nothing heavy: the classes come when they are asked
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from tfp_flowvae._lazy import lazy
 from tfp_flowvae.likelihoods.registry import (
     LIKELIHOODS,
     LikelihoodEntry,
@@ -32,8 +30,4 @@ __all__ = [
     "register_likelihood",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _LAZY)

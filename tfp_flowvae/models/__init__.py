@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from tfp_flowvae._lazy import lazy
 
 _LAZY = {"ElboTerms": "objective", "FlowVAE": "vae", "Objective": "objective"}
 
 __all__ = [*_LAZY]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _LAZY)

@@ -108,8 +108,9 @@ class FlowVAE(FastModel):
     def _build_parts(self) -> None:
         """Builds every part now: every size is known, and a built model needs no symbolic call."""
         images, latents = (None, *self.image_shape), (None, self.latent_size)
-        ensure_built(self.encoder, images)
-        ensure_built(self.decoder, latents)
+        for part, shape in ((self.encoder, images), (self.decoder, latents)):
+            if type(part).build is not keras.layers.Layer.build:
+                ensure_built(part, shape)
         features = _trial("encoder", self.encoder, self.image_shape)
         if features.shape.rank != 2:
             raise ValueError(

@@ -5,9 +5,7 @@ Importing this package loads neither TensorFlow nor Keras; its parts do when the
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from tfp_flowvae._lazy import lazy
 from tfp_flowvae.networks.registry import NETWORKS, NetworkEntry, register_network
 
 _LAZY = {
@@ -28,8 +26,4 @@ _LAZY = {
 
 __all__ = [*_LAZY, "NETWORKS", "NetworkEntry", "register_network"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _LAZY)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import keras
 
 NORMS = ("none", "batch", "layer")
-_SIDES = ("image_shape", "event_size", "output_channels", "initial_bias")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +107,7 @@ def register_network(
     """
     import keras
 
-    options = {k: v for k, v in options_of(encoder).items() if k not in _SIDES}
+    options = options_of(encoder)
     first = next(iter(options), "")
     entry = NetworkEntry(
         summary=summary, target=encoder, decoder=decoder, options=options, first=first

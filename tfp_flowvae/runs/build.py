@@ -60,7 +60,11 @@ def _sizes(config: TrainConfig, kind: str, order: int) -> dict[str, Any]:
     takes = NETWORKS[kind].options
     sizes = {"hidden": config.hidden, "channels": config.channels}
     given = {k: v[::order] for k, v in sizes.items() if v is not None and k in takes}
-    return {**given, "activation": config.activation, "norm": config.norm}
+    return {
+        **given,
+        "activation": config.activation,
+        "norm": None if config.norm == "none" else config.norm,
+    }
 
 
 def _objective(config: TrainConfig, steps: int) -> Objective:

@@ -60,8 +60,8 @@ class Checkpoints(keras.callbacks.Callback):
       saving: Where from, where to, how often.
       history: The rows so far.
       steps_per_epoch: Steps of a whole epoch.
-      gradient_norm: Whose means to keep within an epoch, or None.
       early_stopping: Whose memory to keep, or None.
+      gradient_norm: Whose means to keep within an epoch, or None.
 
     Raises:
       Interrupted: From `fit`, once `saving.stop` says so and the state is written.
@@ -74,8 +74,8 @@ class Checkpoints(keras.callbacks.Callback):
         saving: Saving,
         history: EpochHistory,
         steps_per_epoch: int,
-        gradient_norm: GradientNorm | None = None,
         early_stopping: keras.callbacks.EarlyStopping | None = None,
+        gradient_norm: GradientNorm | None = None,
     ) -> None:
         super().__init__()
         self._saving, self._history, self._steps = saving, history, steps_per_epoch

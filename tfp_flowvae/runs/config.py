@@ -22,6 +22,7 @@ from tfp_flowvae.models.names import BOUNDS, GRADIENTS, WARMUPS
 from tfp_flowvae.networks.registry import NETWORKS, NORMS
 from tfp_flowvae.runs.checks import check_together
 from tfp_flowvae.runs.options import check_value, option
+from tfp_flowvae.runs.plugins import import_plugin
 from tfp_flowvae.spec import parse
 from tfp_flowvae.training.precision import PRECISIONS
 
@@ -61,6 +62,14 @@ class TrainConfig:
     likelihood: str = option("bernoulli", "model", "p(x|z), see below", choices=LIKELIHOODS)
     components: int = option(
         10, "model", "logistics in a logistic-mixture likelihood", metavar="K", at_least=1
+    )
+
+    plugin: str | None = option(
+        None,
+        "model",
+        "Python module or .py file to import first, which registers flows, bases, networks, "
+        "likelihoods or presets of your own",
+        metavar="MODULE",
     )
 
     encoder: str = option("mlp", "networks", "see below", choices=NETWORKS)
@@ -192,6 +201,8 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.plugin, str):
+            import_plugin(self.plugin)
         kinds = field_types()
         for field in dataclasses.fields(self):
             check_value(field, getattr(self, field.name), kinds[field.name])

@@ -209,7 +209,7 @@ class Session:
             saving = dataclasses.replace(
                 saving, facts=lambda: {**given(), "images": self.images_sum}
             )
-            callbacks.append(Checkpoints(saving, self._history, self._steps, gradient_norm, early))
+            callbacks.append(Checkpoints(saving, self._history, self._steps, early, gradient_norm))
         return callbacks
 
     def evaluate(self) -> dict[str, float]:
