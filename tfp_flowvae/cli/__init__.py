@@ -117,7 +117,7 @@ def _add_machine(machine: Any) -> None:
         default="none",
         metavar="{" + ",".join(STRATEGIES) + "}",
         help="mirrored: all devices of this machine; multiworker: those of a cluster, by TF_CONFIG "
-        "or Slurm (docs/distributed.md); the numbers stay the same (default: none, one device)",
+        "(docs/distributed.md); the numbers stay the same (default: none, one device)",
     )
     machine.add_argument(
         "--stream",

@@ -18,20 +18,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 STRATEGIES = ("none", "mirrored", "multiworker")
-# What `srun` tells every task of a step, and the resolver reads.
-_SLURM = (
-    "SLURM_PROCID",
-    "SLURM_STEP_NUM_TASKS",
-    "SLURM_STEP_NODELIST",
-    "SLURM_STEP_TASKS_PER_NODE",
-)
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
 _TYPES = ("chief", "worker")
-# Ports of Slurm jobs: below those that Linux gives to outgoing connections.
-_FIRST_PORT, _PORTS = 12_000, 20_000
 
 
 def check_strategy(name: str | None) -> None:
@@ -48,21 +39,12 @@ def check_strategy(name: str | None) -> None:
         )
     if name != "multiworker":
         return
-    if "TF_CONFIG" in os.environ:
-        _check_tf_config(os.environ["TF_CONFIG"])
-        return
-    missing = [variable for variable in _SLURM if variable not in os.environ]
-    if missing:
-        started = any(variable.startswith("SLURM_") for variable in os.environ)
-        how = (
-            f"this Slurm job lacks {missing[0]}, which srun sets: start the workers with srun"
-            if started
-            else f"set it for each worker, to something like {_EXAMPLE}"
-        )
+    if "TF_CONFIG" not in os.environ:
         raise UserError(
-            "--strategy multiworker takes the cluster from TF_CONFIG or from Slurm, and TF_CONFIG "
-            f"is not set; {how}."
+            "--strategy multiworker takes the cluster from TF_CONFIG, which is not set; set it for "
+            f"each worker, to something like {_EXAMPLE}."
         )
+    _check_tf_config(os.environ["TF_CONFIG"])
 
 
 def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
@@ -74,7 +56,7 @@ def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
     Args:
       name: `none` or None: one device; `mirrored`: all GPUs of this machine, or else all its
         logical CPU devices; `multiworker`: all devices of all machines of the cluster that
-        `TF_CONFIG` describes or, where it is not set, of the Slurm step.
+        `TF_CONFIG` describes.
 
     Returns:
       The strategy; None for one device.
@@ -91,9 +73,8 @@ def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
-    resolver = None if "TF_CONFIG" in os.environ else _slurm_resolver()
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise UserError(
             f"This worker cannot join the cluster: {error.message.splitlines()[0].rstrip('.')}; "
@@ -239,35 +220,3 @@ def _complaint(config: Any) -> str | None:
     if not (whole and 0 <= index < count):
         return f"must have a task index from 0 to {count - 1}, and has {json.dumps(index)}"
     return None
-
-
-def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
-    """The cluster of the Slurm step that this process is a task of.
-
-    TensorFlow's Slurm resolver names the addresses, and no more is left to it: it fails on nodes
-    without GPUs, overrides the GPUs that Slurm has given a task, and takes the task of rank i for
-    the i-th in the alphabet, where node10 comes before node2.
-    """
-    import tensorflow as tf
-
-    kind = tf.distribute.cluster_resolver.SlurmClusterResolver
-    port = _FIRST_PORT + int(os.environ.get("SLURM_JOB_ID", "0")) % _PORTS
-    try:
-        # As many make-believe GPUs as tasks on the fullest node, one each: it cannot do without.
-        counts = re.findall(r"(\d+)(?:\(x\d+\))?", os.environ["SLURM_STEP_TASKS_PER_NODE"])
-        most = max(int(count) for count in counts)
-        slurm = kind(port_base=port, gpus_per_node=most, gpus_per_task=1, auto_set_gpu=False)
-        cluster = slurm.cluster_spec()
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"The cluster of this Slurm step cannot be told: {error}.") from error
-    kind_of_task, index = slurm.get_task_info()
-    node, local = os.environ.get("SLURMD_NODENAME"), int(os.environ.get("SLURM_LOCALID", "0"))
-    addresses = cluster.job_tasks(kind_of_task)
-    own = f"{node}:{port + local}"
-    return tf.distribute.cluster_resolver.SimpleClusterResolver(
-        cluster,
-        task_type=kind_of_task,
-        task_id=addresses.index(own) if own in addresses else index,
-        num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
-        rpc_layer="grpc",
-    )
