@@ -19,6 +19,11 @@ class UserError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint such as ` Did you mean 'planar'?`, or nothing where no known name is near."""
-    matches = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
+    """A hint such as ` Did you mean 'planar'?`, or nothing where no known name is near.
+
+    A name that differs in upper and lower case alone is the only one in the hint.
+    """
+    known = list(known)
+    same = [one for one in known if one.lower() == name.lower()]
+    matches = same or difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""

@@ -97,6 +97,13 @@ def test_help_lists_every_flow_and_loads_nothing_heavy():
         (["--prior", "iaf"], "use 'maf'"),
         (["--dataset", "digitz"], "digits"),
         (["--dataset", "no/such/file.npz"], "no/such/file.npz"),
+        (["--dataset", "DIGITS"], "Did you mean 'digits'?\n"),
+        (["--data-dir", "no/such/folder"], "must be a folder that exists; check its spelling"),
+        (["--image-shape", "28", "28"], "expected 3 arguments"),
+        (["--image-shape", "8", "8", "0"], "--image-shape must be at least 1"),
+        (["--image-shape", "8", "8", "1"], "leave it out. Received: 8 8 1 with the data set 'dig"),
+        (["--dataset", "flat.npy"], "--image-shape H W C"),
+        (["--dataset", "flat.npy", "--image-shape", "8", "9", "1"], "Received: shape (9, 64)"),
         (["--epochs", "many"], "a whole number is expected, not 'many'"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--epoch", "3"], "Did you mean '--epochs'"),
@@ -116,6 +123,7 @@ def test_mistakes_get_one_sentence(capsys, monkeypatch, tmp_path, arguments, mes
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thing").write_text("")
+    np.save(tmp_path / "flat.npy", np.zeros((9, 64), np.uint8))
     assert message in refused(capsys, *arguments)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -58,8 +60,8 @@ def test_result_is_contiguous():
     [
         (np.zeros(7, np.int64), r"^Labels were received where images were expected: .*\(7,\)\.$"),
         (np.int64(3), r"^Labels were received.*shape \(\)\.$"),
-        (np.zeros((7, 1), np.int64), r"^Labels or flattened images.*reshape.*\(7, 1\)\.$"),
-        (np.zeros((7, 784), np.uint8), r"^Labels or flattened images.*reshape.*\(7, 784\)\.$"),
+        (np.zeros((7, 1), np.int64), r"^Labels or flattened images.*--image-shape.*\(7, 1\)\.$"),
+        (np.zeros((7, 784), np.uint8), r"^Labels or .*--image-shape H W C.*\(7, 784\)\.$"),
         (np.zeros((2, 1, 8, 8), np.uint8), r"moveaxis.*Received: shape \(2, 1, 8, 8\)\.$"),
         (np.zeros((2, 8, 8, 4), np.uint8), r"\[N, H, W, 3\]\. Received: shape \(2, 8, 8, 4\)\.$"),
         (np.zeros((2, 8, 8, 1, 1), np.uint8), r"Received: shape \(2, 8, 8, 1, 1\)\.$"),
@@ -84,7 +86,9 @@ def test_layouts_refused(array, message):
 @pytest.mark.parametrize(
     ("value", "dtype", "levels", "message"),
     [
-        (256, np.int64, None, r"lie in 0\.\.255; rescale.*values from 0 to 256\.$"),
+        (256, np.int64, None, r"lie in 0\.\.255; take their upper 8.*values from 0 to 256\.$"),
+        (65_535, np.uint16, None, r"\(images >> 8\)\.astype\('uint8'\), or save floats.*65535\.$"),
+        (65_536, np.uint32, None, r"lie in 0\.\.255; rescale.*values from 0 to 65536\.$"),
         (-1, np.int8, None, r"lie in 0\.\.255.*values from -1 to 0\.$"),
         (2**64 - 1, np.uint64, None, r"values from 0 to 18446744073709551615\.$"),
         (17, np.uint8, 17, r"lie in 0\.\.16.*values from 0 to 17\.$"),
@@ -112,8 +116,6 @@ def parts(**splits):
     ("array", "levels"),
     [
         (np.array([[[0, 255]]]), 256),
-        (np.array([[[0, 1]]]), 2),
-        (np.array([[[False, True]]]), 2),
         (np.array([[[0.0, 1.0]]]), None),
     ],
 )
@@ -125,9 +127,65 @@ def test_declared_levels_win():
     assert grey_levels(parts(train=[[[0, 1]]]), WHERE, 17) == 17
 
 
-def test_nearly_black_images_are_pointed_out():
-    with pytest.warns(UserWarning, match=r"brightest value in 'a.npy' is 16 of 255.*'levels'"):
-        assert grey_levels(parts(train=[[[0, 16]]]), WHERE, None) == 256
+@pytest.mark.parametrize(
+    ("brightest", "message", "levels"),
+    [
+        (0, r"^'a.npy' holds images that are nearly black: .* 0 of 255", 256),
+        (1, r"^'a.npy' holds no value but 0 and 1, so .* black and white; .*'levels'", 2),
+        (16, r"^'a.npy' holds images that are nearly black: .* 16 of 255; .*'levels'", 256),
+        (1 / 255, r"^'a.npy' holds images that are nearly black: .* 0\.00392 of 1; .*twice", None),
+        (0.0624, r"^'a.npy' holds images that are nearly black: .* 0\.0624 of 1", None),
+    ],
+)
+def test_nearly_black_images_are_pointed_out(brightest, message, levels):
+    with pytest.warns(UserWarning, match=message):
+        assert grey_levels(parts(train=[[[0 * brightest, brightest]]]), WHERE, None) == levels
+
+
+@pytest.mark.parametrize("brightest", [64, 255, 1 / 16, 1.0])
+def test_images_that_one_can_see_are_no_matter(brightest, recwarn):
+    # One bright image is enough, in whichever split.
+    dark = np.full((3, 1, 2), 0 * brightest)
+    assert grey_levels(parts(train=dark, test=[[[0 * brightest, brightest]]]), WHERE, None) in (
+        256,
+        None,
+    )
+    assert not recwarn
+
+
+@pytest.mark.parametrize("high", [256, 300, 1023, 4095, 50_000, 65_535])
+def test_the_advice_for_deep_integers_makes_images_of_them(high):
+    images = np.linspace(0, high, 8).astype(np.uint16).reshape(2, 2, 2)
+    with pytest.raises(UserError) as caught:
+        as_images(images, WHERE)
+    expression = re.search(r"\(images >> .*\('uint8'\)", str(caught.value)).group()
+    assert 127 < as_images(eval(expression), WHERE).max() <= 255
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 1), (8, 1, 3), (2, 4, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.float64])
+def test_flattened_images(shape, dtype):
+    images = np.random.default_rng(0).integers(0, 2, (5, *shape)).astype(dtype)
+    for array in (images.reshape(5, -1), np.asfortranarray(images.reshape(5, -1)), images):
+        np.testing.assert_array_equal(as_images(array, WHERE, image_shape=shape), images)
+    if shape[-1] == 1:
+        read = as_images(images[..., 0], WHERE, image_shape=shape)
+        np.testing.assert_array_equal(read, images)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((7, 785), r"28 x 28 x 1 of --image-shape.* 784 values each.*shape \(7, 785\)\.$"),
+        ((7, 28, 27), r"28 x 28 x 1 of --image-shape.*shape \(7, 28, 27\)\.$"),
+        ((7, 28, 28, 3), r"28 x 28 x 1 of --image-shape.*shape \(7, 28, 28, 3\)\.$"),
+        ((7, 784, 1), r"28 x 28 x 1 of --image-shape.*shape \(7, 784, 1\)\.$"),
+        ((0, 784), r"holds no images.*shape \(0, 784\)\.$"),
+    ],
+)
+def test_what_has_not_the_image_shape_is_refused(shape, message):
+    with pytest.raises(UserError, match=message):
+        as_images(np.zeros(shape, np.uint8), WHERE, image_shape=(28, 28, 1))
 
 
 @pytest.mark.parametrize(

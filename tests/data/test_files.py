@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tfp_flowvae.data.files import check_file, read_file
+from tfp_flowvae.data.files import check_file, read_file, stream_file
 from tfp_flowvae.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 4, 5), np.uint8)
@@ -88,6 +88,23 @@ def test_compressed_and_upper_case(tmp_path):
 def test_labels_with_objects_are_passed_over(tmp_path):
     path = npz(tmp_path, images=IMAGES, labels=np.array([{}] * 7, object))
     assert len(read_file(path)[0]["train"]) == 7
+
+
+def test_booleans_declare_two_levels(tmp_path):
+    for path in (npy(tmp_path, IMAGES > 99), npz(tmp_path, train=IMAGES > 99, test=IMAGES > 9)):
+        assert read_file(path)[1] == stream_file(path)[1] == 2
+    assert read_file(npz(tmp_path, images=IMAGES > 99, levels=256))[1] == 256
+    assert read_file(npz(tmp_path, train=IMAGES > 99, test=IMAGES))[1] is None
+
+
+def test_flattened_images(tmp_path):
+    rows = IMAGES.reshape(7, -1)
+    for path in (npy(tmp_path, rows), npz(tmp_path, train=rows, test=IMAGES, y_train=LABELS)):
+        for images in read_file(path, (4, 5, 1))[0].values():
+            np.testing.assert_array_equal(images[..., 0], IMAGES)
+        assert check_file(path, (4, 5, 1))["train"] == 7
+        with pytest.raises(UserError, match=r"4 x 4 x 1 of --image-shape.*\(7, 20\)\.$"):
+            check_file(path, (4, 4, 1))
 
 
 def test_declared_levels(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfp_flowvae.data import check_dataset, load_images
+from tfp_flowvae.data import check_dataset, load_images, stream_images
 from tfp_flowvae.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 5), np.uint8)
@@ -105,6 +105,8 @@ def test_tfds(tiny_dir, tmp_path, monkeypatch):
     [
         ("", r"a name or a path\. Received: ''\.$"),
         ("digit", r"Received: 'digit'\. Did you mean 'digits'"),
+        ("DIGITS", r"Received: 'DIGITS'\. Did you mean 'digits'\?$"),
+        ("Mnist", r"Received: 'Mnist'\. Did you mean 'mnist'\?$"),
         ("minst", r"must be digits, mnist, .*Received: 'minst'\. Did you mean 'mnist'"),
         ("tfds:minst", r"TensorFlow Datasets knows.*Did you mean 'mnist'"),
         ("zzzzqqqq", r"Received: 'zzzzqqqq'\.$"),
@@ -114,7 +116,7 @@ def test_tfds(tiny_dir, tmp_path, monkeypatch):
         ("~no_such_user/missing", r"path must exist"),
         ("table.csv", r"\.npz file, an \.npy file or a folder.*Received: 'table\.csv'\.$"),
         ("few.npy", r"'few\.npy' holds too few images.*at least 3 are needed\. Received: 2\.$"),
-        ("flat.npy", r"^Labels or flattened images.*'flat\.npy'"),
+        ("flat.npy", r"^Labels or flattened images.*'flat\.npy'.*--image-shape"),
         ("empty_folder", r"'empty_folder' must hold pictures"),
     ],
 )
@@ -128,6 +130,50 @@ def test_refused_at_once_and_on_loading(dataset, message, tmp_path, monkeypatch)
         with pytest.raises(UserError, match=message) as caught:
             function(dataset, str(tmp_path))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "a.npy"])
+def test_a_data_dir_that_does_not_exist_is_refused(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "a.npy", IMAGES)
+    for function in (check_dataset, load_images, stream_images):
+        for wrong, received in (("none/here", "none/here'"), ("a.npy", "a.npy', which is a file")):
+            with pytest.raises(UserError, match=rf"must be a folder that exists.*'{received}\.$"):
+                function(dataset, wrong)
+
+
+def test_flattened_images(tmp_path):
+    np.save(tmp_path / "flat.npy", IMAGES.reshape(60, -1))
+    np.save(tmp_path / "images.npy", IMAGES)
+    check_dataset(str(tmp_path / "flat.npy"), image_shape=(4, 5, 1))
+    flat = load_images(str(tmp_path / "flat.npy"), image_shape=(4, 5, 1))
+    images = load_images(str(tmp_path / "images.npy"))
+    for split in ("train", "valid", "test"):
+        np.testing.assert_array_equal(getattr(flat, split), getattr(images, split))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "image_shape", "message"),
+    [
+        ("flat.npy", (4, 4, 1), r"'flat\.npy' .* 4 x 4 x 1 of --image-shape.*\(60, 20\)\.$"),
+        ("flat.npy", (4, 5), r"1 or 3 channels, such as 28 28 1\. Received: 4 5\.$"),
+        ("flat.npy", (4, 1, 5), r"1 or 3 channels, such as 28 28 1\. Received: 4 1 5\.$"),
+        ("flat.npy", (-4, -5, 1), r"such as 28 28 1\. Received: -4 -5 1\.$"),
+        (
+            "digits",
+            (8, 8, 1),
+            r"\.npz or \.npy file; leave it out\. Received: 8 8 1 .* 'digits'\.$",
+        ),
+        ("folder", (8, 8, 1), r"leave it out\. Received: 8 8 1 with the data set 'folder'\.$"),
+    ],
+)
+def test_image_shapes_refused(dataset, image_shape, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "flat.npy", IMAGES.reshape(60, -1))
+    (tmp_path / "folder").mkdir()
+    for function in (check_dataset, load_images, stream_images):
+        with pytest.raises(UserError, match=message):
+            function(dataset, image_shape=image_shape)
 
 
 def test_fractions_refused(tmp_path):

@@ -26,6 +26,36 @@ def test_files(name, image_file, tmp_path, assert_same):
     assert_same(streamed, load_images(str(path)))
 
 
+@pytest.mark.parametrize("name", ["flat.npy", "flat_fortran.npy", "flat.npz"])
+def test_flattened_images(name, tmp_path, assert_same):
+    path, rows = tmp_path / name, IMAGES.reshape(60, -1)
+    if path.suffix == ".npz":
+        np.savez_compressed(path, x_train=rows, x_test=IMAGES[:9])
+    else:
+        np.save(path, np.asfortranarray(rows) if "fortran" in name else rows)
+    for shape in ((4, 5, 1), (5, 4, 1)) if path.suffix == ".npy" else ((4, 5, 1),):
+        streamed = stream_images(str(path), cache=tmp_path / "cache", image_shape=shape)
+        assert streamed.image_shape == shape
+        assert_same(streamed, load_images(str(path), image_shape=shape))
+
+
+@pytest.mark.parametrize("coloured", [(), (20,)], ids=["grey", "coloured"])
+def test_pictures_of_16_bits(pictures, coloured, tmp_path, assert_same):
+    path = pictures(tmp_path / "pictures", coloured=coloured)
+    deep = RNG.integers(0, 2**16, (4, 5), np.uint16)
+    Image.fromarray(deep).save(path / "010.png")
+    with pytest.warns(UserWarning, match="the upper 8 are taken") as caught:
+        resident = load_images(str(path))
+    messages = {str(warning.message) for warning in caught}
+    assert [warning.filename for warning in caught] == [__file__]
+    for _ in range(2):  # From the cache, too, it is said.
+        with pytest.warns(UserWarning, match="the upper 8 are taken") as caught:
+            streamed = stream_images(str(path), cache=tmp_path / "cache")
+        assert {str(warning.message) for warning in caught} == messages
+        assert [warning.filename for warning in caught] == [__file__]
+        assert_same(streamed, resident)
+
+
 @pytest.mark.parametrize("coloured", [(), (0,), (19,)], ids=["grey", "first", "late"])
 def test_folder(pictures, coloured, tmp_path, assert_same):
     path = pictures(tmp_path / "pictures", coloured=coloured)
@@ -109,10 +139,9 @@ def refusal(function, path, **kwargs):
     [
         Image.fromarray(IMAGES[0][:3]),
         Image.fromarray(np.full((4, 5, 4), 99, np.uint8)),
-        Image.fromarray(np.full((4, 5), 999, np.uint16)),
         None,
     ],
-    ids=["size", "transparent", "deep", "damaged"],
+    ids=["size", "transparent", "damaged"],
 )
 def test_pictures_refused_in_the_same_words(pictures, picture, tmp_path):
     path = pictures(tmp_path / "pictures")
@@ -153,9 +182,15 @@ def test_a_header_that_promises_too_much(tmp_path):
     assert "cut short" in message
 
 
-def test_near_black_images_warn_the_caller_each_time(tmp_path):
-    np.save(tmp_path / "a.npy", IMAGES % 17)
+@pytest.mark.parametrize("images", [IMAGES % 17, IMAGES // 128, IMAGES / 255**2, 0 * IMAGES])
+def test_what_is_odd_about_the_values_is_said_each_time(images, tmp_path, assert_same):
+    np.save(tmp_path / "a.npy", images)
+    with pytest.warns(UserWarning, match="black") as caught:
+        resident = load_images(str(tmp_path / "a.npy"))
+    message = str(caught[0].message)
     for _ in range(2):
-        with pytest.warns(UserWarning, match="nearly black") as caught:
-            stream_images(str(tmp_path / "a.npy"), cache=tmp_path / "cache")
+        with pytest.warns(UserWarning, match="black") as caught:
+            streamed = stream_images(str(tmp_path / "a.npy"), cache=tmp_path / "cache")
         assert caught[0].filename == __file__
+        assert str(caught[0].message) == message
+        assert_same(streamed, resident)

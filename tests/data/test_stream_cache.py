@@ -163,9 +163,10 @@ def test_a_read_only_cache_is_read(tmp_path, monkeypatch, assert_same):
 def test_two_preparations_at_once(tmp_path, assert_same):
     np.save(tmp_path / "a.npy", IMAGES)
     code = "import sys; from tfp_flowvae.data import stream; stream.stream_images(*sys.argv[1:])"
-    arguments = [sys.executable, "-c", code, str(tmp_path / "a.npy"), "", str(tmp_path)]
+    where = [str(tmp_path / "a.npy"), str(tmp_path), str(tmp_path)]
+    arguments = [sys.executable, "-c", code, *where]
     both = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=60)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("Prepared 60 images" in text for text in said) == 1
-    assert_same(stream_images(arguments[3], cache=tmp_path), load_images(arguments[3]))
+    assert_same(stream_images(where[0], cache=tmp_path), load_images(where[0]))

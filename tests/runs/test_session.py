@@ -13,7 +13,10 @@ from tfp_flowvae.cli import main
 from tfp_flowvae.data import ImageSplits, load_images
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs import TrainConfig
+from tfp_flowvae.runs.folder import RunFolder
+from tfp_flowvae.runs.run import Output, _Run
 from tfp_flowvae.runs.session import Session
+from tfp_flowvae.runs.signals import SignalWatch
 
 EVERYTHING = """
 train --flow householder:2+iaf:1,hidden=16 --base tril --prior vamp:5+realnvp:2,hidden=16
@@ -36,6 +39,21 @@ def splits():
 def _session(splits, **values):
     small = {"flow": "none", "latent_dim": 4, "hidden": (8,), "jit": False, "diagnostics": False}
     return Session(TrainConfig(**{**small, **values}), splits)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
+def test_flattened_images_are_read_and_what_is_odd_is_said(stream, tmp_path, capsys):
+    rows = np.random.default_rng(0).integers(0, 2, (30, 20), np.uint8)
+    np.save(tmp_path / "rows.npy", rows)
+    config = TrainConfig(dataset=str(tmp_path / "rows.npy"), image_shape=(4, 5, 1))
+    config = TrainConfig.from_mapping(json.loads(config.to_json()), source="config.json")
+    output = Output(stream=tmp_path / "cache" if stream else None)
+    images = _Run(config, output, RunFolder(tmp_path / "run"), SignalWatch(), None)._images()
+    assert images.image_shape == (4, 5, 1)
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said.startswith("Warning: '")
+    assert "no value but 0 and 1, so its images are read as black and white" in said
 
 
 @pytest.mark.parametrize("ema", [None, 0.5], ids=["weights", "averages"])

@@ -196,12 +196,14 @@ def _add_field(group: Any, field: dataclasses.Field[Any]) -> None:
         return
     readers: dict[Any, Callable[[str], Any]] = {int: _whole_number, float: _number}
     if is_list(kind):
-        settings |= {"nargs": "+", "type": _whole_number}
+        settings |= {"nargs": rules["length"] or "+", "type": _whole_number}
     else:
         settings["type"] = readers.get(plain_type(kind), str)
     # Choices are the config's to check; here they only show.
     settings["metavar"] = "{" + ",".join(rules["choices"]) + "}" if rules["choices"] else None
     settings["metavar"] = settings["metavar"] or rules["metavar"] or field.name.upper()
+    if rules["length"]:
+        settings["metavar"] = tuple(settings["metavar"].split())
     group.add_argument(flag_of(field.name), **settings)
 
 

@@ -1,12 +1,14 @@
 """A stranger's array becomes images, or one sentence says why it cannot.
 
-What is taken: shapes `[N, H, W]`, `[N, H, W, 1]` and `[N, H, W, 3]`; booleans, integers that are
-grey levels, floats in [0, 1]. Layout and dtype can be checked from a file's header alone, values
+What is taken: shapes `[N, H, W]`, `[N, H, W, 1]` and `[N, H, W, 3]`, and flattened images
+`[N, H * W * C]` where (H, W, C) is given; booleans, integers that are grey levels, floats in
+[0, 1]. Layout and dtype can be checked from a file's header alone, values
 cannot, so the two are apart.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +19,27 @@ from tfp_flowvae.errors import UserError
 
 _SHAPES = "[N, H, W], [N, H, W, 1] or [N, H, W, 3]"
 _ROUNDING = 1e-6  # How far a float may stray from [0, 1]: what float32 arithmetic leaves behind.
-_DIM = 64  # Images of 256 levels whose brightest value is below this are near black.
+# Images whose brightest value is below this are nearly black: of 256 levels, and of floats.
+_DIM, _DIM_FLOAT = 64, 1 / 16
 
 
-def check_layout(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
+def check_layout(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    where: str,
+    image_shape: tuple[int, ...] | None = None,
+) -> tuple[int, ...]:
     """Checks shape and dtype.
 
     Args:
         shape: The array's shape.
         dtype: The array's dtype.
         where: The file, and the array in it, for the message.
+        image_shape: `(H, W, C)` of flattened images `[N, H * W * C]`, or None.
+
+    Returns:
+        The shape of the images, `[N, H, W]` or `[N, H, W, C]`: the array's, or that of flattened
+        images once they are reshaped.
 
     Raises:
         UserError: If no images can have this layout.
@@ -41,11 +54,13 @@ def check_layout(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
             f"Labels were received where images were expected: {where} must have shape {_SHAPES}. "
             f"Received: shape {shape}."
         )
+    if image_shape is not None:
+        return _check_image_shape(shape, where, image_shape)
     if len(shape) == 2:
         raise UserError(
             f"Labels or flattened images were received where images were expected: {where} must "
-            f"have shape {_SHAPES}, so reshape flattened images before saving. "
-            f"Received: shape {shape}."
+            f"have shape {_SHAPES}; flattened images are read where --image-shape H W C (in "
+            f"Python: image_shape) gives their height, width and channels. Received: shape {shape}."
         )
     if len(shape) > 4 or (len(shape) == 4 and shape[-1] not in (1, 3)):
         first = len(shape) == 4 and shape[1] in (1, 3)
@@ -55,6 +70,26 @@ def check_layout(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
         )
     if 0 in shape:
         raise UserError(f"{where} holds no images: save at least one. Received: shape {shape}.")
+    return shape
+
+
+def _check_image_shape(
+    shape: tuple[int, ...], where: str, image_shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Checks an array's shape against the image shape that is given: as `check_layout`."""
+    size, (*_, channels) = math.prod(image_shape), image_shape
+    flat = len(shape) == 2 and shape[1] == size
+    ready = shape[1:] == image_shape or (channels == 1 and shape[1:] == image_shape[:2])
+    if not (flat or ready):
+        product = " x ".join(map(str, image_shape))
+        raise UserError(
+            f"The images in {where} must have the shape {product} of --image-shape (in Python: "
+            f"image_shape), or be flattened to {size} values each; correct it. "
+            f"Received: shape {shape}."
+        )
+    if not shape[0]:
+        raise UserError(f"{where} holds no images: save at least one. Received: shape {shape}.")
+    return (shape[0], *image_shape)
 
 
 @dataclass
@@ -104,8 +139,14 @@ class Values:
             return
         low, high = self.low, self.high
         if kind != "f":
+            deep = levels is None and low >= 0 and high < 2**16
+            advice = (
+                f"take their upper 8 bits, (images >> {int(high).bit_length() - 8}).astype('uint8')"
+                if deep
+                else "rescale them"
+            )
             raise UserError(
-                f"Integer images in {where} must lie in 0..{(levels or 256) - 1}; rescale them, or "
+                f"Integer images in {where} must lie in 0..{(levels or 256) - 1}; {advice}, or "
                 f"save floats in [0, 1]. Received: values from {low} to {high}."
             )
         if self.broken:
@@ -121,13 +162,19 @@ class Values:
         )
 
 
-def as_images(array: np.ndarray, where: str, levels: int | None = None) -> np.ndarray:
+def as_images(
+    array: np.ndarray,
+    where: str,
+    levels: int | None = None,
+    image_shape: tuple[int, ...] | None = None,
+) -> np.ndarray:
     """Images with a channel axis, in the smallest dtype that keeps them as they are.
 
     Args:
         array: What was loaded.
         where: The file, and the array in it, for messages.
         levels: The declared number of grey levels of integer images; None means 256.
+        image_shape: `(H, W, C)` of flattened images, or None.
 
     Returns:
         `[N, H, W, C]`: uint8 from booleans and integers, float32 in [0, 1] from floats (those
@@ -136,11 +183,11 @@ def as_images(array: np.ndarray, where: str, levels: int | None = None) -> np.nd
     Raises:
         UserError: If layout, dtype or values are not those of images.
     """
-    check_layout(array.shape, array.dtype, where)
+    shape = check_layout(array.shape, array.dtype, where, image_shape)
     values = Values()
     values.see(array)
     values.check(array.dtype.kind, where, levels)
-    return narrowed(array)
+    return narrowed(array.reshape(shape))
 
 
 def kept_layout(shape: tuple[int, ...], dtype: np.dtype) -> tuple[tuple[int, ...], np.dtype]:
@@ -175,9 +222,7 @@ def grey_levels(parts: dict[str, np.ndarray], where: str, declared: int | None) 
     """
     check_alike({(images.shape[1:], images.dtype) for images in parts.values()}, where)
     floats = any(images.dtype != np.uint8 for images in parts.values())
-    brightest = None
-    if not floats and declared is None:
-        brightest = max(int(images.max()) for images in parts.values())
+    brightest = max(images.max() for images in parts.values()).item()
     return number_of_levels(floats, brightest, where, declared, stacklevel=4)
 
 
@@ -200,16 +245,17 @@ def check_alike(layouts: set[tuple[tuple[int, ...], np.dtype]], where: str) -> N
 
 
 def number_of_levels(
-    floats: bool, brightest: int | None, where: str, declared: int | None, stacklevel: int
+    floats: bool, brightest: float, where: str, declared: int | None, stacklevel: int
 ) -> int | None:
     """The number of grey levels of images: see `grey_levels`.
 
     Args:
         floats: Whether the images are floats.
-        brightest: The highest value of integer images; needed where `declared` is None.
-        where: What was loaded, for messages.
+        brightest: The highest value of all images.
+        where: What was loaded, for messages; it begins a sentence.
         declared: The number of levels that the source declares, or None.
-        stacklevel: Whom to warn of images that are nearly black: 1 is this function.
+        stacklevel: Whom to warn of images that are nearly black or, though no one said so, black
+            and white: 1 is this function.
 
     Raises:
         UserError: If floats come with levels.
@@ -220,14 +266,29 @@ def number_of_levels(
                 f"{where} declares grey levels, which only integer images have: drop 'levels', or "
                 f"save integers. Received: levels={declared} with float images."
             )
+        if brightest < _DIM_FLOAT:
+            warnings.warn(
+                f"{where} holds images that are nearly black: the brightest value is "
+                f"{brightest:.3g} of 1; divide them by their largest value before saving, or by "
+                "255 once and not twice.",
+                stacklevel=stacklevel,
+            )
         return None
-    if declared is not None or brightest is None:
+    if declared is not None:
         return declared
-    if 1 < brightest < _DIM:
+    if brightest == 1:
         warnings.warn(
-            f"The brightest value in {where} is {brightest} of 255, so its images are nearly "
-            "black; if fewer grey levels are meant, save an .npz file with a number 'levels' "
-            "beside the images, or floats in [0, 1].",
+            f"{where} holds no value but 0 and 1, so its images are read as black and white; save "
+            "booleans to say that they are, or an .npz file with a number 'levels' beside the "
+            "images to say that they are not.",
             stacklevel=stacklevel,
         )
-    return 2 if brightest <= 1 else 256
+        return 2
+    if brightest < _DIM:
+        warnings.warn(
+            f"{where} holds images that are nearly black: the brightest value is {brightest} of "
+            "255; if fewer grey levels are meant, save an .npz file with a number 'levels' beside "
+            "the images, or floats in [0, 1].",
+            stacklevel=stacklevel,
+        )
+    return 256

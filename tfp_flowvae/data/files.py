@@ -52,17 +52,20 @@ _UNREADABLE = (
 )
 
 
-def read_file(path: Path) -> tuple[dict[str, np.ndarray], int | None]:
+def read_file(
+    path: Path, image_shape: tuple[int, ...] | None = None
+) -> tuple[dict[str, np.ndarray], int | None]:
     """Reads the images of a `.npz` or `.npy` file.
 
     Args:
         path: The file. A `.npz` file holds `x_train` and perhaps `x_valid` and `x_test` (or
             `train`, `valid`, `test`), or one array of images; label arrays are passed over. A
             number `levels` in it declares how many grey levels its integer images have.
+        image_shape: `(H, W, C)` of flattened images, or None.
 
     Returns:
         The images per split ("train", perhaps "valid" and "test"), `[N, H, W, C]`, and the
-        declared number of levels or None.
+        declared number of levels (2 of booleans) or None.
 
     Raises:
         UserError: If the file cannot be read or does not hold images.
@@ -70,8 +73,9 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], int | None]:
     if path.suffix.lower() == ".npy":
         with _reading(path, "a NumPy array"):
             array = _require_array(np.load(path, allow_pickle=False))
-        return {"train": as_images(array, repr(str(path)))}, None
-    parts, levels = {}, None
+        images = as_images(array, repr(str(path)), image_shape=image_shape)
+        return {"train": images}, _declared([array.dtype], None)
+    parts, levels, dtypes = {}, None, []
     with _reading(path, "an .npz archive"):
         archive = _open_archive(path)
     with archive:
@@ -80,15 +84,19 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], int | None]:
         for split, key in _image_keys(path, archive.files).items():
             with _reading(path, "an .npz archive"):
                 array = _require_array(archive[key])
-            parts[split] = as_images(array, _in(path, key), levels)
-    return parts, levels
+            parts[split] = as_images(array, _in(path, key), levels, image_shape)
+            dtypes.append(array.dtype)
+    return parts, _declared(dtypes, levels)
 
 
-def stream_file(path: Path) -> tuple[dict[str, Part], int | None]:
+def stream_file(
+    path: Path, image_shape: tuple[int, ...] | None = None
+) -> tuple[dict[str, Part], int | None]:
     """What `read_file` reads, ready to come piece by piece.
 
     Args:
         path: The file.
+        image_shape: `(H, W, C)` of flattened images, or None.
 
     Returns:
         The parts per split, and the declared number of levels or None.
@@ -96,22 +104,25 @@ def stream_file(path: Path) -> tuple[dict[str, Part], int | None]:
     Raises:
         UserError: As `check_file` does; what a look at the pixels shows is raised by the pieces.
     """
-    check_file(path)
+    check_file(path, image_shape)
     if path.suffix.lower() == ".npy":
-        return {"train": _part(path, None)}, None
+        part = _part(path, None, image_shape)
+        return {"train": part}, _declared([part.dtype], None)
     with _reading(path, "an .npz archive"):
         archive = _open_archive(path)
     with archive:
         levels = _read_levels(path, archive) if _LEVELS in archive.files else None
         keys = _image_keys(path, archive.files)
-    return {split: _part(path, key) for split, key in keys.items()}, levels
+    parts = {split: _part(path, key, image_shape) for split, key in keys.items()}
+    return parts, _declared([part.dtype for part in parts.values()], levels)
 
 
-def check_file(path: Path) -> dict[str, int]:
+def check_file(path: Path, image_shape: tuple[int, ...] | None = None) -> dict[str, int]:
     """Reads the headers of a `.npz` or `.npy` file, and no image.
 
     Args:
         path: The file.
+        image_shape: `(H, W, C)` of flattened images, or None.
 
     Returns:
         The number of images per split.
@@ -122,7 +133,7 @@ def check_file(path: Path) -> dict[str, int]:
     if path.suffix.lower() == ".npy":
         with _reading(path, "a NumPy array"), path.open("rb") as file:
             shape, dtype, _ = _header(file)
-        check_layout(shape, dtype, repr(str(path)))
+        check_layout(shape, dtype, repr(str(path)), image_shape)
         return {"train": shape[0]}
     sizes = {}
     with _reading(path, "an .npz archive"):
@@ -131,12 +142,17 @@ def check_file(path: Path) -> dict[str, int]:
         for split, key in _image_keys(path, archive.files).items():
             with _reading(path, "an .npz archive"), archive.zip.open(f"{key}.npy") as file:
                 shape, dtype, _ = _header(file)
-            check_layout(shape, dtype, _in(path, key))
+            check_layout(shape, dtype, _in(path, key), image_shape)
             sizes[split] = shape[0]
     return sizes
 
 
-def _part(path: Path, key: str | None) -> Part:
+def _declared(dtypes: list[np.dtype], levels: int | None) -> int | None:
+    """The number of levels that a file declares: by `levels` in it, or by booleans alone."""
+    return 2 if levels is None and all(dtype.kind == "b" for dtype in dtypes) else levels
+
+
+def _part(path: Path, key: str | None, image_shape: tuple[int, ...] | None) -> Part:
     """The array of a `.npy` file, or under a key of a `.npz` file."""
     where = repr(str(path)) if key is None else _in(path, key)
     kind = "a NumPy array" if key is None else "an .npz archive"
@@ -144,6 +160,7 @@ def _part(path: Path, key: str | None) -> Part:
         shape, dtype, _ = _header(file)
         if math.prod(shape) * dtype.itemsize > size - file.tell():
             raise ValueError(f"an array of shape {shape} that is cut short")
+    shape = check_layout(shape, dtype, where, image_shape)
 
     def pieces(scratch: Path) -> Iterator[np.ndarray]:
         with contextlib.ExitStack() as stack:
@@ -154,7 +171,7 @@ def _part(path: Path, key: str | None) -> Part:
                     piece = next(found, None)
                 if piece is None:
                     return
-                yield piece
+                yield piece.reshape(-1, *shape[1:])
 
     return Part(where, shape, dtype, pieces)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def read_folder(path: Path) -> dict[str, np.ndarray]:
 
     Grey pictures give one channel; if any picture has colour, all get three. Palettes are
     resolved, the first frame of an animation is taken, and a camera's note on which side is up is
-    heeded.
+    heeded. Of grey pictures of 16 bits the upper 8 are taken, with a warning.
 
     Args:
         path: The folder; see `list_folder`.
@@ -60,8 +61,8 @@ def read_folder(path: Path) -> dict[str, np.ndarray]:
         uint8 `[N, H, W, C]` per split.
 
     Raises:
-        UserError: If a file cannot be read, is of another size than the first, has transparent
-            pixels or more than 8 bits a channel, or if there are no pictures.
+        UserError: If a file cannot be read, is of another size than the first or has transparent
+            pixels, or if there are no pictures.
     """
     found = list_folder(path)
     pictures = {split: [_read_picture(file) for file in paths] for split, paths in found.items()}
@@ -71,6 +72,8 @@ def read_folder(path: Path) -> dict[str, np.ndarray]:
     for file, picture in zip(files, flat, strict=True):
         _check_size(path, files[0], first, file, picture)
     channels = max(picture.shape[2] for picture in flat)
+    if any(map(_is_deep, flat)):
+        warnings.warn(_deep_note(path), stacklevel=3)
     return {split: _stack(items, (*first, channels)) for split, items in pictures.items()}
 
 
@@ -95,6 +98,7 @@ def stream_folder(
     first = next(file for files in found.values() for file in files)
     height, width, channels = _read_picture(first).shape
     shape = (height, width, 3 if coloured else channels)
+    notes: set[str] = set()
 
     def part(files: list[Path]) -> Part:
         layout = (len(files), *shape)
@@ -109,9 +113,11 @@ def stream_folder(
                     if picture.shape[2] > shape[2]:
                         raise Coloured
                     pictures.append(picture)
+                if any(map(_is_deep, pictures)):
+                    notes.add(_deep_note(path))
                 yield _stack(pictures, shape)
 
-        return Part(repr(str(path)), layout, np.dtype(np.uint8), pieces)
+        return Part(repr(str(path)), layout, np.dtype(np.uint8), pieces, notes)
 
     return {split: part(files) for split, files in found.items()}
 
@@ -140,12 +146,27 @@ def _pictures(folder: Path) -> list[Path]:
 def _stack(pictures: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     images = np.empty((len(pictures), *shape), np.uint8)
     for image, picture in zip(images, pictures, strict=True):
-        image[...] = picture  # A grey picture among coloured ones fills all three channels.
+        # A grey picture among coloured ones fills all three channels.
+        image[...] = picture >> 8 if _is_deep(picture) else picture
     return images
 
 
+def _is_deep(picture: np.ndarray) -> bool:
+    return picture.dtype != np.uint8
+
+
+def _deep_note(path: Path) -> str:
+    return (
+        f"{str(path)!r} holds grey pictures of 16 bits, of which the upper 8 are taken; to scale "
+        "them otherwise, save the images as floats in [0, 1] in an .npz file."
+    )
+
+
 def _read_picture(file: Path) -> np.ndarray:
-    """One picture, uint8 `[H, W, C]` with one channel if it is grey and three if it is not."""
+    """One picture `[H, W, C]` with one channel if it is grey and three if it is not.
+
+    uint8, or, of a grey picture of 16 bits, an integer type that holds them.
+    """
     from PIL import Image, ImageOps
 
     try:
@@ -154,17 +175,14 @@ def _read_picture(file: Path) -> np.ndarray:
             mode = picture.mode
             if mode in ("1", "L"):
                 return np.asarray(picture.convert("L"))[..., np.newaxis]
-            colours = np.asarray(picture.convert("RGBA")) if _is_eight_bit(mode) else None
+            if mode.startswith("I"):  # Of the formats here PNG alone has such pictures.
+                return np.asarray(picture)[..., np.newaxis]
+            colours = np.asarray(picture.convert("RGBA"))
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise UserError(
             f"The picture {str(file)!r} cannot be read; replace or remove it. Received: {reason}."
         ) from error
-    if colours is None:
-        raise UserError(
-            f"The picture {str(file)!r} must have 8 bits a channel; convert it, or save the images "
-            f"as floats in an .npz file. Received: Pillow mode {mode}."
-        )
     if colours[..., 3].min() < 255:
         raise UserError(
             f"The picture {str(file)!r} must be opaque; flatten it onto a background first. "
@@ -172,7 +190,3 @@ def _read_picture(file: Path) -> np.ndarray:
         )
     grey = mode in ("P", "PA", "LA", "La") and (colours[..., :3] == colours[..., :1]).all()
     return colours[..., :1] if grey else colours[..., :3]
-
-
-def _is_eight_bit(mode: str) -> bool:
-    return not mode.startswith(("I", "F"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,14 @@ class Part:
         pieces: Makes an iterator over the images, from first to last, in arrays of a few of them.
             It is given a folder in which it may keep a file for a while, and raises `UserError`
             for what `load_images` would.
+        notes: What there is to say about the images, as the pieces find it.
     """
 
     where: str
     shape: tuple[int, ...]
     dtype: np.dtype
     pieces: Callable[[Path], Iterator[np.ndarray]]
+    notes: set[str] = field(default_factory=set)
 
     @property
     def kept(self) -> tuple[tuple[int, ...], np.dtype]:

@@ -29,6 +29,7 @@ def load_images(
     dataset: str,
     data_dir: str | None = None,
     *,
+    image_shape: tuple[int, ...] | None = None,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
 ) -> ImageSplits:
@@ -37,6 +38,8 @@ def load_images(
     Args:
         dataset: `digits`, `mnist`, a TFDS name, or a path (see the module's docstring).
         data_dir: Where TFDS's data sets lie; None for TFDS_DATA_DIR or TFDS's own default.
+        image_shape: `(H, W, C)` of the flattened images `[N, H * W * C]`, channels last, of an
+            `.npz` or `.npy` file; None where images are not flattened.
         valid_fraction: The part of the train images for validation, where the source has no
             validation split. By default a tenth, or, if there is a test split,
             `min(10000, N // 6)` of N images.
@@ -56,7 +59,7 @@ def load_images(
         ((8, 8, 1), 1257, 180, 360)
     """
     check_fractions(valid_fraction, test_fraction)
-    kind, source = resolve(dataset, data_dir)
+    kind, source = resolve(dataset, data_dir, image_shape)
     levels: int | None = None
     if kind == "digits":
         where, levels = "The data set 'digits'", DIGITS_LEVELS
@@ -70,7 +73,7 @@ def load_images(
         if path.is_dir():
             parts = folder.read_folder(path)
         else:
-            parts, levels = files.read_file(path)
+            parts, levels = files.read_file(path, image_shape)
     levels = grey_levels(parts, where, levels)
     train, valid, test = split_images(parts, where, valid_fraction, test_fraction)
     return ImageSplits(name=dataset, train=train, valid=valid, test=test, levels=levels)
@@ -80,6 +83,7 @@ def check_dataset(
     dataset: str,
     data_dir: str | None = None,
     *,
+    image_shape: tuple[int, ...] | None = None,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
 ) -> None:
@@ -91,6 +95,7 @@ def check_dataset(
     Args:
         dataset: As for `load_images`.
         data_dir: As for `load_images`.
+        image_shape: As for `load_images`.
         valid_fraction: As for `load_images`.
         test_fraction: As for `load_images`.
 
@@ -98,7 +103,7 @@ def check_dataset(
         UserError: As `load_images` does.
     """
     check_fractions(valid_fraction, test_fraction)
-    kind, source = resolve(dataset, data_dir)
+    kind, source = resolve(dataset, data_dir, image_shape)
     sizes: dict[str, int] | None = None
     if kind == "tfds":
         sizes = catalog.check_catalog(source, data_dir)
@@ -107,17 +112,53 @@ def check_dataset(
         if path.is_dir():
             sizes = {split: len(found) for split, found in folder.list_folder(path).items()}
         else:
-            sizes = files.check_file(path)
+            sizes = files.check_file(path, image_shape)
     if sizes is not None:
         split_sizes(sizes, repr(source), valid_fraction, test_fraction)
 
 
-def resolve(dataset: str, data_dir: str | None) -> tuple[str, str]:
+def resolve(
+    dataset: str, data_dir: str | None, image_shape: tuple[int, ...] | None = None
+) -> tuple[str, str]:
     """What kind of source a string names ("digits", "tfds", "path"), and its bare name.
 
+    Args:
+        dataset: As for `load_images`.
+        data_dir: As for `load_images`.
+        image_shape: As for `load_images`.
+
     Raises:
-        UserError: If it names nothing.
+        UserError: If it names nothing, `data_dir` is no folder, or `image_shape` is not one of
+            images or comes with anything but an `.npz` or `.npy` file.
     """
+    if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
+        what = ", which is a file" if os.path.exists(os.path.expanduser(data_dir)) else ""
+        raise UserError(
+            "data_dir (--data-dir) must be a folder that exists; check its spelling, or make it "
+            f"first. Received: {str(data_dir)!r}{what}."
+        )
+    kind, source = _resolve_name(dataset, data_dir)
+    if image_shape is not None:
+        _check_image_shape(image_shape, dataset, kind == "path" and os.path.isfile(source))
+    return kind, source
+
+
+def _check_image_shape(image_shape: tuple[int, ...], dataset: str, is_file: bool) -> None:
+    received = " ".join(map(str, image_shape))
+    if len(image_shape) != 3 or min(image_shape) < 1 or image_shape[2] not in (1, 3):
+        raise UserError(
+            "image_shape (--image-shape) must be the height, the width and 1 or 3 channels, such "
+            f"as 28 28 1. Received: {received}."
+        )
+    if not is_file:
+        raise UserError(
+            "image_shape (--image-shape) is for flattened images in an .npz or .npy file; leave it "
+            f"out. Received: {received} with the data set {dataset!r}."
+        )
+
+
+def _resolve_name(dataset: str, data_dir: str | None) -> tuple[str, str]:
+    """`resolve` for the name alone."""
     if not dataset:
         raise UserError("The data set must be a name or a path. Received: ''.")
     if dataset == "digits":

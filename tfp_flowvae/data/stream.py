@@ -27,6 +27,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +55,7 @@ from tfp_flowvae.data.splits import Places, check_fractions, split_places
 from tfp_flowvae.errors import UserError
 
 _SPLITS = ("train", "valid", "test")
-_FORMAT = 1  # Of what a folder of the cache holds: another number, another folder.
+_FORMAT = 2  # Of what a folder of the cache holds: another number, another folder.
 
 
 def stream_images(
@@ -62,6 +63,7 @@ def stream_images(
     data_dir: str | None = None,
     cache: str | Path = "~/.cache/tfp_flowvae",
     *,
+    image_shape: tuple[int, ...] | None = None,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
 ) -> ImageSplits:
@@ -72,6 +74,7 @@ def stream_images(
         data_dir: As for `load_images`.
         cache: The folder in which the images are kept between runs, one byte a value for integer
             images, four for floats. It may be removed while no run uses it.
+        image_shape: As for `load_images`.
         valid_fraction: As for `load_images`.
         test_fraction: As for `load_images`.
 
@@ -88,7 +91,7 @@ def stream_images(
         ... )
     """
     check_fractions(valid_fraction, test_fraction)
-    source = _source(*sources.resolve(dataset, data_dir), data_dir)
+    source = _source(*sources.resolve(dataset, data_dir, image_shape), data_dir, image_shape)
     sizes = {split: part.shape[0] for split, part in source.parts.items()}
     counts, places = split_places(sizes, source.where, valid_fraction, test_fraction)
 
@@ -105,14 +108,30 @@ def stream_images(
                     found = _open(home, counts)
     if found is None:
         raise RuntimeError(f"{home} does not hold what was just written to it.")
-    images, brightest = found
-    levels = number_of_levels(
-        images["train"].dtype != np.uint8, brightest, source.where, source.levels, stacklevel=3
-    )
+    images, facts = found
+    for note in facts.notes:
+        warnings.warn(note, stacklevel=2)
+    floats = images["train"].dtype != np.uint8
+    levels = number_of_levels(floats, facts.brightest, source.where, source.levels, stacklevel=3)
     return ImageSplits(name=dataset, **images, levels=levels)
 
 
-def _source(kind: str, name: str, data_dir: str | None) -> Source:
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    """What reading the pixels of a data set showed, and the cache keeps with them.
+
+    Attributes:
+        brightest: The highest value.
+        notes: What there is to say about the images, each time.
+    """
+
+    brightest: float
+    notes: list[str]
+
+
+def _source(
+    kind: str, name: str, data_dir: str | None, image_shape: tuple[int, ...] | None
+) -> Source:
     """The data set of a kind and a bare name, as `sources.resolve` gives them."""
     if kind == "digits":
         array = sources.digits()
@@ -131,8 +150,9 @@ def _source(kind: str, name: str, data_dir: str | None) -> Source:
         ]
         coloured = functools.partial(folder.stream_folder, path, listed, coloured=True)
         return Source(repr(name), folder.stream_folder(path, listed), None, identity, coloured)
-    parts, levels = files.stream_file(path)
-    return Source(repr(name), parts, levels, ["file", *_identity(path.parent, [path])])
+    parts, levels = files.stream_file(path, image_shape)
+    identity = ["file", str(image_shape), *_identity(path.parent, [path])]
+    return Source(repr(name), parts, levels, identity)
 
 
 def _identity(root: Path, found: list[Path]) -> Iterator[str]:
@@ -157,13 +177,13 @@ def _folder_name(dataset: str, identity: list[str]) -> str:
     return f"{stem or 'images'}-{total.hexdigest()[:20]}"
 
 
-def _open(home: Path, counts: dict[str, int]) -> tuple[dict[str, np.memmap], int | None] | None:
-    """The splits in a folder and their brightest value; None if they are not all there."""
+def _open(home: Path, counts: dict[str, int]) -> tuple[dict[str, np.memmap], _Facts] | None:
+    """The splits in a folder and what is known of them; None if they are not all there."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        contents = json.loads((home / CONTENTS).read_text(encoding="utf-8"))
+        facts = _Facts(**json.loads((home / CONTENTS).read_text(encoding="utf-8"))["facts"])
         images = {split: open_images(home / f"{split}.npy") for split in _SPLITS}
         if {split: len(found) for split, found in images.items()} == counts:
-            return images, contents["brightest"]
+            return images, facts
     return None
 
 
@@ -176,13 +196,13 @@ def _prepare(source: Source, counts: dict[str, int], places: dict[str, Places], 
     aside.mkdir()
     try:
         try:
-            brightest = _write(source, counts, places, aside)
+            facts = _write(source, counts, places, aside)
         except Coloured:
             if source.coloured is None:
                 raise
             source = dataclasses.replace(source, parts=source.coloured())
-            brightest = _write(source, counts, places, aside)
-        contents = {"dataset": source.where, "brightest": brightest}
+            facts = _write(source, counts, places, aside)
+        contents = {"dataset": source.where, "facts": dataclasses.asdict(facts)}
         with (aside / CONTENTS).open("w", encoding="utf-8") as file:
             json.dump(contents, file)
             file.flush()
@@ -195,10 +215,8 @@ def _prepare(source: Source, counts: dict[str, int], places: dict[str, Places], 
         raise
 
 
-def _write(
-    source: Source, counts: dict[str, int], places: dict[str, Places], home: Path
-) -> int | None:
-    """Writes the splits into a folder; returns the brightest value of integer images."""
+def _write(source: Source, counts: dict[str, int], places: dict[str, Places], home: Path) -> _Facts:
+    """Writes the splits into a folder."""
     for part in source.parts.values():
         check_layout(part.shape, part.dtype, part.where)
     kept = {(part.kept[0][1:], part.kept[1]) for part in source.parts.values()}
@@ -226,9 +244,10 @@ def _write(
                 progress.add(len(piece))
             # After the last piece, so that the message tells of all.
             values.check(part.dtype.kind, part.where, source.levels)
-            brightest.append(values.high)
+            brightest.append(values.high.astype(dtype).item())
     progress.end()
-    return int(max(brightest)) if dtype == np.uint8 else None
+    notes = set().union(*(part.notes for part in source.parts.values()))
+    return _Facts(max(brightest), sorted(notes))
 
 
 class _Progress:

@@ -108,6 +108,15 @@ class TrainConfig:
         metavar="NAME|PATH",
     )
     data_dir: str | None = option(None, "data", "folder of prepared TFDS datasets", metavar="DIR")
+    image_shape: tuple[int, ...] | None = option(
+        None,
+        "data",
+        "height, width and channels of the flattened images [N, H*W*C] of an .npz or .npy file, "
+        "such as 28 28 1",
+        metavar="H W C",
+        length=3,
+        at_least=1,
+    )
     binarization: str = option(
         None,
         "data",

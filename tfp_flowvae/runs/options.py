@@ -22,6 +22,7 @@ def option(
     *,
     metavar: str | None = None,
     choices: Collection[str] | None = None,
+    length: int | None = None,
     at_least: float | None = None,
     above: float | None = None,
     below: float | None = None,
@@ -36,6 +37,7 @@ def option(
       help: One line.
       metavar: Name of the value in the help.
       choices: Allowed words; a registry, for those registered at the time.
+      length: How many numbers, for a field that holds several; None for one or more.
       at_least: Smallest allowed number.
       above: The number must be larger than this.
       below: The number must be smaller than this.
@@ -47,6 +49,7 @@ def option(
         "help": help,
         "metavar": metavar,
         "choices": choices,
+        "length": length,
         "at_least": at_least,
         "above": above,
         "below": below,
@@ -80,6 +83,8 @@ def check_value(field: dataclasses.Field[Any], value: Any, kind: Any) -> None:
             f"{nearest(value, rules['choices'])} Received: {value!r}."
         )
     numbers = value if isinstance(value, tuple) else (value,)
+    if rules["length"] and len(numbers) != rules["length"]:
+        raise UserError(f"{flag} must be {rules['length']} numbers. Received: {value!r}.")
     low, high = rules["at_least"], rules["below"]
     if (low is not None and any(not low <= number for number in numbers)) or not numbers:
         raise UserError(f"{flag} must be at least {low:g}. Received: {value!r}.")

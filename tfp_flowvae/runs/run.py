@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import time
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ def train(config: TrainConfig, output: Output | None = None) -> int:
     """
     output = output or Output()
     check_strategy(output.strategy)
-    check_dataset(config.dataset, config.data_dir)
+    check_dataset(config.dataset, config.data_dir, image_shape=config.image_shape)
     if output.tensorboard and find_spec("tensorboard") is None:
         raise UserError(
             "--tensorboard needs the package tensorboard, which is not installed: "
@@ -185,10 +186,17 @@ class _Run:
         return 0
 
     def _images(self) -> ImageSplits:
-        dataset, data_dir = self._config.dataset, self._config.data_dir
-        if self._output.stream is None:
-            return load_images(dataset, data_dir)
-        return stream_images(dataset, data_dir, self._output.stream)
+        config, cache = self._config, self._output.stream
+        rest: dict[str, Any] = {"image_shape": config.image_shape}
+        # What is odd about the images is said without the line of code that it comes from.
+        with warnings.catch_warnings(record=True) as caught:
+            if cache is None:
+                images = load_images(config.dataset, config.data_dir, **rest)
+            else:
+                images = stream_images(config.dataset, config.data_dir, cache, **rest)
+        for warning in caught:
+            print(f"Warning: {warning.message}", file=sys.stderr)
+        return images
 
     def _fit(self, session: Session, store: CheckpointStore, start: Checkpoint | None) -> None:
         from tfp_flowvae.runs.checkpoint import Interrupted, Saving
