@@ -208,10 +208,10 @@ def register_flow(
 
     Example:
     ```python
-    @fv.register_flow("scale", summary="multiplies all dimensions by one number")
+    @fv.register_flow("scale", summary="multiplies each dimension by a number")
     class Scale(fv.flows.ParametricFlow):
         def parameter_initializers(self):
-            return {"log_scale": ((), "zeros")}
+            return {"log_scale": ((self.event_size,), "zeros")}
 
         def make_bijector(self, context):
             return tfb.Scale(log_scale=self.parameters(context)["log_scale"])
