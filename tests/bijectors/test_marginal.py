@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
 from tfp_flowvae.bijectors import MarginalInverseCDF, fit_marginals
 from tfp_flowvae.testing import check_bijector
@@ -157,7 +157,7 @@ def test_fitted_density_is_near_the_true_one():
     assert true - 0.03 < model.log_prob(test).numpy().mean() < true + 0.03
     grid = np.linspace(-12.0, 12.0, 20_001)
     density = np.exp(model.log_prob(grid[:, np.newaxis]))
-    np.testing.assert_allclose(np.trapezoid(density, grid), 1.0, atol=1e-4)
+    np.testing.assert_allclose(integrate.trapezoid(density, grid), 1.0, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
