@@ -89,11 +89,12 @@ def _tuning() -> list[Run]:
     """The baseline's recipe, chosen by the free energy of the validation images."""
     changes: dict[str, dict[str, Any]] = {
         "start": {},
-        "silu": {"activation": "silu"},
-        "batch_norm": {"norm": "batch"},
-        "warmup_100": {"warmup_epochs": 100},
+        "input_dropout": {"input_dropout": 0.2},
         "rate_2e_3": {"learning_rate": 2e-3},
-        "adamw": {"optimizer": "adamw"},
+        "batch_norm": {"norm": "batch"},
+        "silu": {"activation": "silu"},
+        "warmup_100": {"warmup_epochs": 100},
+        "adamw": {"optimizer": "adamw", "weight_decay": 0.02},
         "softplus": {"activation": "softplus"},
         "rate_5e_4": {"learning_rate": 5e-4},
         "tanh": {"activation": "tanh"},

@@ -154,7 +154,7 @@ class Runner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C is for the runner, which passes it on once.
-                start_new_session=True,
+                process_group=0,
             )
             self._children.add(child)
         try:

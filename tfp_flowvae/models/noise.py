@@ -28,3 +28,18 @@ def standard_normal(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType = tf.floa
     radius, angle = tf.sqrt(-2.0 * tf.math.log(uniform[0])), 2 * math.pi * uniform[1]
     normal = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=0)
     return tf.reshape(normal[:count], shape)
+
+
+def kept_entries(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """Dropout's factors: 0 with probability `rate`, otherwise 1 / (1 - rate); mean 1.
+
+    Args:
+      shape: Of the result.
+      rate: In [0, 1), exact to 2^-32.
+      seed: Stateless, `[2]`; it gives the same factors eagerly, in a graph and under XLA.
+    """
+    bits = tf.random.stateless_uniform(
+        shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+    kept = bits >= tf.constant(round(rate * 2**32), tf.uint32)
+    return tf.cast(kept, tf.float32) / (1.0 - rate)

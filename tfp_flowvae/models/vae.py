@@ -16,6 +16,7 @@ from tfp_flowvae.models.adopted import AdoptedPrior
 from tfp_flowvae.models.gradients import SharedGradient, frozen_log_prob
 from tfp_flowvae.models.latent_variable import LatentVariableModel
 from tfp_flowvae.models.likelihood import Bernoulli, Likelihood
+from tfp_flowvae.models.noise import kept_entries
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.posterior import FlowPosterior
 from tfp_flowvae.models.prior import FlowPrior
@@ -28,6 +29,8 @@ METRICS = ("elbo", "log_likelihood", "kl")
 # Known in training alone.
 TRAINING_METRICS = ("gradient_norm", "clipped")
 _STEPS_PER_NORM = 10
+# Added to a step's seed: the dropout's noise is not that of the posterior.
+_DROPOUT_STREAM = (0, 2**30)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -52,6 +55,10 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
       likelihood: p(x|z); Bernoulli pixels by default.
       objective: How the terms of the bound become a loss.
       seed: Of the noise in training and in `evaluate`.
+      input_dropout: The share of the image's pixels that the encoder does not see in training, as
+        in `keras.layers.Dropout`; the likelihood is that of the whole image. It keeps the encoder
+        from learning the training images by heart (Shu et al. 2018,
+        https://arxiv.org/abs/1805.08913).
       **kwargs: See `keras.Model`.
 
     Raises:
@@ -83,6 +90,7 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
         seed: int | None = None,
+        input_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         # Under mixed precision Keras would round the images to 8 bits of mantissa before `call`.
@@ -105,6 +113,12 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
                 "a flow and the standard normal prior; use min_information, which works with all. "
                 f"Received: free_bits={self.objective.free_bits} and another posterior or prior."
             )
+        if not 0.0 <= input_dropout < 1.0:
+            raise ValueError(
+                "input_dropout must be at least 0 and below 1. "
+                f"Received: input_dropout={input_dropout}."
+            )
+        self.input_dropout = input_dropout
         self.event_size = posterior.event_size
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -142,7 +156,8 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
     def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
         objective, seed = self.objective, self._stateless(None)
-        draw = self.draw(x, objective.num_samples, seed)
+        seen = self._dropped_out(x, seed) if training and self.input_dropout else x
+        draw = self.draw(seen, objective.num_samples, seed)
         share = SharedGradient() if training and objective.bound == "dreg" else None
         if share is not None:
             draw = draw._replace(z=share(draw.z))
@@ -153,6 +168,15 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
         if share is not None:
             share.weights = objective.sample_weights(terms, self._step(training))
         return terms.named()
+
+    def _dropped_out(self, x: TensorLike, seed: tf.Tensor) -> tf.Tensor:
+        """What the encoder sees of images `[B, H, W, C]` in training."""
+        x = self._images(x)
+
+        def draw(rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            return kept_entries(tf.stack([rows, *self.image_shape]), self.input_dropout, seed)
+
+        return x * replicas.own_rows(draw, tf.shape(x)[0], seed + _DROPOUT_STREAM, axis=0)
 
     def _step(self, training: bool) -> tf.Tensor | None:
         """The optimizer's step, where a warm-up needs it."""
@@ -259,7 +283,8 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
             "objective": self.objective,
         }
         serialized = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
-        return {**super().get_config(), **serialized, "seed": self.seed}
+        own = {"seed": self.seed, "input_dropout": self.input_dropout}
+        return {**super().get_config(), **serialized, **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FlowVAE:
