@@ -31,7 +31,7 @@ START: Mapping[str, Any] = MappingProxyType(
         "schedule": "cosine",
         "warmup": "linear",
         "warmup_epochs": 30,
-        "epochs": 300,
+        "epochs": 100,
     }
 )
 
@@ -93,7 +93,7 @@ def _tuning() -> list[Run]:
         "rate_2e_3": {"learning_rate": 2e-3},
         "batch_norm": {"norm": "batch"},
         "silu": {"activation": "silu"},
-        "warmup_100": {"warmup_epochs": 100},
+        "warmup_60": {"warmup_epochs": 60},
         "adamw": {"optimizer": "adamw", "weight_decay": 0.02},
         "softplus": {"activation": "softplus"},
         "rate_5e_4": {"learning_rate": 5e-4},
@@ -104,7 +104,12 @@ def _tuning() -> list[Run]:
         "relu": {"activation": "relu"},
     }
     return [
-        Run("tuning", label, options={**PROTOCOL, **START, **change, "diagnostics": False})
+        Run(
+            "tuning",
+            label,
+            options={**PROTOCOL, **START, **change, "diagnostics": False},
+            hours=0.05,
+        )
         for label, change in changes.items()
     ]
 
