@@ -11,18 +11,16 @@ from pathlib import Path
 from .plan import chosen
 from .runner import Runner, read_machines
 from .store import RESULTS, read_result, write_result
+from .tables import fill, summary
 
+PAGE = Path(__file__).parents[2] / "docs" / "study.md"
 STATE = Path(__file__).parent / "runs"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs what has no result yet."""
-    missing = [
-        run
-        for run in chosen(arguments.only, here=True)
-        if read_result(run.name, arguments.results) is None
-    ]
-    runner = Runner(missing, arguments.state, arguments.results, arguments.workers, arguments.hours)
+    runs = chosen(arguments.only, here=True)
+    runner = Runner(runs, arguments.state, arguments.results, arguments.workers, arguments.hours)
     return 0 if runner.run() else 1
 
 
@@ -35,12 +33,8 @@ def show(arguments: argparse.Namespace) -> int:
             begun = (arguments.state / run.name).exists()
             found = "begun" if begun else "to do" if run.here else "not on this machine"
             left += run.hours if run.here else 0.0
-        elif result["failed"]:
-            found = f"failed: {result['failed']}"
         else:
-            found = f"valid {result['valid_free_energy']:.2f}"
-            if result["test_nll"] is not None:
-                found += f"  test {result['test_free_energy']:.2f}  NLL {result['test_nll']:.2f}"
+            found = summary(result)
         print(f"{run.name:50} {run.hours:6.2f} h  {found}")
     print(f"left: about {left:.1f} hours of one core")
     return 0
@@ -51,18 +45,29 @@ def score(arguments: argparse.Namespace) -> int:
     from .score import failure
     from .score import score as score_run
 
-    (run,) = [run for run in chosen() if run.name == arguments.name]
-    folder = arguments.state / run.name
-    scratch = arguments.state / f"{run.name}.scratch"
+    name = arguments.name
+    folder, scratch = arguments.state / name, arguments.state / f"{name}.scratch"
     if arguments.failed:
         result, per_image = failure(folder, arguments.failed)
     else:
-        result, per_image = score_run(folder, scratch, run.tests)
-    result["machine"] = ", then ".join(read_machines(arguments.state, run))
+        result, per_image = score_run(folder, scratch, not arguments.untested)
+    result["machine"] = ", then ".join(read_machines(arguments.state, name))
     # The folder of the data says where it was on this machine, and no more.
     result["config"] = {k: v for k, v in result["config"].items() if k != "data_dir"}
-    write_result(arguments.results, run.name, result, per_image)
+    write_result(arguments.results, name, result, per_image)
     shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def tables(arguments: argparse.Namespace) -> int:
+    """Makes the tables and figures of the page anew."""
+    from .figures import figure_3, figure_4, figure_holes
+
+    page = arguments.page
+    page.write_text(fill(page.read_text(encoding="utf-8"), arguments.results), encoding="utf-8")
+    figure_3(arguments.results, page.parent / "study" / "figure-3.png")
+    figure_4(arguments.results, page.parent / "study" / "figure-4.png")
+    figure_holes(arguments.results, page.parent / "study" / "holes.png")
     return 0
 
 
@@ -88,8 +93,16 @@ def main() -> int:
     command.set_defaults(call=show)
     command = commands.add_parser("score", parents=[common], help="write one trained run's result")
     command.add_argument("name")
+    command.add_argument(
+        "--untested", action="store_true", help="leave the test images alone: a run of the tuning"
+    )
     command.add_argument("--failed", metavar="WHY", help="write that it has no figures, and why")
     command.set_defaults(call=score)
+    command = commands.add_parser(
+        "tables", parents=[common], help="make the tables and figures of docs/study.md"
+    )
+    command.add_argument("--page", type=Path, default=PAGE)
+    command.set_defaults(call=tables)
     arguments = parser.parse_args()
     arguments.state, arguments.results = arguments.state.resolve(), arguments.results.resolve()
     return arguments.call(arguments)

@@ -36,6 +36,28 @@ START: Mapping[str, Any] = MappingProxyType(
 )
 
 
+# What the tuning changes, first one thing at a time, then what helped together and for longer.
+TUNING: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "start": {},
+        "input_dropout": {"input_dropout": 0.2},
+        "rate_2e_3": {"learning_rate": 2e-3},
+        "batch_norm": {"norm": "batch"},
+        "silu": {"activation": "silu"},
+        "warmup_60": {"warmup_epochs": 60},
+        "adamw": {"optimizer": "adamw", "weight_decay": 0.02},
+        "rate_4e_3": {"learning_rate": 4e-3},
+        "no_warmup": {"warmup": "none"},
+        "rate_2e_3_silu": {"learning_rate": 2e-3, "activation": "silu"},
+        "long": {"learning_rate": 2e-3, "epochs": 300},
+        "long_input_dropout": {"learning_rate": 2e-3, "epochs": 300, "input_dropout": 0.1},
+    }
+)
+# The best of them by the free energy of the validation images.
+CHOSEN = "rate_2e_3"
+RECIPE: Mapping[str, Any] = MappingProxyType({**START, **TUNING[CHOSEN]})
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One training run.
@@ -72,6 +94,12 @@ class Run:
         """Whether its result has figures of the test images: those of the tuning have none."""
         return self.part != "tuning"
 
+    @property
+    def program(self) -> list[str]:
+        """What Python runs: `train.py`, or the study's own where the flow is the study's own."""
+        own = self.flow.startswith("unconstrained")
+        return ["-m", "benchmarks.study.train"] if own else ["train.py"]
+
     def arguments(self) -> list[str]:
         """The command line of `train.py`, but for the folder."""
         values = {"flow": self.flow, "prior": self.prior, "seed": self.seed, **self.options}
@@ -87,30 +115,124 @@ class Run:
 
 def _tuning() -> list[Run]:
     """The baseline's recipe, chosen by the free energy of the validation images."""
-    changes: dict[str, dict[str, Any]] = {
-        "start": {},
-        "input_dropout": {"input_dropout": 0.2},
-        "rate_2e_3": {"learning_rate": 2e-3},
-        "batch_norm": {"norm": "batch"},
-        "silu": {"activation": "silu"},
-        "warmup_60": {"warmup_epochs": 60},
-        "adamw": {"optimizer": "adamw", "weight_decay": 0.02},
-        "softplus": {"activation": "softplus"},
-        "rate_5e_4": {"learning_rate": 5e-4},
-        "tanh": {"activation": "tanh"},
-        "gelu": {"activation": "gelu"},
-        "layer_norm": {"norm": "layer"},
-        "constant_ema": {"schedule": "constant", "ema": 0.9995},
-        "relu": {"activation": "relu"},
+    found = []
+    for label, change in TUNING.items():
+        options = {**PROTOCOL, **START, **change, "diagnostics": False}
+        hours = 0.06 * options["epochs"] / 100
+        found.append(Run("tuning", label, options=options, hours=hours))
+    return found
+
+
+# Posterior flows of Part A: family, lengths, options.
+IAF = "hidden=320"
+
+
+def _row(flow: str, seeds: int, hours: float, label: str = "", **options: Any) -> list[Run]:
+    """The seeds of a row of Part A, by the recipe but for the options given."""
+    return [
+        Run("A", label, flow, seed=seed, options={**PROTOCOL, **RECIPE, **options}, hours=hours)
+        for seed in range(seeds)
+    ]
+
+
+def _table_1() -> list[Run]:
+    """Part A, what matters most first: one seed of every row, the others, long planar flows."""
+    several = [
+        *_row("none", 3, 0.3),
+        *_row("planar:10", 3, 0.45),
+        *_row(f"iaf:2,{IAF}", 3, 0.45),
+        *_row("householder:10", 3, 0.45),
+    ]
+    single = [
+        *_row("planar:2", 1, 0.35),
+        *_row("planar:1", 1, 0.35),
+        *_row(f"iaf:10,{IAF}", 1, 0.9),
+        *_row(f"iaf:1,{IAF}", 1, 0.35),
+        *_row("householder:2", 1, 0.35),
+        *_row("householder:1", 1, 0.35),
+    ]
+    first = [run for run in several if run.seed == 0]
+    return [*first, *single, *(run for run in several if run.seed > 0)]
+
+
+def _causes() -> list[Run]:
+    """Part A, why the seed study found what it found: its map and its schedule, in our code."""
+    unconstrained = [run for k in (10, 2, 1) for run in _row(f"unconstrained-planar:{k}", 1, 0.45)]
+    long = [*_row("planar:40", 1, 0.7), *_row("planar:80", 1, 1.0)]
+    theirs = {
+        "activation": "relu",
+        "norm": "batch",
+        "learning_rate": 2e-4,
+        "schedule": "inverse-time",
+        "warmup": "none",
+        "input_dropout": 0.0,
+        "epochs": 2000,
     }
+    scheduled = [
+        run
+        for flow, hours in (("none", 1.5), ("planar:10", 2.0), (f"iaf:2,{IAF}", 2.0))
+        for run in _row(flow, 1, hours, "their_schedule", **theirs)
+    ]
+    return [*unconstrained, *long, *scheduled]
+
+
+# Each flow has about as many weights, 0.31 million, as the posterior flow iaf:2,hidden=320.
+PRIORS: Mapping[str, float] = MappingProxyType(
+    {
+        "realnvp:6,hidden=200x200": 0.6,
+        "maf:4,hidden=640": 0.6,
+        "vamp:100": 0.6,
+        "mixture:100": 0.5,
+        "spline:4,hidden=128x128": 1.0,
+    }
+)
+
+
+def _priors() -> list[Run]:
+    """Part B: each prior under the plain posterior and under IAF; standard priors are Part A's."""
+    return [
+        Run("B", "", flow, prior, options={**PROTOCOL, **RECIPE}, hours=hours + more)
+        for flow, more in (("none", 0.0), (f"iaf:2,{IAF}", 0.15))
+        for prior, hours in PRIORS.items()
+    ]
+
+
+def _for_a_gpu() -> list[Run]:
+    """Part C: convolutions, with the hours that they would take on a core of a processor."""
+    common = {
+        **PROTOCOL,
+        "encoder": "resnet",
+        "hidden": (450,),
+        "epochs": 300,
+        "input_dropout": 0.1,
+        "warmup": "linear",
+        "warmup_epochs": 30,
+    }
+    found = []
+    for flow, prior in (
+        ("none", "none"),
+        ("none", "realnvp:6,hidden=256x256"),
+        ("iaf:4,hidden=640,update=gated", "maf:4,hidden=640"),
+    ):
+        found.append(Run("C", "resnet", flow, prior, options=common, hours=150.0, here=False))
+    return found
+
+
+def _other_images() -> list[Run]:
+    """Part D: other images of TFDS, by the recipe."""
     return [
         Run(
-            "tuning",
-            label,
-            options={**PROTOCOL, **START, **change, "diagnostics": False},
-            hours=0.05,
+            "D",
+            dataset,
+            flow,
+            prior,
+            options={**PROTOCOL, **RECIPE, "dataset": dataset},
+            hours=0.6,
+            here=False,
         )
-        for label, change in changes.items()
+        for dataset in ("fashion_mnist", "omniglot")
+        for flow in ("none", f"iaf:2,{IAF}")
+        for prior in ("none", "realnvp:6,hidden=200x200")
     ]
 
 
@@ -139,7 +261,15 @@ def _digits() -> list[Run]:
     ]
 
 
-RUNS: tuple[Run, ...] = (*_tuning(), *_digits())
+RUNS: tuple[Run, ...] = (
+    *_tuning(),
+    *_table_1(),
+    *_priors(),
+    *_causes(),
+    *_digits(),
+    *_for_a_gpu(),
+    *_other_images(),
+)
 
 
 def chosen(only: Iterable[str] = ("*",), here: bool = False) -> list[Run]:

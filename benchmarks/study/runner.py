@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .plan import Run
+from .store import read_result
 
 ROOT = Path(__file__).parents[2]
 # What `train.py` exits with when a signal has stopped it and the state is saved.
@@ -44,7 +45,7 @@ def machine(threads: int) -> str:
 
 
 class Runner:
-    """Works through runs, several at a time.
+    """Works through the runs that have no result yet, several at a time.
 
     Args:
       runs: What to run, in this order.
@@ -57,7 +58,7 @@ class Runner:
     def __init__(
         self, runs: Sequence[Run], state: Path, results: Path, workers: int, hours: float | None
     ) -> None:
-        self._left = list(runs)
+        self._left = [run for run in runs if read_result(run.name, results) is None]
         self._state, self._results = state, results
         self._workers = workers
         self._threads = max(1, (os.cpu_count() or 1) // workers)
@@ -120,7 +121,7 @@ class Runner:
             self._say(run, "goes on" if resumed else "begins")
             where = ["--resume", str(folder)] if resumed else ["--output", str(folder)]
             options = [] if resumed else run.arguments()
-            status = self._call(["train.py", *options, *where, "--verbose", "2"], log)
+            status = self._call([*run.program, *options, *where, "--verbose", "2"], log)
             if self._stopping.is_set() or status in _STOPPED:
                 return self._say(run, "stopped, its state saved")
             failed = _divergence(log) if status else None
@@ -129,6 +130,7 @@ class Runner:
         self._say(run, "is scored")
         command = ["-m", "benchmarks.study", "score", run.name, "--state", str(self._state)]
         command += ["--results", str(self._results)] + (["--failed", failed] if failed else [])
+        command += [] if run.tests else ["--untested"]
         status = self._call(command, log)
         if self._stopping.is_set():
             return self._say(run, "stopped")
@@ -166,7 +168,7 @@ class Runner:
     def _note_machine(self, run: Run) -> None:
         """Keeps the machines that a run was on: it may go on elsewhere than it began."""
         path = self._state / f"{run.name}.machines.json"
-        known = read_machines(self._state, run)
+        known = read_machines(self._state, run.name)
         found = machine(self._threads)
         if found not in known:
             path.write_text(json.dumps([*known, found]))
@@ -181,8 +183,8 @@ def _divergence(log: Path) -> str | None:
     return found[-1] if found else None
 
 
-def read_machines(state: Path, run: Run) -> list[str]:
+def read_machines(state: Path, name: str) -> list[str]:
     """The machines that a run was on, in turn."""
-    path = state / f"{run.name}.machines.json"
+    path = state / f"{name}.machines.json"
     found: list[Any] = json.loads(path.read_text()) if path.exists() else []
     return found

@@ -18,6 +18,9 @@ import tfp_flowvae
 from tfp_flowvae.data import binarize_fixed, load_images
 from tfp_flowvae.evaluation.importance import negative_log_likelihood
 
+from .holes import holes
+from .unconstrained import register
+
 # As `train.py` takes them for its own free energies.
 BATCH = 1000
 NLL_SAMPLES = 5000
@@ -89,7 +92,10 @@ def score(folder: Path, scratch: Path, test: bool) -> tuple[dict[str, Any], dict
             f"The export's free energy, {np.mean(energies)}, is not that of metrics.json, "
             f"{metrics['test_free_energy']}."
         )
-    nll = _likelihoods(folder, tested, config["seed"], scratch)
+    register()
+    model = tfp_flowvae.load(folder)
+    result["diagnostics"] |= _holes(saved, model, valid)
+    nll = _likelihoods(model, tested, config["seed"], scratch)
     result |= {
         "test_free_energy": metrics["test_free_energy"],
         "test_nll": float(np.mean(nll)),
@@ -145,14 +151,26 @@ def active_units(saved: Any, images: np.ndarray) -> int:
     return int(np.sum(variances > ACTIVE_VARIANCE))
 
 
-def _likelihoods(folder: Path, images: np.ndarray, seed: int, scratch: Path) -> np.ndarray:
+def _holes(saved: Any, model: Any, images: np.ndarray) -> dict[str, Any]:
+    encoded, sampled = [], []
+    for i, start in enumerate(range(0, len(images), BATCH)):
+        x = tf.constant(images[start : start + BATCH])
+        encoded.append(saved.encode(x, 2_000_000 + i)["z"].numpy())
+        sampled.append(model.prior().sample(len(x), seed=[2_000_000, i]).numpy())
+    return holes(
+        np.concatenate(encoded),
+        np.concatenate(sampled),
+        lambda z: saved.log_prior(tf.constant(z))["log_prior"].numpy(),
+    )
+
+
+def _likelihoods(model: Any, images: np.ndarray, seed: int, scratch: Path) -> np.ndarray:
     """-log p(x) of each image by 5000 samples, those kept from an earlier try taken as they are."""
     scratch.mkdir(parents=True, exist_ok=True)
-    model, found = None, []
+    found = []
     for start in range(0, len(images), CHUNK):
         kept = scratch / f"nll-{start}.npy"
         if not kept.exists():
-            model = model or tfp_flowvae.load(folder)
             # Each image its own noise: the function counts batches from 0 in every call.
             values = negative_log_likelihood(
                 model, images[start : start + CHUNK], None, NLL_SAMPLES, seed + 1000 * start
@@ -164,13 +182,13 @@ def _likelihoods(folder: Path, images: np.ndarray, seed: int, scratch: Path) -> 
     return np.concatenate(found)
 
 
-def diagnostics(history: Path) -> dict[str, list[float]]:
+def diagnostics(history: Path) -> dict[str, Any]:
     """Columns of the history: every epoch up to the 20th, then every fifth and the last."""
     with history.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     last = len(rows)
     kept = [row for i, row in enumerate(rows, 1) if i <= _ALL_UNTIL or i % _EVERY == 0 or i == last]
-    found: dict[str, list[float]] = {"epoch": [int(row["epoch"]) for row in kept]}
+    found: dict[str, Any] = {"epoch": [int(row["epoch"]) for row in kept]}
     for name in _COLUMNS:
         if name in rows[0]:
             found[name] = [float(f"{float(row[name]):.5g}") for row in kept]

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 
 import pytest
 
-from tfp_flowvae.flows import FLOWS
+from tfp_flowvae.flows import FLOWS, FlowEntry, make_flow, register_flow, registry
 from tfp_flowvae.flows.base import Flow
 from tfp_flowvae.flows.spec import _format
 
@@ -74,3 +75,18 @@ def test_cannot_be_changed_by_accident():
         FLOWS["mine"] = FLOWS["none"]
     with pytest.raises(dataclasses.FrozenInstanceError):
         FLOWS["none"].summary = "mine"
+
+
+def test_a_flow_of_ones_own_is_known_to_every_spec(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    monkeypatch.setattr("tfp_flowvae.flows.spec.FLOWS", registry._ENTRIES)
+    entry = FlowEntry("planar layers", FLOWS["planar"].path, FLOWS["planar"].options, 3)
+    register_flow("flat-2", entry)
+    stack = make_flow("flat-2:4+flat-2", event_size=5)
+    assert [flow.length for flow in stack.flows] == [4, 3]
+
+
+@pytest.mark.parametrize("name", ["planar", "", "2flat", "a:b", "a+b"])
+def test_a_name_that_is_taken_or_cannot_be_one(name):
+    with pytest.raises(ValueError, match=re.escape(f"Received: name={name!r}")):
+        register_flow(name, FLOWS["planar"])

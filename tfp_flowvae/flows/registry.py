@@ -140,7 +140,7 @@ class FlowEntry:
 
 
 FLOWS: Mapping[str, FlowEntry] = MappingProxyType(
-    {
+    _ENTRIES := {
         "none": FlowEntry(
             summary="no flow: the base Gaussian as it is",
             path="tfp_flowvae.flows.stack:FlowStack",
@@ -259,3 +259,23 @@ FLOWS: Mapping[str, FlowEntry] = MappingProxyType(
         ),
     }
 )
+
+
+def register_flow(name: str, entry: FlowEntry) -> None:
+    """Adds a flow of one's own, which every spec string in this process can then name.
+
+    Args:
+      name: Letters, digits, hyphens and underscores, a letter first.
+      entry: What is known of it; `entry.path` names its `Flow` layer.
+
+    Raises:
+      ValueError: If the name is taken or cannot be one.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise ValueError(
+            "A flow's name is letters, digits, hyphens and underscores, a letter first. "
+            f"Received: name={name!r}."
+        )
+    if name in _ENTRIES:
+        raise ValueError(f"There is a flow of this name already. Received: name={name!r}.")
+    _ENTRIES[name] = entry
