@@ -7,11 +7,12 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from .plan import chosen
 from .runner import Runner, read_machines
-from .store import RESULTS, read_result, write_result
-from .tables import fill, summary
+from .store import RESULTS, read_result, write_optima, write_result
+from .tables import fill
 
 PAGE = Path(__file__).parents[2] / "docs" / "study.md"
 STATE = Path(__file__).parent / "runs"
@@ -19,7 +20,7 @@ STATE = Path(__file__).parent / "runs"
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs what has no result yet."""
-    runs = chosen(arguments.only, here=True)
+    runs = chosen(arguments.only, here=not arguments.anywhere)
     runner = Runner(runs, arguments.state, arguments.results, arguments.workers, arguments.hours)
     return 0 if runner.run() else 1
 
@@ -40,6 +41,16 @@ def show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def summary(result: dict[str, Any]) -> str:
+    """A result in a line."""
+    if result["failed"]:
+        return f"failed: {result['failed']}"
+    text = f"valid {result['valid_free_energy']:.2f}"
+    if result["test_nll"] is None:
+        return text
+    return f"{text}  test {result['test_free_energy']:.2f}  NLL {result['test_nll']:.2f}"
+
+
 def score(arguments: argparse.Namespace) -> int:
     """Writes the result of one run that has been trained."""
     from .score import failure
@@ -56,6 +67,15 @@ def score(arguments: argparse.Namespace) -> int:
     result["config"] = {k: v for k, v in result["config"].items() if k != "data_dir"}
     write_result(arguments.results, name, result, per_image)
     shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def optima(arguments: argparse.Namespace) -> int:
+    """Fits a posterior of every family to each of some images, under a trained decoder."""
+    from .score import optima as find
+
+    found = find(arguments.state / arguments.name, arguments.images)
+    write_optima(arguments.results, arguments.name, found)
     return 0
 
 
@@ -88,6 +108,9 @@ def main() -> int:
     command.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="runs at a time (default: cores)"
     )
+    command.add_argument(
+        "--anywhere", action="store_true", help="also what needs a GPU or other data sets"
+    )
     command.set_defaults(call=run)
     command = commands.add_parser("list", parents=parts, help="show what there is to run")
     command.set_defaults(call=show)
@@ -98,6 +121,12 @@ def main() -> int:
     )
     command.add_argument("--failed", metavar="WHY", help="write that it has no figures, and why")
     command.set_defaults(call=score)
+    command = commands.add_parser(
+        "optima", parents=[common], help="what each family of posteriors gives at best"
+    )
+    command.add_argument("name", help="a run without a flow, which has been trained")
+    command.add_argument("--images", type=int, default=200, help="of validation (default: 200)")
+    command.set_defaults(call=optima)
     command = commands.add_parser(
         "tables", parents=[common], help="make the tables and figures of docs/study.md"
     )

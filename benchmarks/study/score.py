@@ -1,4 +1,4 @@
-"""The figures of a finished run, from its folder: the only part that imports the package.
+"""The figures of a finished run, from its folder: what knows the package's models.
 
 What the exported SavedModel can answer is asked of it; the importance-weighted likelihood, which it
 cannot, of the Keras model.
@@ -19,6 +19,7 @@ from tfp_flowvae.data import binarize_fixed, load_images
 from tfp_flowvae.evaluation.importance import negative_log_likelihood
 
 from .holes import holes
+from .optimum import FAMILIES, fit
 from .unconstrained import register
 
 # As `train.py` takes them for its own free energies.
@@ -180,6 +181,37 @@ def _likelihoods(model: Any, images: np.ndarray, seed: int, scratch: Path) -> np
             aside.replace(kept)
         found.append(np.load(kept))
     return np.concatenate(found)
+
+
+def optima(folder: Path, images: int) -> dict[str, Any]:
+    """What each family of posteriors gives at best under the decoder of a run without a flow.
+
+    Args:
+      folder: The run's folder, its posterior a Gaussian and its likelihood Bernoulli.
+      images: How many of the first validation images to fit.
+
+    Returns:
+      `images`, and the free energies of each image: `encoder`, what the model's own posterior
+      gives, and by family what is best in it; with `nll`, the importance-weighted estimate.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    splits = load_images(config["dataset"], config["data_dir"])
+    valid, levels = binarize_fixed(splits.valid, splits.levels, config["binarization"], "valid")
+    x, model = tf.constant(_unit(valid[:images], levels)), tfp_flowvae.load(folder)
+    base = model.posterior(x).distribution
+
+    def log_joint(z: tf.Tensor) -> tf.Tensor:
+        return model.likelihood.log_prob(model._decode_parameters(z), x) + model.prior_layer(z)
+
+    own = [model.elbo_terms(x, 50, seed=i).elbo.numpy().mean(axis=0) for i in range(20)]
+    found = {
+        "encoder": -np.mean(own, axis=0),
+        "nll": negative_log_likelihood(model, x.numpy(), None, NLL_SAMPLES, config["seed"]),
+    }
+    for family in FAMILIES:
+        found[family] = fit(log_joint, family, base.mean().numpy(), base.stddev().numpy())
+    rounded = {name: [round(float(v), 3) for v in values] for name, values in found.items()}
+    return {"images": images, "free_energies": rounded}
 
 
 def diagnostics(history: Path) -> dict[str, Any]:

@@ -77,6 +77,22 @@ def read_result(name: str, folder: Path = RESULTS) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def write_optima(folder: Path, name: str, found: dict[str, Any]) -> None:
+    """Writes what the families of posteriors give at best under a run's decoder."""
+    path = folder / "optima" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_rows_on_a_line(json.dumps(found, indent=1)) + "\n", encoding="utf-8")
+
+
+def read_optima(name: str, folder: Path = RESULTS) -> dict[str, np.ndarray]:
+    """The free energies of each image, `[N]` in nats, by family; empty where there are none."""
+    path = folder / "optima" / f"{name}.json"
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))["free_energies"]
+    return {family: np.array(values) for family, values in found.items()}
+
+
 def read_per_image(name: str, folder: Path = RESULTS) -> dict[str, np.ndarray]:
     """The values of each test image, float64 `[N]` in nats: `free_energy` and `nll`."""
     with np.load(folder / f"{name}.npz") as values:

@@ -162,6 +162,45 @@ def test_the_unconstrained_log_det_is_that_of_the_jacobian():
     assert np.all(np.isnan(bijector.inverse(tf.identity(y))))
 
 
+@pytest.mark.parametrize(
+    "family",
+    [
+        "diagonal",
+        "full covariance",
+        *(pytest.param(f, marks=pytest.mark.slow) for f in ("householder:10", "planar:10")),
+    ],
+)
+def test_the_best_posterior_of_a_family_is_found(family):
+    """Under a linear Gaussian model, whose posteriors and evidence are known."""
+    rng = np.random.default_rng(2)
+    weights, x = rng.normal(size=[3, 5]), rng.normal(size=[4, 5])
+    precision, evidence = np.eye(3) + weights @ weights.T, np.eye(5) + weights.T @ weights
+    _, log_det = np.linalg.slogdet(2 * np.pi * evidence)
+    nll = 0.5 * (log_det + np.einsum("bi,ij,bj->b", x, np.linalg.inv(evidence), x))
+    # The best diagonal Gaussian has the mean and the diagonal of the precision of p(z|x).
+    _, log_precision = np.linalg.slogdet(precision)
+    diagonal = nll + 0.5 * (np.sum(np.log(np.diag(precision))) - log_precision)
+    assert np.all(diagonal > nll + 0.3)
+
+    def log_joint(z):
+        residual = x.astype(np.float32) - z @ weights.astype(np.float32)
+        squares = tf.reduce_sum(residual**2, axis=-1) + tf.reduce_sum(z**2, axis=-1)
+        return -0.5 * squares - 4 * np.log(2 * np.pi)
+
+    start = np.zeros([4, 3]), np.ones([4, 3])
+    found = module("optimum").fit(log_joint, family, *start, steps=1500)
+    # log q - log p(x, z) varies by about a nat from draw to draw, of which there are 1000, and not
+    # at all where q = p(z|x).
+    error = 4 / np.sqrt(1000)
+    if family == "full covariance":
+        np.testing.assert_allclose(found, nll, atol=0.02)
+    elif family == "diagonal":
+        np.testing.assert_allclose(found, diagonal, atol=error)
+    else:
+        assert np.all(found < diagonal + error)
+        assert np.all(found > nll - error)
+
+
 def test_it_folds_space_where_the_constraint_does_not_let_it():
     """w.u < -1 maps two points to one, so its log-det is no density's."""
     u, w, b = np.array([[-3.0]]), np.array([[1.0]]), np.zeros(1)
