@@ -9,65 +9,16 @@ from fnmatch import fnmatch
 from types import MappingProxyType
 from typing import Any
 
-# The protocol of Henrion & Welleck, all but the schedule of training.
-PROTOCOL: Mapping[str, Any] = MappingProxyType(
-    {
-        "dataset": "mnist",
-        "binarization": "static",
-        "latent_dim": 40,
-        "encoder": "mlp",
-        "hidden": (300, 300),
-        "batch_size": 100,
-    }
+from .recipe import (
+    CHOSEN_BEST,
+    CHOSEN_PRIOR,
+    PROTOCOL,
+    RECIPE,
+    SEARCH,
+    START,
+    THEIR_SCHEDULE,
+    TUNING,
 )
-
-# Where the tuning starts: what was known before this study.
-START: Mapping[str, Any] = MappingProxyType(
-    {
-        "activation": "elu",
-        "norm": "none",
-        "optimizer": "adam",
-        "learning_rate": 1e-3,
-        "schedule": "cosine",
-        "warmup": "linear",
-        "warmup_epochs": 30,
-        "epochs": 100,
-    }
-)
-
-
-# Theirs, but for the activation, of which they do not speak.
-THEIR_SCHEDULE: Mapping[str, Any] = MappingProxyType(
-    {
-        "activation": "relu",
-        "norm": "batch",
-        "optimizer": "adam",
-        "learning_rate": 2e-4,
-        "schedule": "inverse-time",
-        "epochs": 2000,
-    }
-)
-
-# What the tuning changes, first one thing at a time, then what helped together and for longer.
-TUNING: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "start": {},
-        "input_dropout": {"input_dropout": 0.2},
-        "rate_2e_3": {"learning_rate": 2e-3},
-        "batch_norm": {"norm": "batch"},
-        "silu": {"activation": "silu"},
-        "warmup_60": {"warmup_epochs": 60},
-        "adamw": {"optimizer": "adamw", "weight_decay": 0.02},
-        "rate_4e_3": {"learning_rate": 4e-3},
-        "no_warmup": {"warmup": "none"},
-        "rate_2e_3_silu": {"learning_rate": 2e-3, "activation": "silu"},
-        "long": {"learning_rate": 2e-3, "epochs": 300},
-        "long_input_dropout": {"learning_rate": 2e-3, "epochs": 300, "input_dropout": 0.1},
-    }
-)
-# The best of them by the free energy of the validation images.
-CHOSEN = "rate_2e_3"
-RECIPE: Mapping[str, Any] = MappingProxyType({**START, **TUNING[CHOSEN]})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +26,7 @@ class Run:
     """One training run.
 
     Attributes:
-      part: "tuning", "A", "B", "C" or "D".
+      part: "tuning", "search", "A", "B", "C" or "D".
       label: What sets the run apart within its part, beside flow, prior and seed.
       flow: The posterior's flow.
       prior: The prior.
@@ -103,8 +54,8 @@ class Run:
 
     @property
     def tests(self) -> bool:
-        """Whether its result has figures of the test images: those of the tuning have none."""
-        return self.part != "tuning"
+        """Whether its result has figures of the test images: what is tried out has none."""
+        return self.part not in ("tuning", "search")
 
     @property
     def program(self) -> list[str]:
@@ -199,6 +150,32 @@ def _priors() -> list[Run]:
     ]
 
 
+def _searched(label: str) -> dict[str, Any]:
+    """The options of a trial of the search; None takes away one of the recipe's."""
+    options = {**PROTOCOL, **RECIPE, "epochs": 300, **SEARCH[label]}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _search() -> list[Run]:
+    """Part B, on the validation images: what keeps the best prior from overfitting."""
+    return [
+        Run(
+            "search",
+            label,
+            prior=CHOSEN_PRIOR,
+            options={**_searched(label), "diagnostics": False},
+            hours=0.4,
+        )
+        for label in SEARCH
+    ]
+
+
+def _best() -> list[Run]:
+    """Part B, the best dense model: what the search chose."""
+    options = _searched(CHOSEN_BEST)
+    return [Run("B", "best", "none", CHOSEN_PRIOR, seed, options, hours=0.8) for seed in range(3)]
+
+
 def _for_a_gpu() -> list[Run]:
     """Part C: convolutions, with the hours that they would take on a core of a processor."""
     common = {
@@ -267,6 +244,8 @@ RUNS: tuple[Run, ...] = (
     *_tuning(),
     *_table_1(),
     *_priors(),
+    *_search(),
+    *_best(),
     *_causes(),
     *_digits(),
     *_for_a_gpu(),

@@ -10,11 +10,14 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .plan import RUNS, START, Run
-from .store import RESULTS, read_optima, read_per_image, read_result
+from .plan import RUNS
+from .recipe import SEARCH, TUNING
+from .rows import NOTHING, Row, rows
+from .store import RESULTS, read_optima, read_result
 
 # Test free energies of Henrion & Welleck's Table 1: static MNIST, 2000 epochs.
 THEIRS: Mapping[str, float] = {
@@ -30,63 +33,6 @@ THEIRS: Mapping[str, float] = {
     "householder:10": 95.3,
 }
 _FIGURES = ("train_free_energy", "valid_free_energy", "test_free_energy", "test_nll")
-_NOTHING = "–"
-
-
-class Row:
-    """The runs that differ by their seed alone, with the results that there are.
-
-    Attributes:
-      run: One of the runs.
-      results: By seed, those that are there and did not fail.
-      failures: What the failed ones say.
-    """
-
-    def __init__(self, runs: list[Run], folder: Path) -> None:
-        self.run, self._folder = runs[0], folder
-        found = {run.seed: read_result(run.name, folder) for run in runs}
-        self._names = {run.seed: run.name for run in runs}
-        self.results = {s: r for s, r in found.items() if r is not None and not r["failed"]}
-        self.failures = [r["failed"] for r in found.values() if r is not None and r["failed"]]
-
-    @property
-    def flow(self) -> str:
-        """The posterior's flow, without what all rows have."""
-        return self.run.flow.removesuffix(",hidden=320")
-
-    def mean(self, key: str) -> float | None:
-        """The mean of a figure over the seeds; None where there are none."""
-        values = [result[key] for result in self.results.values()]
-        return statistics.mean(values) if values else None
-
-    def cell(self, key: str, digits: int = 2) -> str:
-        """The mean over the seeds and, of several, the standard deviation."""
-        values = [result[key] for result in self.results.values()]
-        if not values:
-            return "diverged" if self.failures else _NOTHING
-        text = f"{statistics.mean(values):.{digits}f}"
-        return text + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
-
-    def differences(self, other: Row, key: str) -> np.ndarray:
-        """Of each test image, this row's value less the other's, its mean over the seeds of both.
-
-        Returns:
-          `[N]` in nats, or `[0]` where no seed has both.
-        """
-        found = []
-        for seed in sorted(set(self.results) & set(other.results)):
-            mine = read_per_image(self._names[seed], self._folder)[key]
-            found.append(mine - read_per_image(other._names[seed], other._folder)[key])
-        return np.mean(found, axis=0) if found else np.zeros(0)
-
-
-def rows(part: str, label: str | None, folder: Path) -> list[Row]:
-    """The rows of a part, in the order of the plan; `label` None for any."""
-    groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in RUNS:
-        if run.part == part and label in (None, run.label):
-            groups.setdefault((run.label, run.flow, run.prior), []).append(run)
-    return [Row(runs, folder) for runs in groups.values()]
 
 
 def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
@@ -95,25 +41,40 @@ def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines))
 
 
-def tuning(folder: Path) -> str:
-    """What the tuning tried, best first: the validation images' figures alone."""
-    tried = rows("tuning", None, folder)
-    done = sorted(
-        (row for row in tried if row.results), key=lambda row: row.mean("valid_free_energy") or 0.0
-    )
+def trials(part: str, changes: Mapping[str, Mapping[str, Any]], start: str, folder: Path) -> str:
+    """What was tried, best first: the validation images' figures alone.
+
+    Args:
+      part: The part of the runs.
+      changes: What each of them changes, by its label.
+      start: What to call the one that changes nothing.
+      folder: Of the results.
+    """
+
+    def place(row: Row) -> float:
+        valid = row.mean("valid_free_energy")
+        return np.inf if valid is None else valid
+
     lines = []
-    for row in [*done, *(row for row in tried if not row.results)]:
-        changed = {k: v for k, v in row.run.options.items() if START.get(k, v) != v}
-        changed |= {
-            k: row.run.options[k]
-            for k in ("input_dropout", "weight_decay", "ema")
-            if k in row.run.options
-        }
-        words = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in changed.items())
-        lines.append(
-            [words or "the start", row.cell("train_free_energy"), row.cell("valid_free_energy")]
-        )
-    return table(["what differs from the start", "train", "valid"], lines)
+    for row in sorted(rows(part, None, folder), key=place):
+        words = [
+            f"{name.replace('_', ' ')} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}"
+            for name, v in changes[row.run.label].items()
+            if v is not None
+        ]
+        figures = (row.cell("train_free_energy"), row.cell("valid_free_energy"))
+        lines.append([", ".join(words) or start, *figures])
+    return table(["what it changes", "train", "valid"], lines)
+
+
+def tuning(folder: Path) -> str:
+    """What was tried for the recipe of Part A."""
+    return trials("tuning", TUNING, "the start", folder)
+
+
+def search(folder: Path) -> str:
+    """What was tried for the best dense model of Part B."""
+    return trials("search", SEARCH, "the recipe, 300 epochs", folder)
 
 
 def _table_1_rows(folder: Path) -> list[Row]:
@@ -132,14 +93,14 @@ def table_1(folder: Path) -> str:
     lines = []
     for row in _table_1_rows(folder):
         theirs, ours = THEIRS.get(row.flow), row.mean("test_free_energy")
-        below = _NOTHING if theirs is None or ours is None else f"{theirs - ours:.2f}"
+        below = NOTHING if theirs is None or ours is None else f"{theirs - ours:.2f}"
         lines.append(
             [
                 row.flow,
                 *(row.cell(key) for key in _FIGURES),
                 row.cell("kl"),
                 row.cell("active_units", 0),
-                _NOTHING if theirs is None else f"{theirs:.1f}",
+                NOTHING if theirs is None else f"{theirs:.1f}",
                 below,
             ]
         )
@@ -156,7 +117,7 @@ def paired(folder: Path) -> str:
         for key in ("free_energy", "nll"):
             difference = row.differences(baseline, key)
             if not difference.size:
-                line += [_NOTHING, _NOTHING]
+                line += [NOTHING, NOTHING]
                 continue
             mean, error = difference.mean(), difference.std(ddof=1) / np.sqrt(difference.size)
             verdict = "lower" if mean < -2 * error else "higher" if mean > 2 * error else "neither"
@@ -180,7 +141,7 @@ def causes(folder: Path) -> str:
                     flow,
                     what,
                     *(row.cell(key) for key in _FIGURES),
-                    _NOTHING if theirs is None else f"{theirs:.1f}",
+                    NOTHING if theirs is None else f"{theirs:.1f}",
                 ]
             )
     return table(
@@ -197,7 +158,7 @@ def optima(folder: Path) -> str:
         error = 2 * against.std(ddof=1) / np.sqrt(against.size)
         own = name in ("diagonal", "nll")
         what = {"encoder": "diagonal, by the encoder", "nll": "NLL"}.get(name, name)
-        less = _NOTHING if own else f"{against.mean():+.2f} ± {error:.2f}"
+        less = NOTHING if own else f"{against.mean():+.2f} ± {error:.2f}"
         lines.append([what, f"{values.mean():.2f}", less])
     return table(["posterior", "free energy", "less the best diagonal one"], lines)
 
@@ -226,7 +187,7 @@ def priors(folder: Path) -> str:
 def _told_apart(row: Row) -> str:
     """How often q(z) and p(z) are told apart, the mean over the seeds."""
     found = [result["diagnostics"]["told_apart"] for result in row.results.values()]
-    return f"{100 * statistics.mean(found):.0f}%" if found else _NOTHING
+    return f"{100 * statistics.mean(found):.0f}%" if found else NOTHING
 
 
 def _epoch(row: Row) -> str:
@@ -235,7 +196,7 @@ def _epoch(row: Row) -> str:
         float(np.percentile(result["diagnostics"]["seconds"], 10))
         for result in row.results.values()
     ]
-    return f"{min(found):.1f}" if found else _NOTHING
+    return f"{min(found):.1f}" if found else NOTHING
 
 
 def digits(folder: Path) -> str:
@@ -261,7 +222,7 @@ def not_run(folder: Path) -> str:
 def progress(folder: Path) -> str:
     """How many runs have a result, by part."""
     lines = []
-    for part in ("tuning", "A", "B", "D"):
+    for part in ("tuning", "A", "B", "search", "D"):
         runs = [run for run in RUNS if run.part == part and run.here]
         done = [run for run in runs if read_result(run.name, folder) is not None]
         lines.append([part, str(len(done)), str(len(runs))])
@@ -276,6 +237,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "causes": causes,
     "optima": optima,
     "priors": priors,
+    "search": search,
     "digits": digits,
     "not run": not_run,
 }

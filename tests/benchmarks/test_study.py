@@ -51,10 +51,10 @@ def test_every_run_has_a_name_of_its_own_and_a_config():
 
 
 def test_the_protocol_is_the_same_in_every_run_of_part_a():
-    plan = module("plan")
+    plan, recipe = module("plan"), module("recipe")
     part = [run for run in plan.RUNS if run.part == "A"]
     for run in part:
-        for name, value in plan.PROTOCOL.items():
+        for name, value in recipe.PROTOCOL.items():
             assert run.options[name] == value
     ours = [run.options for run in part if not run.label]
     assert all(options == ours[0] for options in ours)
@@ -257,20 +257,22 @@ def test_the_page_is_made_from_the_committed_results():
     assert module("tables").fill(page) == page
 
 
-def test_the_recipe_is_the_one_with_the_best_validation():
-    plan, store = module("plan"), module("store")
+@pytest.mark.parametrize("part", ["tuning", "search"])
+def test_what_is_chosen_has_the_best_validation(part):
+    plan, recipe, store = module("plan"), module("recipe"), module("store")
+    chosen = {"tuning": recipe.CHOSEN, "search": recipe.CHOSEN_BEST}[part]
     found = {}
-    for run in plan.chosen(["tuning-*"]):
+    for run in plan.chosen([f"{part}-*"]):
         result = store.read_result(run.name)
         if result is not None:
             assert result["test_free_energy"] is None
             found[run.label] = result["valid_free_energy"]
-    assert min(found, key=lambda label: found[label]) == plan.CHOSEN
-    (best,) = [run for run in plan.RUNS if run.part == "tuning" and run.label == plan.CHOSEN]
-    assert {k: v for k, v in best.options.items() if k != "diagnostics"} == {
-        **plan.PROTOCOL,
-        **plan.RECIPE,
-    }
+    assert min(found, key=lambda label: found[label], default=chosen) == chosen
+    trained = [run for run in plan.RUNS if (run.part, run.label) == (part, chosen)]
+    used = {"tuning": ("A", ""), "search": ("B", "best")}[part]
+    runs = [run for run in plan.RUNS if (run.part, run.label) == used]
+    for run in runs:
+        assert {**run.options, "diagnostics": False} == trained[0].options
 
 
 def test_committed_results_hold_what_they_must():
