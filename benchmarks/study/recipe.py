@@ -45,6 +45,14 @@ THEIR_SCHEDULE: Mapping[str, Any] = MappingProxyType(
     }
 )
 
+_TOGETHER: Mapping[str, Any] = MappingProxyType(
+    {
+        "learning_rate": 2e-3,
+        "activation": "silu",
+        "optimizer": "adamw",
+        "weight_decay": 0.02,
+    }
+)
 # What the tuning changes, first one thing at a time, then what helped together and for longer.
 TUNING: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -58,8 +66,11 @@ TUNING: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "rate_4e_3": {"learning_rate": 4e-3},
         "no_warmup": {"warmup": "none"},
         "rate_2e_3_silu": {"learning_rate": 2e-3, "activation": "silu"},
-        "long": {"learning_rate": 2e-3, "epochs": 300},
-        "long_input_dropout": {"learning_rate": 2e-3, "epochs": 300, "input_dropout": 0.1},
+        "together": _TOGETHER,
+        "together_no_warmup": {**_TOGETHER, "warmup": "none"},
+        "long": {**_TOGETHER, "epochs": 300},
+        "long_input_dropout": {**_TOGETHER, "epochs": 300, "input_dropout": 0.1},
+        "long_decay": {**_TOGETHER, "epochs": 300, "weight_decay": 0.05},
     }
 )
 # The best of them by the free energy of the validation images.
