@@ -61,6 +61,13 @@ def test_networks_take_their_sizes_each_in_its_order():
     assert isinstance(model.posterior_layer.base, Tril)
 
 
+def test_what_is_against_overfitting():
+    assert _model(flow="none", input_dropout=0.2).input_dropout == 0.2
+    for given, decay in ((None, 0.004), (0.0, 0.0), (0.1, 0.1)):
+        config = TrainConfig(optimizer="adamw", weight_decay=given)
+        assert build_optimizer(config, steps=10).weight_decay == decay
+
+
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [

@@ -69,6 +69,8 @@ def test_config_is_frozen():
         ({"warmup": "linear", "epochs": 5}, "Received: 20 and 5"),
         ({"clip_norm": 0.0}, "--clip-norm must be above 0"),
         ({"ema": 1.0}, "--ema must be below 1"),
+        ({"input_dropout": 1.0}, "--input-dropout must be below 1"),
+        ({"weight_decay": 0.1}, "Received: --weight-decay 0.1 with --optimizer adam."),
         ({"patience": 0}, "--patience must be at least 1"),
         ({"jit": "yes"}, "--jit must be true or false"),
     ],

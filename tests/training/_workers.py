@@ -18,7 +18,13 @@ import time
 
 CASES = {
     # 43 images in batches of 20: two devices get 10 and 10, 10 and 10, 1 and 2.
-    "odd": {"size": 43, "clip": 5.0, "base": "tril", "objective": {"min_information": 2.0}},
+    "odd": {
+        "size": 43,
+        "clip": 5.0,
+        "base": "tril",
+        "objective": {"min_information": 2.0},
+        "input_dropout": 0.3,
+    },
     # And here, in the end, 0 and 1.
     "norm": {"size": 41, "norm": "batch", "objective": {"bound": "dreg", "num_samples": 3}},
     "bernoulli": {"size": 45, "flow": "iaf:1,hidden=8", "prior": "realnvp:1,hidden=8"},
@@ -54,6 +60,7 @@ def build(case):
         likelihood=likelihood,
         objective=Objective(**case.get("objective", {})),
         seed=1,
+        input_dropout=case.get("input_dropout", 0.0),
     )
     if "clip" in case:  # by an optimizer that, unlike Adam, sees it if all gradients are doubled
         optimizer = keras.optimizers.SGD(0.01, momentum=0.9, global_clipnorm=case["clip"])

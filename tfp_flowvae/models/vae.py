@@ -24,6 +24,8 @@ from tfp_flowvae.training.noise import Noise, as_seed
 from tfp_flowvae.training.xla import xla_suits
 
 METRICS = ("elbo", "log_likelihood", "kl")
+# The stream of the noise that drops pixels of the encoder's input.
+_DROPOUT_STREAM = 0xD407
 _PARTS = ("encoder", "posterior", "prior", "decoder", "likelihood", "objective")
 
 
@@ -53,6 +55,10 @@ class FlowVAE(FastModel):
       likelihood: p(x|z): a name or spec string in `LIKELIHOODS`, or a `Likelihood`.
       objective: How the terms of the bound become a loss; the evidence lower bound by default.
       seed: Of the noise in training and in `evaluate`.
+      input_dropout: The share of the image's pixels that the encoder does not see in training, as
+        in `keras.layers.Dropout`; the likelihood is that of the whole image. It keeps the encoder
+        from learning the training images by heart (Shu et al. 2018,
+        https://arxiv.org/abs/1805.08913).
       **kwargs: See `keras.Model`.
 
     Raises:
@@ -82,6 +88,7 @@ class FlowVAE(FastModel):
         likelihood: str | Likelihood = "bernoulli",
         objective: Objective | None = None,
         seed: int | None = None,
+        input_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         # Under mixed precision Keras would round the images to 8 bits of mantissa before `call`.
@@ -99,7 +106,7 @@ class FlowVAE(FastModel):
         self.posterior_layer = as_distribution(posterior, name="posterior")
         self.prior_layer = as_distribution(prior, name="prior")
         self.objective = Objective() if objective is None else objective
-        self.seed = seed
+        self.seed, self.input_dropout = seed, input_dropout
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._trackers = [keras.metrics.Mean(name=name) for name in METRICS]
         self._build_parts()
@@ -138,6 +145,11 @@ class FlowVAE(FastModel):
 
     def _check_parts(self) -> None:
         posterior, prior = self.posterior_layer, self.prior_layer
+        if not 0.0 <= self.input_dropout < 1.0:
+            raise ValueError(
+                "input_dropout must be at least 0 and below 1. "
+                f"Received: input_dropout={self.input_dropout}."
+            )
         if not posterior.base.reparameterized:
             raise ValueError(
                 "The base of a posterior must have draws with a gradient, as 'normal' and 'tril' "
@@ -273,7 +285,8 @@ class FlowVAE(FastModel):
     def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
         objective, seed = self.objective, self._stateless(None)
-        draw = self.draw(x, objective.num_samples, seed)
+        seen = self._dropped_out(x, seed) if training and self.input_dropout else x
+        draw = self.draw(seen, objective.num_samples, seed)
         share = SharedGradient() if training and objective.bound == "dreg" else None
         if share is not None:
             draw = draw._replace(z=share(draw.z))
@@ -284,6 +297,12 @@ class FlowVAE(FastModel):
         if share is not None:
             share.weights = objective.sample_weights(terms, self.step)
         return terms.named()
+
+    def _dropped_out(self, x: TensorLike, seed: tf.Tensor) -> tf.Tensor:
+        """What the encoder sees of images `[B, H, W, C]` in training."""
+        x = self._images(x)
+        u = Noise(seed).stream(_DROPOUT_STREAM).uniform(tf.unstack(tf.shape(x)), batch_axis=0)
+        return x * tf.cast(u >= self.input_dropout, x.dtype) / (1.0 - self.input_dropout)
 
     def compute_loss(
         self,
@@ -368,7 +387,8 @@ class FlowVAE(FastModel):
             for name in _PARTS
         }
         sizes = {"image_shape": self.image_shape, "latent_size": self.latent_size}
-        return {**super().get_config(), **sizes, **parts, "seed": self.seed}
+        rest = {"seed": self.seed, "input_dropout": self.input_dropout}
+        return {**super().get_config(), **sizes, **parts, **rest}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FlowVAE:

@@ -52,6 +52,7 @@ def build_model(
         likelihood=likelihood,
         objective=_objective(config, steps),
         seed=config.seed,
+        input_dropout=config.input_dropout,
     )
 
 
@@ -90,5 +91,9 @@ def build_optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimiz
     elif config.schedule == "inverse-time":
         # rate / (1 + t / 100) at epoch t: Henrion & Welleck.
         rate = schedules.InverseTimeDecay(rate, decay_steps=100 * steps, decay_rate=1.0)
-    averaging = {} if config.ema is None else {"use_ema": True, "ema_momentum": config.ema}
-    return _OPTIMIZERS[config.optimizer](rate, global_clipnorm=config.clip_norm, **averaging)
+    more: dict[str, Any] = {}
+    if config.ema is not None:
+        more |= {"use_ema": True, "ema_momentum": config.ema}
+    if config.weight_decay is not None:
+        more["weight_decay"] = config.weight_decay
+    return _OPTIMIZERS[config.optimizer](rate, global_clipnorm=config.clip_norm, **more)

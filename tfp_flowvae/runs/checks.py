@@ -73,6 +73,11 @@ def _check_objective(config: TrainConfig) -> None:
             "normal and --prior none; --min-information works with all. "
             f"Received: --flow {config.flow}, --base {config.base}, --prior {config.prior}."
         )
+    if config.weight_decay is not None and config.optimizer != "adamw":
+        raise UserError(
+            "--weight-decay is that of --optimizer adamw. "
+            f"Received: --weight-decay {config.weight_decay:g} with --optimizer {config.optimizer}."
+        )
     if config.warmup != "none" and config.warmup_epochs > config.epochs:
         raise UserError(
             "--warmup-epochs must be at most --epochs, or the full bound is never trained. "

@@ -139,6 +139,21 @@ class TrainConfig:
         "of the learning rate: half a cosine to 0; 1/(1 + t/100) at epoch t; constant",
         choices=SCHEDULES,
     )
+    weight_decay: float | None = option(
+        None,
+        "training",
+        "of adamw: each step takes so much, times the learning rate, off every weight",
+        at_least=0.0,
+        shown="0.004",
+    )
+    input_dropout: float = option(
+        0.0,
+        "training",
+        "share of the pixels that the encoder does not see in training",
+        metavar="RATE",
+        at_least=0.0,
+        below=1.0,
+    )
     clip_norm: float | None = option(
         None,
         "training",
