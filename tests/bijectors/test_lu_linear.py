@@ -166,14 +166,6 @@ def test_one_trace_serves_two_instances():
     assert len(traces) == 1
 
 
-def test_make_trainable():
-    linear = tfp.experimental.util.make_trainable(
-        fvb.LULinear, batch_and_event_shape=[2, D], parameter_dtype=tf.float64, seed=(0, 1)
-    )
-    assert sorted(v.shape.rank for v in linear.trainable_variables) == [2, 2, 3, 3]
-    assert linear.experimental_batch_shape() == (2,)
-
-
 def zeros(*shape):
     return tf.zeros(shape)
 

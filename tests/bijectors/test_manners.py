@@ -220,32 +220,6 @@ def test_crosses_a_function_boundary_with_one_trace(cls):
     assert isinstance(traces[0], cls)
 
 
-@every_class
-def test_make_trainable(cls):
-    bijector = tfp.experimental.util.make_trainable(cls, batch_and_event_shape=[5, D])
-    x = draw_points(5, D)
-    assert bijector.experimental_batch_shape() == [5]
-    assert len(bijector.trainable_variables) == len(EVENT_SHAPES[cls])
-    with tf.GradientTape() as tape:
-        y, log_det = bijector.forward_and_log_det(x)
-        loss = tf.reduce_sum(log_det + y[..., 0])
-    gradients = tape.gradient(loss, bijector.trainable_variables)
-    assert all(gradient is not None for gradient in gradients)
-    np.testing.assert_allclose(bijector.inverse(tf.identity(y)), x, atol=1e-4)
-
-
-@pytest.mark.parametrize("cls", [fvb.PlanarFlow, fvb.RadialFlow, fvb.HouseholderFlow])
-def test_make_trainable_with_a_function_gives_any_length(cls):
-    drawn = draw_parameters(cls)
-    bijector = tfp.experimental.util.make_trainable(
-        cls,
-        batch_and_event_shape=[D],
-        initial_parameters=lambda parameter_name, **_: tf.constant(drawn[parameter_name]),
-    )
-    x = draw_points(D)
-    np.testing.assert_allclose(bijector.forward(x), cls(**drawn).forward(x), rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize("cls", [fvb.PlanarFlow, fvb.RadialFlow])
 def test_stack_is_a_chain_of_its_steps_with_the_first_row_first(cls):
     single = {fvb.PlanarFlow: fvb.Planar, fvb.RadialFlow: fvb.Radial}[cls]

@@ -42,26 +42,67 @@ class Reference:
         jacobian = np.eye(z.shape[-1]) + self.h_prime(t)[..., None, None] * outer
         return np.linalg.slogdet(jacobian)[1]
 
-    def inverse(self, y):
-        """By 200 bisections of t + (s - 1) h(t) = w.y + b."""
-        target = np.sum(self.w * y, axis=-1) + self.b
+    def root(self, target):
+        """The t with t + (s - 1) h(t) = target, by 200 bisections."""
         reach = np.abs(target) + np.abs(self.slope - 1.0) + 1.0
         low, high = -reach, reach
         for _ in range(200):
             middle = 0.5 * (low + high)
             above = self.slope * self.h(middle) + (middle - self.h(middle)) > target
             low, high = np.where(above, low, middle), np.where(above, middle, high)
-        return y - self.u_hat * self.h(middle)[..., None], middle
+        return middle
+
+    def derivative(self, t):
+        """f' along w, s h' + 1 - h'."""
+        return self.slope * self.h_prime(t) + 1.0 - self.h_prime(t)
 
     def scale(self, x, y, eps):
         """What one eps of each number that enters the step can change in f(x), per eps."""
         t = np.sum(self.w * x, axis=-1) + self.b
         through = np.sum(np.abs(self.w * x), axis=-1) + np.abs(self.b)
-        nearest = np.maximum(np.abs(t) - 16 * eps * through, 0.0)  # where h may be this steep
+        nearest = np.maximum(np.abs(t) - roundings(x) * eps * through, 0.0)  # h may be this steep
         pull = np.abs(self.h(t)) + self.h_prime(nearest) * through
         product = np.sum(np.abs(self.u * self.w), axis=-1) + 1.0
         size = np.abs(self.u) + product[..., None] * np.abs(self.u_hat - self.u)
         return np.abs(x) + np.abs(y) + pull[..., None] * (size + np.abs(self.u_hat))
+
+
+def roundings(x):
+    """How many eps a number of a step may be off by when it has its effect.
+
+    Half an eps each for the D products and sums of w.x + b and as many of u.w, for the six
+    operations that put u^ together, and for the product and the sum that move x; two eps each for
+    softplus, for h, and for the root of the inverse's equation.
+    """
+    return x.shape[-1] + 10
+
+
+def assert_inverts(bijector, reference, y):
+    """Checks the inverse at y by what f makes of it, by the exact inverse, and by the log-det."""
+    eps = np.finfo(y.dtype).eps
+    wide = reference.u.dtype
+    x, log_det = (r.numpy() for r in bijector.inverse_and_log_det(y))
+    allowed = roundings(y) * eps * reference.scale(x, y, eps)
+    assert np.all(np.abs(reference.forward(x.astype(wide)) - y) <= allowed)
+    if np.finfo(wide).eps == np.finfo(y.dtype).eps:  # no longer numbers on this platform
+        return
+    # Beyond this point what the rounding of y does to x is amplified as by f's inverse.
+    target = np.sum(reference.w * y, axis=-1) + reference.b
+    t = reference.root(target)
+    exact = y - reference.u_hat * reference.h(t)[..., None]
+    size = np.linalg.norm(reference.u_hat, axis=-1) * np.linalg.norm(reference.w, axis=-1)
+    allowed = (1.0 + size / reference.derivative(t)) * np.linalg.norm(allowed, axis=-1)
+    assert np.all(np.linalg.norm(x - exact, axis=-1) <= allowed)
+    # f' is monotone in |t|, and t somewhere between the roots for w.y + b a little less and more.
+    product = 1.0 + np.sum(np.abs(reference.u * reference.w), axis=-1)  # enters s, relative to it
+    moved = np.sum(np.abs(reference.w * y), axis=-1) + np.abs(reference.b)
+    moved += product * reference.slope * np.abs(reference.h(t))
+    low, high = (reference.root(target + s * roundings(y) * eps * moved) for s in (-1.0, 1.0))
+    middle = np.where((low < 0.0) & (high > 0.0), 0.0, low)
+    found = [-np.log(reference.derivative(end)) for end in (low, middle, high)]
+    slack = roundings(y) * eps * (product + np.abs(log_det))
+    assert np.all(log_det >= np.min(found, axis=0) - slack)
+    assert np.all(log_det <= np.max(found, axis=0) + slack)
 
 
 def draw(*batch, d=3, dtype=np.float64, seed=0, scale=1.0):
@@ -158,26 +199,60 @@ def test_vanishing_w(activation, jit_compile):
 @pytest.mark.parametrize("slope", [1e-12, 1e-6, 1e-3, 0.5, 1.0, 30.0, 1e6])
 @pytest.mark.parametrize("d", [1, 3])
 def test_inverse_has_a_small_backward_and_forward_error(activation, dtype, slope, d):
-    eps = np.finfo(dtype).eps
-    wide = WIDER[dtype]
     for seed in range(3):
         u, w, b = with_slope(slope, d, dtype, seed)
         rng = np.random.default_rng(seed)
         spread = 10.0 ** rng.uniform(-6, 2, size=(200, 1)) * max(1.0, slope)
         y = (rng.normal(size=(200, d)) * spread).astype(dtype)
         y[0] = 0.0
-        planar, reference = Planar(u, w, b, activation), Reference(u, w, b, activation, wide)
-        x, log_det = (r.numpy() for r in planar.inverse_and_log_det(y))
-        scale = reference.scale(x, y, eps)
-        residual = np.abs(reference.forward(x.astype(wide)) - y)
-        assert np.all(residual <= 16 * eps * scale)
-        if wide is np.float64 or np.finfo(np.longdouble).eps < np.finfo(np.float64).eps:
-            exact, t = reference.inverse(y.astype(wide))
-            derivative = reference.slope * reference.h_prime(t) + 1.0 - reference.h_prime(t)
-            lipschitz = 1.0 + np.linalg.norm(reference.u_hat) * np.linalg.norm(w) / derivative
-            error = np.linalg.norm(x - exact, axis=-1)
-            assert np.all(error <= 16 * eps * lipschitz * np.linalg.norm(scale, axis=-1))
-            np.testing.assert_allclose(log_det, -np.log(derivative), rtol=1e-4, atol=4096 * eps)
+        planar = Planar(u, w, b, activation)
+        assert_inverts(planar, Reference(u, w, b, activation, WIDER[dtype]), y)
+
+
+LENGTHS = 10.0 ** np.arange(-8, 5)
+
+
+@each_activation
+@each_dtype
+@pytest.mark.parametrize("slope", [None, 0.01, 30.0, 1e4])
+def test_inverse_is_exact_to_rounding_for_every_length_of_w(activation, dtype, slope):
+    """Short ones too, where t - b divided by |w| is far worse than y - u^ h(t)."""
+    for length in LENGTHS:
+        for offset in (0.01, -1.0, 100.0):
+            u, w, _ = draw(d=3) if slope is None else with_slope(slope, 3, np.float64)
+            shrink = length / np.linalg.norm(w)
+            u, w = u if slope is None else u / shrink, w * shrink
+            u, w, b = u.astype(dtype), w.astype(dtype), dtype(offset)
+            rng = np.random.default_rng(1)
+            spread = 10.0 ** rng.uniform(-6, 2, size=(200, 1)) * max(1.0, np.linalg.norm(u))
+            y = (rng.normal(size=(200, 3)) * spread).astype(dtype)
+            planar = Planar(u, w, b, activation)
+            assert_inverts(planar, Reference(u, w, b, activation, WIDER[dtype]), y)
+
+
+@each_dtype
+def test_a_stack_inverts_to_rounding_with_a_short_w_among_others(dtype):
+    eps = np.finfo(dtype).eps
+    for length in LENGTHS:
+        u, w, b = draw(4, d=3)
+        w[2] *= length / np.linalg.norm(w[2])
+        u, w, b = (p.astype(dtype) for p in (u, w, b))
+        x = np.random.default_rng(1).normal(size=(200, 3)).astype(dtype)
+        flow = PlanarFlow(u, w, b)
+        back = flow.inverse(tf.identity(flow.forward(x)))
+        # Each step rounds on its way there and back, and its inverse amplifies what it is given.
+        steps = [Reference(u[k], w[k], b[k], "tanh", WIDER[dtype]) for k in range(4)]
+        points = [x.astype(WIDER[dtype])]
+        for step in steps:
+            points.append(step.forward(points[-1]))
+        error = np.zeros(200)
+        for k, step in reversed(list(enumerate(steps))):
+            t = np.sum(step.w * points[k], axis=-1) + step.b
+            size = np.linalg.norm(step.u_hat) * np.linalg.norm(step.w)
+            scale = np.linalg.norm(step.scale(points[k], points[k + 1], eps), axis=-1)
+            rounding = 2.0 * roundings(x) * eps * scale
+            error = (1.0 + size / step.derivative(t)) * (error + rounding)
+        assert np.all(np.linalg.norm(back - x, axis=-1) <= error)
 
 
 # Down to lengths of w that count as 0, and numbers that processors may flush to 0.
@@ -197,11 +272,11 @@ def test_any_parameters_invert(values, activation):
     reference = Reference(u, w, values[12], activation)
     eps = np.finfo(np.float32).eps
     inverted, inverse_log_det = planar.inverse_and_log_det(y)
-    scale = reference.scale(inverted.numpy(), y, eps)
-    assert np.all(np.abs(reference.forward(inverted.numpy()) - y) <= 16 * eps * scale + UNDERFLOW)
+    allowed = roundings(y) * eps * reference.scale(inverted.numpy(), y, eps) + UNDERFLOW
+    assert np.all(np.abs(reference.forward(inverted.numpy()) - y) <= allowed)
     moved, log_det = planar.forward_and_log_det(x)
-    scale = reference.scale(x, x, eps)
-    assert np.all(np.abs(reference.forward(x) - moved) <= 16 * eps * scale + UNDERFLOW)
+    allowed = roundings(x) * eps * reference.scale(x, x, eps) + UNDERFLOW
+    assert np.all(np.abs(reference.forward(x) - moved) <= allowed)
     assert np.isfinite(log_det)
     assert np.isfinite(inverse_log_det)
 

@@ -295,14 +295,3 @@ def test_one_trace_serves_two_instances(kind):
         flow = build(kind, arrays(kind, scale=seed), validate_args=True)
         assert_allclose(forward(flow, z), flow.forward(fresh(z)))
     assert len(traces) == 1
-
-
-@EVERY
-def test_make_trainable_makes_every_parameter(kind):
-    flow = tfp.experimental.util.make_trainable(
-        CLASSES[kind], batch_and_event_shape=[2, D], parameter_dtype=tf.float64, seed=(0, 1)
-    )
-    assert {v.shape[0] for v in flow.trainable_variables} == {2}
-    assert len(flow.trainable_variables) == len(EVENTS[kind])
-    z = numbers(2, D)
-    assert_allclose(flow.inverse(fresh(flow.forward(z))), z, atol=1e-9)

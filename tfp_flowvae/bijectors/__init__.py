@@ -34,11 +34,8 @@ from tfp_flowvae.bijectors.planar import Planar, PlanarFlow
 from tfp_flowvae.bijectors.radial import Radial, RadialFlow
 from tfp_flowvae.bijectors.rbig import fit_rbig
 from tfp_flowvae.bijectors.rotation import Rotation
-from tfp_flowvae.bijectors.spline import (
-    RationalQuadraticSpline,
-    SplineTransform,
-    spline_from_raw,
-)
+from tfp_flowvae.bijectors.spline import RationalQuadraticSpline
+from tfp_flowvae.bijectors.spline_transform import SplineTransform, spline_from_raw
 from tfp_flowvae.bijectors.sylvester import (
     HouseholderSylvester,
     OrthogonalSylvester,

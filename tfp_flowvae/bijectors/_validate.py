@@ -78,8 +78,8 @@ def parameter_properties(
 ) -> dict[str, tfp.util.ParameterProperties]:
     """What TFP wants to know of each parameter, for batch shapes, slicing and `make_trainable`.
 
-    A bijector's input tells D but not K: `make_trainable` makes one step, K = 1, unless its
-    `initial_parameters` is a function, which may return any K.
+    A bijector's input tells D but not the other sizes, K steps and J mirrors: `make_trainable`
+    makes one of each, unless its `initial_parameters` is a function, which may return any number.
 
     Args:
       axes: As for `convert_parameters`.
@@ -175,8 +175,8 @@ def _shape_problem(axes: Mapping[str, str], shapes: Mapping[str, tf.TensorShape]
 
 def _parameter_shape(letters: str, input_shape: TensorLike) -> tf.Tensor:
     shape = tf.convert_to_tensor(input_shape, tf.int32)
-    sizes = {"K": tf.constant([1]), "D": shape[-1:]}
-    return tf.concat([shape[:-1], *(sizes[letter] for letter in letters)], axis=0)
+    sizes = [shape[-1:] if letter == "D" else tf.constant([1]) for letter in letters]
+    return tf.concat([shape[:-1], *sizes], axis=0)
 
 
 def _pattern(letters: str) -> str:

@@ -53,14 +53,15 @@ class ActNorm(ParametricBijector):
       log_scale: `[..., D]`, any real vector. Float32 or float64, as `shift`.
       shift: `[..., D]`, any real vector.
       initialized: A bool `tf.Variable`, `[]`: whether `initialize` has been called. None if it is
-        to act on every call.
+        to act on every call. A bijector that a `tf.function`, `tf.cond` or `tf.while_loop` returns
+        holds tensors in place of its variables, this one too, and cannot be initialised.
       validate_args: Whether to check that the parameters, and what `initialize` is given, are
         finite.
       name: The name of this bijector and the scope of its operations.
 
     Raises:
-      TypeError: If the dtypes differ or are not float32 or float64, or `initialized` is no bool
-        `tf.Variable`.
+      TypeError: If the dtypes differ or are not float32 or float64, or `initialized` is neither a
+        bool `tf.Variable` nor a bool tensor.
       ValueError: If the shapes do not fit together, or `validate_args` finds a parameter that is
         not finite.
     """
@@ -126,7 +127,7 @@ class ActNorm(ParametricBijector):
         return self._shift
 
     @property
-    def initialized(self) -> tf.Variable | None:
+    def initialized(self) -> tf.Tensor | tf.Variable | None:
         """The flag, as it was given."""
         return self._initialized
 
@@ -146,7 +147,7 @@ class ActNorm(ParametricBijector):
             is trained by the density of data needs "inverse".
 
         Raises:
-          TypeError: If `log_scale` or `shift` is not a variable.
+          TypeError: If `log_scale`, `shift` or `initialized` is a tensor and not a variable.
           ValueError: If `direction` is another, the shapes of `log_scale` and `shift` differ, or
             `x` has another D, or no dimension more than the parameters.
         """
@@ -170,11 +171,12 @@ class ActNorm(ParametricBijector):
 
     def _sample_axes(self, shape: tf.TensorShape) -> list[int]:
         """The axes of x that are no batch dimensions of the parameters."""
-        for name in self._AXES:
-            if not hasattr(getattr(self, name), "assign"):
+        given = {name: getattr(self, name) for name in (*self._AXES, "initialized")}
+        for name, value in given.items():
+            if value is not None and not hasattr(value, "assign"):
                 raise TypeError(
-                    "ActNorm.initialize needs log_scale and shift to be tf.Variables. "
-                    f"Received: {name} of type {type(getattr(self, name)).__name__}."
+                    "ActNorm.initialize needs log_scale, shift and initialized to be tf.Variables. "
+                    f"Received: {name} of type {type(value).__name__}."
                 )
         own = self.shift.shape
         if own.as_list() != self.log_scale.shape.as_list():
@@ -259,11 +261,17 @@ def _check_direction(direction: str) -> None:
         )
 
 
-def _checked_flag(owner: str, flag: tf.Variable | None) -> tf.Variable | None:
-    if flag is None or (_compat.is_ref(flag) and flag.dtype == tf.bool and flag.shape.rank == 0):
+def _checked_flag(
+    owner: str, flag: tf.Tensor | tf.Variable | None
+) -> tf.Tensor | tf.Variable | None:
+    if flag is None:
+        return None
+    known = tf.is_tensor(flag) or _compat.is_ref(flag)
+    if known and flag.dtype == tf.bool and flag.shape.is_compatible_with([]):
         return flag
-    kind = getattr(flag, "dtype", np.asarray(flag).dtype)
+    dtype = tf.as_dtype(flag.dtype if known else np.asarray(flag).dtype)
+    shape = flag.shape if known else np.shape(flag)
     raise TypeError(
         f"{owner} takes a bool tf.Variable of shape [] as initialized. "
-        f"Received: {type(flag).__name__} of dtype {getattr(kind, 'name', kind)}."
+        f"Received: {type(flag).__name__} of dtype {dtype.name} and shape {tuple(shape)}."
     )

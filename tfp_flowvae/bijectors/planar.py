@@ -25,8 +25,16 @@ a sum of positive terms. For the inverse, t = w.z + b solves the scalar equation
 
 by bracketed Newton steps, for all elements at once, and is differentiated in y, u, w and b by the
 implicit function theorem. Both terms on the left have the sign of t and are computed without
-cancellation, so that t has a relative error of a few eps however small s is; what remains of the
-inverse's error is the rounding of y and of the parameters, amplified by at most 1 / s.
+cancellation, so that t has a relative error of a few eps however small s is. Rounding moves the
+right side by at most c = |w|.|y| + |b| eps or so, and with f' = s h' + 1 - h' that puts into w.z
+
+    |w|.(|z| + |u^ h|) + c |s - 1| h' / f'   by that difference, and
+    |w|.|z| + |t| + |b| + c / f'             by w.z = t - b,
+
+in eps. The first is the smaller one where w is short, the second where f expands, or u^ is long and
+nearly orthogonal to w: where the second is smaller, z is moved along w until w.z is t - b. What
+remains of the inverse's error is the rounding of y and of the parameters, amplified by at most
+1 / s.
 
 References:
   Danilo Jimenez Rezende and Shakir Mohamed. Variational Inference with Normalizing Flows. ICML
@@ -228,11 +236,29 @@ def _inverse_step(
     t = _root.implicit_root(h, slope, tf.reduce_sum(w * y, axis=-1) + b, hint)
     h_t = h.value(t)
     x = y - u * h_t[..., tf.newaxis]
-    # For large s that difference may cancel, and its error along w is multiplied by s in f. Then
-    # w.x + b = t says it better. The correction is 0 but for rounding: so is its derivative.
-    products = w * x
-    cancels = (slope - 1.0) * tf.abs(h_t) > tf.reduce_sum(tf.abs(products), axis=-1)
-    missing = tf.where(cancels, t - b - tf.reduce_sum(products, axis=-1), tf.zeros_like(t))
+    products = tf.reduce_sum(w * x, axis=-1)
+    gains = _gains_from_correction(h, y, u, w, b, slope, t)
+    # The correction is 0 but for rounding: so is its derivative.
+    missing = tf.where(gains, t - b - products, tf.zeros_like(t))
     along = (missing * inverse_length)[..., tf.newaxis] * (inverse_length[..., tf.newaxis] * w)
     x += tf.stop_gradient(along)
     return x, -log_derivative(h, t, slope, log_slope), t
+
+
+def _gains_from_correction(
+    h: Activation,
+    y: tf.Tensor,
+    u: tf.Tensor,
+    w: tf.Tensor,
+    b: tf.Tensor,
+    slope: tf.Tensor,
+    t: tf.Tensor,
+) -> tf.Tensor:
+    """Whether t - b has a smaller error bound than w.(y - u^ h(t)); see the module's head."""
+    target = tf.reduce_sum(tf.abs(w * y), axis=-1) + tf.abs(b)
+    subtracted = tf.reduce_sum(tf.abs(w * u), axis=-1) * tf.abs(h.value(t))
+    steep, flat = h.slopes(t)
+    # Both bounds times f', and without the |w|.|x| that they share.
+    plain = subtracted * (slope * steep + flat) + target * tf.abs(slope - 1.0) * steep
+    corrected = (tf.abs(t) + tf.abs(b)) * (slope * steep + flat) + target
+    return corrected < plain

@@ -1,4 +1,4 @@
-"""Rational-quadratic splines as transformers of coupling and autoregressive flows.
+"""Monotone rational-quadratic splines on an interval, and the identity outside.
 
 Durkan et al. (2019): a monotone map of [-B, B] onto itself in K bins, on each of which, between the
 knots (x_k, y_k) and (x_k + w, y_k + h) with slopes d0 and d1 and with s = h / w, the fraction
@@ -24,13 +24,16 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _numerics
+
+_TRAINED_BINS = 8
+_LEAST, _STEEPEST = 0.1, 10.0  # the defaults of `spline_from_raw`
 
 
 class RationalQuadraticSpline(tfb.RationalQuadraticSpline):
@@ -40,7 +43,21 @@ class RationalQuadraticSpline(tfb.RationalQuadraticSpline):
     module replace TFP's, whose inverse can be NaN in float32; the log-det of the inverse is taken
     at y itself, not at an x that has been rounded; and points outside the interval are replaced
     before they meet a formula, so that gradients are finite however far out they lie.
+
+    `tfp.experimental.util.make_trainable` makes splines of 8 bins on an interval of length 2.
     """
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
+        def slopes() -> tfb.Bijector:
+            return tfb.Sigmoid(*(tf.constant(v, dtype) for v in (1.0 / _STEEPEST, _STEEPEST)))
+
+        return {
+            "bin_widths": _trained(_TRAINED_BINS, _BinSizes),
+            "bin_heights": _trained(_TRAINED_BINS, _BinSizes),
+            "knot_slopes": _trained(_TRAINED_BINS - 1, slopes),
+            "range_min": tfp.util.ParameterProperties(is_preferred=False),
+        }
 
     def _forward(self, x: tf.Tensor) -> tf.Tensor:
         d = self._bin(x, inverse=False)
@@ -99,143 +116,6 @@ class _Bin(NamedTuple):
     above: tf.Tensor
 
 
-def spline_from_raw(
-    raw: TensorLike,
-    bound: float = 4.0,
-    min_bin_size: float = 1e-3,
-    min_slope: float = 1e-3,
-    name: str = "rational_quadratic_spline",
-) -> RationalQuadraticSpline:
-    """The spline on [-bound, bound] that unconstrained numbers stand for; zeros are the identity.
-
-    With K bins, the first K of the numbers are for the widths, K for the heights, by a softmax, and
-    K - 1 for the slopes at the inner knots, by a shifted softplus.
-
-    Args:
-      raw: `[..., 3 K - 1]`: an elementwise bijector for points `[...]`. Float32 or float64.
-      bound: B > 0. Outside [-B, B] the spline is the identity.
-      min_bin_size: The least width and height of a bin, as a fraction of 2 B, less than 1 / K.
-      min_slope: The least slope at a knot, less than 1.
-      name: The name of the bijector.
-
-    Returns:
-      The bijector.
-
-    Raises:
-      TypeError: If `raw` is not float32 or float64.
-      ValueError: If the last dimension of `raw` is not 3 K - 1 for a K of 1 or more, or a bound or
-        a minimum is out of its range.
-    """
-    raw = tf.convert_to_tensor(raw)
-    if raw.dtype not in (tf.float32, tf.float64):
-        raise TypeError(
-            f"A spline takes raw parameters of float32 or float64. Received: {raw.dtype.name}."
-        )
-    size = raw.shape[-1] if raw.shape.rank else None
-    if size is None or size < 2 or size % 3 != 2:
-        raise ValueError(
-            "A spline with K bins takes raw parameters whose last dimension is known and 3 K - 1. "
-            f"Received: raw.shape={raw.shape}."
-        )
-    bins = (size + 1) // 3
-    _check_sizes(bins, bound, min_bin_size, min_slope)
-    widths, heights, slopes = tf.split(raw, [bins, bins, bins - 1], axis=-1)
-    at_zero = tf.constant(1.0 - min_slope, raw.dtype)
-    return RationalQuadraticSpline(
-        bin_widths=_bin_sizes(widths, bound, min_bin_size),
-        bin_heights=_bin_sizes(heights, bound, min_bin_size),
-        knot_slopes=min_slope + _numerics.shifted_softplus(slopes, at_zero)[0],
-        range_min=tf.constant(-bound, raw.dtype),
-        name=name,
-    )
-
-
-class SplineTransform(tf.Module):
-    """A network's output as a spline, for use as `bijector_fn` in couplings and autoregressions.
-
-        flow = Coupling(half_mask(D), bijector_fn=SplineTransform(network, bins=8))
-        flow = ParallelMaskedAutoregressiveFlow(bijector_fn=SplineTransform(network, bins=8))
-
-    As in the paper, points are expected on the scale of `bound`: what lies outside is left alone.
-    With a conditioner that `SolvesInOrder` an autoregressive flow is solved in one sweep.
-
-    Args:
-      conditioner: To raw parameters `[..., M, 3 K - 1]` or `[..., M (3 K - 1)]` for M points: from
-        y, `[..., D]`, with M = D or, in a coupling, from the kept entries and M. Zeros are the
-        identity.
-      bins: K, at least 1.
-      bound: B > 0.
-      min_bin_size: The least width and height of a bin, as a fraction of 2 B, less than 1 / K.
-      min_slope: The least slope at a knot, less than 1.
-      name: Of the module.
-
-    Raises:
-      ValueError: If a size is out of its range or the conditioner's output does not fit.
-    """
-
-    def __init__(
-        self,
-        conditioner: Callable[..., tf.Tensor],
-        bins: int = 8,
-        bound: float = 4.0,
-        min_bin_size: float = 1e-3,
-        min_slope: float = 1e-3,
-        name: str = "spline_transform",
-    ) -> None:
-        super().__init__(name=name)
-        _check_sizes(bins, bound, min_bin_size, min_slope)
-        self._conditioner = conditioner
-        self._bins = bins
-        self._settings = (bound, min_bin_size, min_slope)
-
-    @property
-    def num_parameters(self) -> int:
-        """How many raw parameters each point takes, 3 K - 1."""
-        return 3 * self._bins - 1
-
-    def __call__(self, y: tf.Tensor, *units: int) -> RationalQuadraticSpline:
-        """Returns the spline for `(y)` or, in a coupling, `(kept, units)`."""
-        return self._spline(self._conditioner(y, *units), units[0] if units else y.shape[-1])
-
-    @property
-    def solve_in_order(self) -> Callable[..., tf.Tensor]:
-        """That of `SolvesInOrder`; there is none (`AttributeError`) if the conditioner has none."""
-        solve = self._conditioner.solve_in_order  # type: ignore[attr-defined]
-        return lambda x, transform: solve(
-            x, lambda out, entry: transform(self._spline(out, 1), entry)
-        )
-
-    def _spline(self, raw: TensorLike, points: int | None) -> RationalQuadraticSpline:
-        raw = tf.convert_to_tensor(raw)
-        wanted = (points, self.num_parameters)
-        if tuple(raw.shape[-2:]) != wanted:
-            if points is None or raw.shape[-1] != points * self.num_parameters:
-                raise ValueError(
-                    f"SplineTransform with {self._bins} bins takes a conditioner whose output ends "
-                    f"in the dimensions {wanted} or their product. Received: shape {raw.shape}."
-                )
-            raw = tf.reshape(raw, tf.concat([tf.shape(raw)[:-1], wanted], axis=0))
-        return spline_from_raw(raw, *self._settings)
-
-
-def _check_sizes(bins: int, bound: float, min_bin_size: float, min_slope: float) -> None:
-    if bins < 1 or not 0.0 < bound < float("inf"):
-        raise ValueError(
-            "A spline takes at least 1 bin and a positive, finite bound. "
-            f"Received: {bins=}, {bound=}."
-        )
-    if not (0.0 < min_bin_size < 1.0 / bins and 0.0 < min_slope < 1.0):
-        raise ValueError(
-            f"A spline of {bins} bins takes 0 < min_bin_size < 1/{bins} and 0 < min_slope < 1. "
-            f"Received: {min_bin_size=}, {min_slope=}."
-        )
-
-
-def _bin_sizes(raw: tf.Tensor, bound: float, min_bin_size: float) -> tf.Tensor:
-    free = 1.0 - raw.shape[-1] * min_bin_size
-    return 2.0 * bound * (min_bin_size + free * tf.nn.softmax(raw, axis=-1))
-
-
 def _ends(
     inner: tf.Tensor, first: tf.Tensor, last: tf.Tensor, chosen: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -272,3 +152,28 @@ def _inverse_fractions(d: _Bin) -> tuple[tf.Tensor, tf.Tensor]:
     above = tf.where(is_positive, 2.0 * slope * eta, total)
     below = tf.where(is_positive, total, 2.0 * slope * rest)
     return above / (above + below), below / (above + below)
+
+
+class _BinSizes(tfb.Bijector):
+    """From K numbers to K sizes whose sum is 2, by a softmax; no size is below a tenth of the mean.
+
+    Adding a constant to the numbers changes nothing: `inverse` returns those of one such constant.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(forward_min_event_ndims=1, parameters={}, name="bin_sizes")
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        return 2.0 * (_LEAST / x.shape[-1] + (1.0 - _LEAST) * tf.nn.softmax(x, axis=-1))
+
+    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.math.log(0.5 * y - _LEAST / y.shape[-1])
+
+
+def _trained(count: int, constrain: Callable[[], tfb.Bijector]) -> tfp.util.ParameterProperties:
+    """What TFP wants to know of a parameter with `count` numbers for each entry of a point."""
+    return tfp.util.ParameterProperties(
+        event_ndims=1,
+        shape_fn=lambda shape: tf.concat([shape, [count]], axis=0),
+        default_constraining_bijector_fn=constrain,
+    )
