@@ -13,7 +13,7 @@ from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.models import replicas
 from tfp_flowvae.models.adopted import AdoptedPrior
-from tfp_flowvae.models.gradients import SharedGradient, frozen_log_prob
+from tfp_flowvae.models.gradients import ScaledGradient, frozen_log_prob, with_frozen_base
 from tfp_flowvae.models.latent_variable import LatentVariableModel
 from tfp_flowvae.models.likelihood import Bernoulli, Likelihood
 from tfp_flowvae.models.objective import ElboTerms, Objective
@@ -143,15 +143,17 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
         objective, seed = self.objective, self._stateless(None)
         draw = self.draw(x, objective.num_samples, seed)
-        share = SharedGradient() if training and objective.bound == "dreg" else None
-        if share is not None:
-            draw = draw._replace(z=share(draw.z))
-        if training and (share is not None or objective.gradient == "stl"):
+        scaled = ScaledGradient() if training and objective.bound == "dreg" else None
+        if scaled is not None:
+            draw = draw._replace(z=scaled(draw.z))
+        if training and (scaled is not None or objective.gradient == "stl"):
             frozen = frozen_log_prob(draw.posterior, draw.z, draw.log_posterior)
             draw = draw._replace(log_posterior=frozen)
+            if objective.free_bits:
+                draw = draw._replace(posterior=with_frozen_base(draw.posterior))
         terms = self.terms_of(draw, x, seed, per_dimension=objective.free_bits > 0)
-        if share is not None:
-            share.weights = objective.sample_weights(terms, self._step(training))
+        if scaled is not None:
+            scaled.factors = objective.path_factors(terms, self._step(training))
         return terms.named()
 
     def _step(self, training: bool) -> tf.Tensor | None:
