@@ -17,6 +17,7 @@ tfd = tfp.distributions
 
 D, IMAGE = 2, (2, 2, 1)
 PIXELS = 4
+EPS = np.finfo(np.float32).eps
 
 
 @dataclass(frozen=True)
@@ -66,21 +67,43 @@ def linear_gaussian():
     return vae, x.reshape(5, *IMAGE).astype(np.float32), evidence.log_prob(x).numpy()
 
 
+def _sizes(vae, x):
+    """What is added up in log p(x, z) - log q(z|x), and in its gradient by z, at most.
+
+    Every number is taken without its sign, and every difference as a sum: float32 rounds it before
+    it is squared or divided by a standard deviation.
+    """
+    draw = vae.draw(x, 100, seed=5)
+    kernel, bias = (np.abs(w) for w in vae.decoder.layers[0].get_weights())
+    z, pixels = np.abs(draw.z), np.abs(x.reshape(-1, PIXELS))
+    away = (pixels + z @ kernel + bias) / 0.5
+    inverse = np.abs(np.linalg.inv(draw.posterior.distribution.scale_tril))
+    noise = np.einsum("bij,sbj->sbi", inverse, z + np.abs(draw.posterior.distribution.loc))
+    value = (away**2).sum(axis=-1) + (z**2).sum(axis=-1) + (noise**2).sum(axis=-1)
+    slope = (away / 0.5) @ kernel.T + z + np.einsum("bij,sbi->sbj", inverse, noise)
+    return value.max(), slope.max()
+
+
 def test_elbo_is_the_evidence_where_the_posterior_is_exact(linear_gaussian):
     vae, x, evidence = linear_gaussian
-    # For every single sample, as log p(x, z) - log q(z|x) = log p(x) whatever z.
-    np.testing.assert_allclose(vae.elbo_terms(x, 20, seed=1).elbo, [evidence] * 20, atol=2e-4)
+    # For every single sample, as log p(x, z) - log q(z|x) = log p(x) whatever z. Sums over D and
+    # PIXELS, in the encoder, the decoder and the densities.
+    elbo = vae.elbo_terms(x, 20, seed=1).elbo
+    rounding = 2 * (D + PIXELS) * EPS * _sizes(vae, x)[0]
+    np.testing.assert_allclose(elbo, [evidence] * 20, rtol=0, atol=rounding)
 
 
 def test_where_the_posterior_is_exact_the_stl_gradient_has_no_variance(linear_gaussian):
     vae, x, _ = linear_gaussian
     weights = [w.value for w in vae.posterior_layer.trainable_weights]
+    # The slope by z, by the noise and the features that z was made of: normal draws, and pixels.
+    rounding = 2 * (D + PIXELS) * EPS * _sizes(vae, x)[1] * 4 * np.max(np.abs(x))
     for gradient, silent in (("total", False), ("stl", True)):
         vae.objective = models.Objective(gradient=gradient)
         with tf.GradientTape() as tape:
             loss = vae.compute_loss(x, y_pred=vae(x, training=True))
         largest = max(np.max(np.abs(g)) for g in tape.gradient(loss, weights))
-        assert (largest < 1e-3) == silent, (gradient, largest)
+        assert (largest < rounding) == silent, (gradient, largest)
 
 
 def test_kl_agrees_with_the_closed_form(make_vae, stir, digits):
@@ -89,21 +112,26 @@ def test_kl_agrees_with_the_closed_form(make_vae, stir, digits):
     kl = tfd.kl_divergence(vae.posterior(digits[:3]).distribution, vae.prior().distribution)
     error = tf.math.reduce_std(terms.kl, axis=0) / np.sqrt(20_000)
     assert np.all(np.abs(tf.reduce_mean(terms.kl, axis=0) - kl) < 4 * error)
-    by_dimension = vae.terms_of(vae.draw(digits[:3], 2, 1), digits[:3], 1, per_dimension=True)
-    np.testing.assert_allclose(
-        tf.reduce_sum(by_dimension.kl_per_dimension, -1), by_dimension.kl, rtol=1e-4, atol=1e-4
-    )
+    draw = vae.draw(digits[:3], 2, 1)
+    by_dimension = vae.terms_of(draw, digits[:3], 1, per_dimension=True)
+    # (z - loc) / scale and z, each squared, and the logarithm of the scale; added up over D = 4.
+    normal = draw.posterior.distribution.distribution
+    away = (np.abs(draw.z) + np.abs(normal.loc)) / normal.scale
+    size = np.sum(away**2 + draw.z**2 + np.abs(np.log(normal.scale)) + 2, axis=-1)
+    total = tf.reduce_sum(by_dimension.kl_per_dimension, axis=-1)
+    np.testing.assert_array_less(np.abs(total - by_dimension.kl), 4 * EPS * size)
 
 
 def test_the_importance_weighted_bound_rises_with_the_samples(make_vae, stir, digits):
     vae, x = stir(make_vae("planar", "none")), digits[:8]
     log_weights = vae.elbo_terms(x, 4096, seed=1).elbo
-    bounds = []
+    bounds, errors = [], []
     for samples in (1, 4, 32, 512):
-        groups = tf.reshape(log_weights, [samples, -1, 8])
-        bounds.append(float(tf.reduce_mean(models.objective.importance_bound(groups))))
+        groups = models.objective.importance_bound(tf.reshape(log_weights, [samples, -1, 8]))
+        bounds.append(float(tf.reduce_mean(groups)))
+        errors.append(np.mean(np.var(groups, axis=0) / len(groups) / 8) ** 0.5)
     assert bounds == sorted(bounds)
-    assert bounds[-1] - bounds[0] > 0.05
+    assert bounds[-1] - bounds[0] > 4 * (errors[-1] + errors[0])
 
 
 @pytest.mark.parametrize("flow", ["none", "planar", "iaf", "realnvp"])
@@ -122,7 +150,10 @@ def test_frozen_density_has_its_value_and_the_gradient_by_z_alone(flow, make_vae
     np.testing.assert_array_equal(frozen, draw.log_prob)
     variables = [z, *(w.value for w in vae.posterior_layer.trainable_weights)]
     gradients = tape.gradient(frozen, variables)
-    np.testing.assert_allclose(gradients[0], slope, rtol=1e-3, atol=1e-4)
+    # Two layers of 4 dimensions, there and back, round the slope 16 times, or the z0 that it is of.
+    scale = posterior.distribution.distribution.scale
+    size = np.max(np.abs(slope)) + np.max(np.abs(draw.z0) / tf.square(scale))
+    np.testing.assert_allclose(gradients[0], slope, rtol=0, atol=16 * EPS * size)
     assert all(gradient is None for gradient in gradients[1:])
 
 
@@ -130,35 +161,42 @@ def _mean_gradient(vae, x, rounds):
     """Of the posterior's weights, over many draws, and its standard error."""
     weights = [w.value for w in vae.posterior_layer.trainable_weights]
 
-    @tf.function
-    def step():
+    def draw(_):
         with tf.GradientTape() as tape:
             loss = vae.compute_loss(x, y_pred=vae(x, training=True))
         return tf.concat([tf.reshape(g, [-1]) for g in tape.gradient(loss, weights)], axis=0)
 
-    draws = np.stack([step() for _ in range(rounds)])
+    draw_all = tf.function(lambda: tf.map_fn(draw, tf.range(rounds), fn_output_signature=x.dtype))
+    draws = draw_all().numpy().astype(np.float64)
     return draws.mean(axis=0), draws.std(axis=0) / np.sqrt(rounds)
 
 
+_IWAE = {"num_samples": 2, "bound": "iwae"}
+_DREG = {"num_samples": 2, "bound": "dreg"}
+
+
 @pytest.mark.parametrize(
-    ("usual", "other"),
+    ("flow", "usual", "other"),
     [
-        ({"num_samples": 4}, {"num_samples": 4, "gradient": "stl"}),
-        ({"num_samples": 4, "bound": "iwae"}, {"num_samples": 4, "bound": "dreg"}),
+        ("planar:1", {"num_samples": 4}, {"num_samples": 4, "gradient": "stl"}),
+        # One dimension's KL is 2.9, the other's 14.9, and their noise 0.5: never near the minimum.
+        ("none", {"free_bits": 8.0}, {"free_bits": 8.0, "gradient": "stl"}),
+        *(("planar:1", {**_IWAE, "beta": c}, {**_DREG, "beta": c}) for c in (0.0, 0.4, 1.0, 2.0)),
     ],
-    ids=["stl", "dreg"],
+    ids=["stl", "free_bits", *(f"dreg-{c}" for c in (0.0, 0.4, 1.0, 2.0))],
 )
-def test_other_estimators_have_the_same_expectation(usual, other, make_vae, stir, digits):
-    vae, x = stir(make_vae("planar:1", "none", latent_size=2), scale=0.5), tf.constant(digits[:4])
+def test_other_estimators_have_the_same_expectation(flow, usual, other, make_vae, stir, digits):
+    vae, x = stir(make_vae(flow, "none", latent_size=2), scale=0.5), tf.constant(digits[:4])
     results = []
     for arguments in (usual, other):
         vae.objective = models.Objective(**arguments)
-        results.append(_mean_gradient(vae, x, 600))
+        results.append(_mean_gradient(vae, x, 2000))
     (mean, error), (other_mean, other_error) = results
-    deviation = (mean - other_mean) / np.sqrt(error**2 + other_error**2 + 1e-12)
-    # Standard normals if the expectations agree; one estimator's factor of two would show.
-    assert np.sqrt(np.mean(deviation**2)) < 1.5
-    assert np.linalg.norm(mean) > 10 * np.linalg.norm(error) / np.sqrt(10)
+    both = np.sqrt(error**2 + other_error**2)
+    rounding = 64 * EPS * np.max(np.abs(mean))  # where an estimator has no variance
+    # About 100 weights: 5 standard errors happen by chance once in 10,000 times.
+    assert np.all(np.abs(mean - other_mean) < 5 * both + rounding)
+    assert np.max(np.abs(mean) / (both + rounding)) > 10  # and there is something to compare
 
 
 @pytest.mark.parametrize(
@@ -183,10 +221,47 @@ def test_warm_up_holds_in_fit_and_not_in_evaluate(make_vae, digits):
     vae = make_vae("none", "none", objective=objective, seed=1)
     vae.compile(optimizer=keras.optimizers.SGD(0.0), jit_compile=False)
     row = {k: v[0] for k, v in vae.fit(digits, batch_size=64, verbose=0).history.items()}
-    np.testing.assert_allclose(row["loss"], -row["log_likelihood"], rtol=1e-3)
+    # Four steps, of which the last has the weight 3e-6; sums over 256 images.
+    rounding = 256 * EPS * (abs(row["log_likelihood"]) + abs(row["kl"]))
+    assert abs(row["loss"] + row["log_likelihood"]) < 3e-6 * abs(row["kl"]) + rounding
     row = vae.evaluate(digits, batch_size=64, verbose=0, return_dict=True)
-    np.testing.assert_allclose(row["loss"], -row["elbo"], rtol=1e-5)
+    rounding = 256 * EPS * (abs(row["log_likelihood"]) + abs(row["kl"]))
+    assert abs(row["loss"] + row["elbo"]) < rounding < abs(row["kl"])
     assert set(row) == {"loss", "elbo", "kl", "log_likelihood"}
+
+
+@pytest.mark.parametrize("gradient", ["total", "stl"])
+@pytest.mark.parametrize("minimum", [{"free_bits": 50.0}, {"min_information": 200.0}])
+def test_a_kl_below_the_minimum_gives_no_gradient(minimum, gradient, make_vae, stir, digits):
+    objective = models.Objective(num_samples=2, gradient=gradient, **minimum)
+    vae, x = stir(make_vae("none", "none", objective=objective)), tf.constant(digits[:8])
+    kernel, *_ = vae.decoder.trainable_weights
+    kernel.assign(tf.zeros_like(kernel))  # the likelihood does not depend on z: only the KL does
+    for draw in range(3):
+        vae.seed_generator.state.assign([draw, 0])
+        with tf.GradientTape() as tape:
+            loss = vae.compute_loss(x, y_pred=vae(x, training=True))
+        for found in tape.gradient(loss, [w.value for w in vae.posterior_layer.trainable_weights]):
+            assert np.all(found.numpy() == 0)
+
+
+def test_the_gradient_of_dreg_follows_the_warm_up(make_vae, stir, digits):
+    vae, x = stir(make_vae("none", "none")), tf.constant(digits[:4])
+    vae.compile(optimizer=keras.optimizers.SGD(0.0), jit_compile=False)
+    vae.optimizer.iterations.assign(4)
+    weights, found = [w.value for w in vae.posterior_layer.trainable_weights], []
+    for arguments in ({"beta": 0.4}, {"warmup": "linear", "warmup_steps": 10}):
+        vae.objective = models.Objective(num_samples=3, bound="dreg", **arguments)
+        vae.seed_generator.state.assign([1, 0])
+        with tf.GradientTape() as tape:
+            loss = vae.compute_loss(x, y_pred=vae(x, training=True))
+        gradients = tape.gradient(loss, weights)
+        found.append(np.concatenate([np.ravel(gradient) for gradient in gradients]))
+    # 0.4 and 4 / 10 may round to neighbours; log-weights are large, and go through exp.
+    terms = vae.elbo_terms(x, 100, seed=1)
+    size = np.max(np.abs(terms.log_likelihood) + np.abs(terms.kl))
+    rounding = 8 * EPS * size * np.max(np.abs(found[0]))
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=rounding)
 
 
 def test_free_bits_refuse_a_kl_that_is_no_sum_over_dimensions(make_vae):

@@ -31,22 +31,34 @@ def frozen_log_prob(
     return tf.stop_gradient(log_prob) + tf.reduce_sum(slope * (z - fixed), axis=-1)
 
 
-class SharedGradient:
-    """Passes z on, and multiplies the gradient that comes back by weights that z itself decides.
+def with_frozen_base(posterior: tfd.TransformedDistribution) -> tfd.TransformedDistribution:
+    """q(z|x) whose log-density has a gradient through z alone, for a posterior that factorises.
 
-    The gradient functions run after the forward pass, when `weights` has been set.
+    Without a flow the parameters of the base, a normal with independent dimensions, are all there
+    are; they become constants. What `frozen_log_prob` is in sum, this one's is for each dimension.
+    """
+    normal = posterior.distribution.distribution
+    loc, scale = tf.stop_gradient(normal.loc), tf.stop_gradient(normal.scale)
+    base = tfd.Independent(tfd.Normal(loc, scale), reinterpreted_batch_ndims=1)
+    return tfd.TransformedDistribution(base, posterior.bijector)
+
+
+class ScaledGradient:
+    """Passes z on, and multiplies the gradient that comes back by factors that z itself decides.
+
+    The gradient functions run after the forward pass, when `factors` has been set.
 
     Attributes:
-      weights: `[S, B]`; set before anything is differentiated.
+      factors: `[S, B]`; set before anything is differentiated.
     """
 
-    weights: tf.Tensor
+    factors: tf.Tensor
 
     def __call__(self, z: tf.Tensor) -> tf.Tensor:
         """z `[S, B, D]`, as it is."""
 
         @tf.custom_gradient
         def identity(z: tf.Tensor) -> tuple[tf.Tensor, object]:
-            return tf.identity(z), lambda upstream: upstream * self.weights[..., tf.newaxis]
+            return tf.identity(z), lambda upstream: upstream * self.factors[..., tf.newaxis]
 
         return identity(z)

@@ -21,6 +21,12 @@ def objective_conflict(
             "Free bits and a minimum of information need a KL term of its own, which only the "
             f"bound 'elbo' has. Received: the bound {bound!r}."
         )
+    if bound == "iwae" and gradient == "stl":
+        return (
+            "The bound 'iwae' has a biased gradient with 'stl' (Tucker et al. 2019): use the bound "
+            "'dreg', its unbiased counterpart, with the gradient 'total'. "
+            "Received: the bound 'iwae' and the gradient 'stl'."
+        )
     if bound == "dreg" and gradient != "total":
         return (
             "The bound 'dreg' has a gradient of its own: leave the gradient at 'total'. "

@@ -59,20 +59,21 @@ def importance_bound(log_weights: tf.Tensor) -> tf.Tensor:
 class Objective(Configurable):
     """The loss of a flow VAE: minus a lower bound of log p(x), in nats per image.
 
-    With w_s = p(x|z_s) (p(z_s) / q(z_s|x))^(beta b), z_s ~ q(z|x), the bounds are
+    With w_s = p(x|z_s) (p(z_s) / q(z_s|x))^c, c = beta b, z_s ~ q(z|x), the bounds are
 
         elbo:  E[mean_s log w_s]
         iwae:  E[log mean_s w_s]       Burda et al. (2016), https://arxiv.org/abs/1509.00519
-        dreg:  the value of iwae, with the doubly reparameterised gradient for the posterior:
-               sum_s v_s^2 d(log w_s)/dz_s dz_s/dphi, v_s = w_s / sum_r w_r
-               (Tucker et al. 2019, https://arxiv.org/abs/1810.04152, equation 8)
+        dreg:  the value of iwae, with the doubly reparameterised gradient for the posterior
+               (Tucker et al. 2019, https://arxiv.org/abs/1810.04152); see `path_factors`
 
     b is the warm-up: it rises from 0 to 1 over `warmup_steps` of the optimizer and stays there
     (`linear`, Sonderby et al. 2016), or does so `cycles` times, each time staying at 1 for as many
-    steps (`cyclic`, Fu et al. 2019). Evaluation always has b = 1.
+    steps (`cyclic`, Fu et al. 2019): the last rise ends after (2 cycles - 1) warmup_steps.
+    Evaluation always has b = 1.
 
     A minimum of information keeps the posterior from collapsing onto the prior: a mean KL over the
-    batch that is already below it gives no gradient (Kingma et al. 2016, section 6, equation 14).
+    batch that is already below it counts as the minimum and gives no gradient (Kingma et al. 2016,
+    section 6, equation 14).
 
     Attributes:
       num_samples: S, how many posterior samples each step draws for each image.
@@ -80,7 +81,8 @@ class Objective(Configurable):
       bound: `elbo`, `iwae` or `dreg`.
       gradient: `total`, or `stl`: the gradient of log q(z|x) through z alone, which has no variance
         where q is exact ("sticking the landing", Roeder et al. 2017). It costs one pass through
-        the posterior's flow in the direction of density.
+        the posterior's flow in the direction of density. Only for `elbo`: under `iwae` it is
+        biased, and `dreg` is what takes its place.
       warmup: `none`, `linear` or `cyclic`.
       warmup_steps: How many steps the rise takes.
       cycles: How often it happens under `cyclic`.
@@ -145,9 +147,30 @@ class Objective(Configurable):
         """log w of every sample, `[S, B]`, in nats."""
         return terms.log_likelihood - self.kl_weight(step) * terms.kl
 
-    def sample_weights(self, terms: ElboTerms, step: TensorLike | None = None) -> tf.Tensor:
-        """v_s, the share of each sample in the importance-weighted bound, `[S, B]`, a constant."""
-        return tf.stop_gradient(tf.nn.softmax(self.log_weights(terms, step), axis=0))
+    def path_factors(self, terms: ElboTerms, step: TensorLike | None = None) -> tf.Tensor:
+        """What `dreg` multiplies the bound's gradient with respect to z_s by, `[S, B]`, a constant.
+
+        With phi the posterior's parameters, z_s = z(e_s, phi) and v_s = w_s / sum_r w_r, the
+        gradient of the bound log 1/S sum_s w_s is
+
+            sum_s v_s (d log w_s / dz_s  dz_s / dphi - c d log q(z_s|x) / dphi),
+
+        where the second derivative holds z_s fixed. For any function f of z_s,
+
+            E[f d log q(z_s|x) / dphi] = E[df / dz_s  dz_s / dphi]
+
+        (Tucker et al. 2019). With f = v_s and dv_s / dz_s = (v_s - v_s^2) d log w_s / dz_s the
+        gradient has the expectation of
+
+            sum_s ((1 - c) v_s + c v_s^2) d log w_s / dz_s  dz_s / dphi,
+
+        which for c = 1 is their equation 8. Automatic differentiation gives
+        v_s d log w_s / dz_s where log q(z_s|x) has a gradient through z_s alone; the factor
+        (1 - c) + c v_s makes up the rest.
+        """
+        shares = tf.nn.softmax(self.log_weights(terms, step), axis=0)
+        weight = self.kl_weight(step)
+        return tf.stop_gradient(1.0 - weight + weight * shares)
 
     def loss(self, terms: ElboTerms, step: TensorLike | None = None) -> tf.Tensor:
         """The loss of each image, `[B]`, in nats.
@@ -164,8 +187,13 @@ class Objective(Configurable):
                 raise ValueError(
                     "free_bits needs kl_per_dimension in the terms. Received: None there."
                 )
-            mean = batch_mean(tf.reduce_mean(terms.kl_per_dimension, axis=0))
-            kl += tf.reduce_sum(tf.nn.relu(self.free_bits - mean))
+            by_dimension = tf.reduce_mean(terms.kl_per_dimension, axis=0)
+            kl = tf.reduce_sum(_at_least(self.free_bits, by_dimension), axis=-1)
         elif self.min_information:
-            kl += tf.nn.relu(self.min_information - batch_mean(kl))
+            kl = _at_least(self.min_information, kl)
         return self.kl_weight(step) * kl - tf.reduce_mean(terms.log_likelihood, axis=0)
+
+
+def _at_least(least: float, kl: tf.Tensor) -> tf.Tensor:
+    """`kl` `[B, ...]`, and the constant `least` where its mean over the batch is below that."""
+    return tf.where(batch_mean(kl) < least, least, kl)

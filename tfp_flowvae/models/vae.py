@@ -14,7 +14,7 @@ from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
-from tfp_flowvae.models.gradients import SharedGradient, frozen_log_prob
+from tfp_flowvae.models.gradients import ScaledGradient, frozen_log_prob, with_frozen_base
 from tfp_flowvae.models.importance import importance_nll
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.networks.building import ensure_built
@@ -287,15 +287,17 @@ class FlowVAE(FastModel):
         objective, seed = self.objective, self._stateless(None)
         seen = self._dropped_out(x, seed) if training and self.input_dropout else x
         draw = self.draw(seen, objective.num_samples, seed)
-        share = SharedGradient() if training and objective.bound == "dreg" else None
-        if share is not None:
-            draw = draw._replace(z=share(draw.z))
-        if training and (share is not None or objective.gradient == "stl"):
+        scaled = ScaledGradient() if training and objective.bound == "dreg" else None
+        if scaled is not None:
+            draw = draw._replace(z=scaled(draw.z))
+        if training and (scaled is not None or objective.gradient == "stl"):
             frozen = frozen_log_prob(draw.distribution, draw.z, draw.log_prob)
             draw = draw._replace(log_prob=frozen)
+            if objective.free_bits:
+                draw = draw._replace(distribution=with_frozen_base(draw.distribution))
         terms = self.terms_of(draw, x, seed, per_dimension=objective.free_bits > 0)
-        if share is not None:
-            share.weights = objective.sample_weights(terms, self.step)
+        if scaled is not None:
+            scaled.factors = objective.path_factors(terms, self.step)
         return terms.named()
 
     def _dropped_out(self, x: TensorLike, seed: tf.Tensor) -> tf.Tensor:
