@@ -77,8 +77,8 @@ def _sizes(vae, x):
     kernel, bias = (np.abs(w) for w in vae.decoder.layers[0].get_weights())
     z, pixels = np.abs(draw.z), np.abs(x.reshape(-1, PIXELS))
     away = (pixels + z @ kernel + bias) / 0.5
-    inverse = np.abs(np.linalg.inv(draw.posterior.distribution.scale_tril))
-    noise = np.einsum("bij,sbj->sbi", inverse, z + np.abs(draw.posterior.distribution.loc))
+    inverse = np.abs(np.linalg.inv(draw.distribution.distribution.scale_tril))
+    noise = np.einsum("bij,sbj->sbi", inverse, z + np.abs(draw.distribution.distribution.loc))
     value = (away**2).sum(axis=-1) + (z**2).sum(axis=-1) + (noise**2).sum(axis=-1)
     slope = (away / 0.5) @ kernel.T + z + np.einsum("bij,sbi->sbj", inverse, noise)
     return value.max(), slope.max()
@@ -115,7 +115,7 @@ def test_kl_agrees_with_the_closed_form(make_vae, stir, digits):
     draw = vae.draw(digits[:3], 2, 1)
     by_dimension = vae.terms_of(draw, digits[:3], 1, per_dimension=True)
     # (z - loc) / scale and z, each squared, and the logarithm of the scale; added up over D = 4.
-    normal = draw.posterior.distribution.distribution
+    normal = draw.distribution.distribution.distribution
     away = (np.abs(draw.z) + np.abs(normal.loc)) / normal.scale
     size = np.sum(away**2 + draw.z**2 + np.abs(np.log(normal.scale)) + 2, axis=-1)
     total = tf.reduce_sum(by_dimension.kl_per_dimension, axis=-1)

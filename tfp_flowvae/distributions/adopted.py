@@ -47,7 +47,6 @@ class Adopted(Base):
         super().__init__(**{"event_size": distribution.event_shape[0], **kwargs})
         self._factory = factory
         self._adopted = adopt(distribution.variables)
-        self.reparameterized = distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED
         # In a closure: Keras would walk the distribution's attributes as well.
         self._get: Callable[[], tfd.Distribution] = lambda: distribution
 

@@ -12,7 +12,6 @@ from tensorflow_probability import distributions as tfd
 from tfp_flowvae.distributions.base import Base
 from tfp_flowvae.distributions.full_covariance import FullCovarianceNormal
 from tfp_flowvae.networks.building import ensure_built
-from tfp_flowvae.training.noise import Noise
 
 # softplus of this is 1: a raw scale of 0 is a standard deviation of 1.
 UNIT_SCALE = float(np.log(np.expm1(1.0)))
@@ -28,7 +27,6 @@ class Normal(Base):
       **kwargs: See `SizedLayer`.
     """
 
-    reparameterized = True
     factorises = True
 
     def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
@@ -54,21 +52,15 @@ class Normal(Base):
             return tfd.Independent(tfd.Normal(tf.zeros([self.event_size]), 1.0), 1)
         return tfd.Independent(tfd.Normal(*self._loc_and_scale(context)), 1)
 
-    def sample(self, distribution: tfd.Distribution, n: int | tf.Tensor, noise: Noise) -> tf.Tensor:
-        """z0 = mu + sigma e, `[n, B, D]`, e ~ N(0, I)."""
-        normal = distribution.distribution
-        return normal.loc + normal.scale * _noise_like(normal.loc, n, noise)
-
-    def sample_and_log_prob(
-        self, distribution: tfd.Distribution, n: int | tf.Tensor, noise: Noise
+    def from_noise(
+        self, distribution: tfd.Distribution, noise: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same draws, and log q0(z0) `[n, B]` from the noise."""
+        """z0 = mu + sigma e, and log q0(z0) = log N(e; 0, I) - sum log sigma."""
         normal = distribution.distribution
         scale = tf.broadcast_to(normal.scale, tf.shape(normal.loc))
-        e = _noise_like(normal.loc, n, noise)
         constant = 0.5 * np.log(2 * np.pi)
-        log_density = -0.5 * tf.square(e) - constant - tf.math.log(scale)
-        return normal.loc + scale * e, tf.reduce_sum(log_density, axis=-1)
+        log_density = -0.5 * tf.square(noise) - constant - tf.math.log(scale)
+        return normal.loc + scale * noise, tf.reduce_sum(log_density, axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -108,17 +100,13 @@ class Tril(Normal):
         loc, diagonal = self._loc_and_scale(context)
         return FullCovarianceNormal(loc, self._lower_triangle(diagonal, self._below(context)))
 
-    def sample(self, distribution: tfd.Distribution, n: int | tf.Tensor, noise: Noise) -> tf.Tensor:
-        """z0 = mu + L e, `[n, B, D]`, e ~ N(0, I)."""
-        return self.sample_and_log_prob(distribution, n, noise)[0]
-
-    def sample_and_log_prob(
-        self, distribution: tfd.Distribution, n: int | tf.Tensor, noise: Noise
+    def from_noise(
+        self, distribution: tfd.Distribution, noise: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same draws, and log q0(z0) `[n, B]` from the noise."""
+        """z0 = mu + L e, and log q0(z0) = log N(e; 0, I) - sum log L_ii."""
         if self._below is None:
-            return super().sample_and_log_prob(distribution, n, noise)
-        return distribution.from_noise(_noise_like(distribution.loc, n, noise))
+            return super().from_noise(distribution, noise)
+        return distribution.from_noise(noise)
 
     def _lower_triangle(self, diagonal: tf.Tensor, below: tf.Tensor) -> tf.Tensor:
         """L `[..., D, D]`: each entry gathered from the diagonal or from what is below it."""
@@ -129,9 +117,3 @@ class Tril(Normal):
         place[rows, columns] = size + np.arange(len(rows))
         zero = tf.zeros_like(diagonal[..., :1])
         return tf.gather(tf.concat([diagonal, below, zero], axis=-1), place, axis=-1)
-
-
-def _noise_like(loc: tf.Tensor, n: int | tf.Tensor, noise: Noise) -> tf.Tensor:
-    """Standard normal noise `[n, B, D]` for a mean `[B, D]`, or `[n, D]` for `[D]`."""
-    batch_axis = 1 if loc.shape.rank == 2 else None
-    return noise.normal([n, *tf.unstack(tf.shape(loc))], batch_axis, loc.dtype)

@@ -13,8 +13,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_flowvae.bijectors import inverse_and_log_det
 from tfp_flowvae.data import to_unit
 from tfp_flowvae.models import FlowVAE
-from tfp_flowvae.models.full_covariance import FullCovarianceNormal
-from tfp_flowvae.models.noise import standard_normal
+from tfp_flowvae.training.noise import Noise
 
 # Burda et al. (2016), section 5.1: a unit whose posterior mean varies less is not used.
 ACTIVE_VARIANCE = 0.01
@@ -136,12 +135,9 @@ def mean_variance(
         return _sample_variance(base.mean())
     freedom = _degrees_of_freedom(base.batch_shape[0])
     pairs = math.ceil(math.sqrt(2.0 / freedom) / ACTIVE_VARIANCE)
-    noise = standard_normal(tf.constant([pairs, 1, model.event_size]), seed)
+    noise = Noise(seed).normal([pairs, 1, model.latent_size])
     noise = tf.concat([noise, -noise], axis=0)
-    if isinstance(base, FullCovarianceNormal):
-        z0, _ = base.from_noise(noise)
-    else:
-        z0 = base.distribution.loc + base.distribution.scale * noise
+    z0, _ = model.posterior_layer.base.from_noise(base, noise)
     z = posterior.bijector.forward(z0)
     return variance_over_images(0.5 * (z[:pairs] + z[pairs:]))
 
