@@ -19,7 +19,7 @@ EVERYTHING = """
 train --flow householder:2+iaf:1,hidden=16 --base tril --prior vamp:5+realnvp:2,hidden=16
 --likelihood logistic-mixture --components 2 --encoder gated-conv --decoder residual-mlp --hidden 20
 --channels 4 6 --norm layer --latent-dim 4 --epochs 2 --optimizer adamax --schedule inverse-time
---clip-norm 0.5 --ema 0.9 --patience 5 --samples 2 --bound iwae --warmup cyclic --warmup-epochs 1
+--clip-norm 0.5 --ema 0.9 --patience 5 --samples 2 --bound iwae --warmup cyclic --cycles 1
 --tensorboard --verbose 0 --output run
 """
 

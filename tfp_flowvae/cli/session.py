@@ -196,7 +196,7 @@ class Session:
                 mode="max",
                 patience=config.patience,
                 restore_best_weights=True,
-                start_from_epoch=config.warmup_epochs if config.warmup != "none" else 0,
+                start_from_epoch=config.full_weight_epoch,
             )
             callbacks.append(early)
         if tensorboard is not None:

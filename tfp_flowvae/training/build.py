@@ -52,7 +52,7 @@ def build_model(
         prior=make_prior(config.prior, config.latent_dim, image_shape),
         decoder=decoder,
         likelihood=likelihood,
-        objective=_objective(config, steps),
+        objective=build_objective(config, steps),
         seed=config.seed,
     )
 
@@ -65,7 +65,8 @@ def _sizes(config: TrainConfig, kind: str, order: int) -> dict[str, Any]:
     return {**given, "activation": config.activation, "norm": config.norm}
 
 
-def _objective(config: TrainConfig, steps: int) -> Objective:
+def build_objective(config: TrainConfig, steps: int) -> Objective:
+    """The objective that a config describes, for so many steps an epoch."""
     return Objective(
         num_samples=config.samples,
         beta=config.beta,
