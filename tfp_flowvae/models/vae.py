@@ -40,8 +40,8 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
 
     Train it with `compile` (an optimizer is all it takes) and `fit` on images; there are no
     targets. The logged metrics are `loss`, `elbo`, `log_likelihood`, `kl` and, in training, the
-    mean `gradient_norm` (before clipping; of every tenth step) and the share of steps that the
-    optimizer's `global_clipnorm`, if it has one, has `clipped`.
+    mean `gradient_norm` (before clipping; of every tenth step) and, with an optimizer that has a
+    `global_clipnorm`, the share of steps whose gradient it has `clipped`.
 
     Args:
       encoder: From images `[B, H, W, C]` to features `[B, F]`.
@@ -198,7 +198,7 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
         return _compat.as_logs(self.compute_metrics(x, y, y_pred, sample_weight))
 
     def _track_gradients(self, gradients: Sequence[tf.Tensor]) -> None:
-        """Measures the norm: in every step where it matters, else, as it takes time, in some."""
+        """Measures the norm: in every step with clipping, in every tenth without, to save time."""
         (norms, clipped), limit = self._training_trackers, self.optimizer.global_clipnorm
         if limit is not None:
             norm = tf.linalg.global_norm(gradients)
@@ -225,9 +225,13 @@ class FlowVAE(_compat.BuiltAlready, StackedFit, LatentVariableModel):
             self._evaluating = False
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """Keras's own; in `evaluate` without the metrics of training."""
+        """Keras's own, without `clipped` where nothing clips; in `evaluate` without both."""
+        hidden: tuple[str, ...] = ()
+        if self._evaluating:
+            hidden = TRAINING_METRICS
+        elif self.optimizer.global_clipnorm is None:
+            hidden = ("clipped",)
         logs = super().get_metrics_result()
-        hidden = TRAINING_METRICS if self._evaluating else ()
         return {name: value for name, value in logs.items() if name not in hidden}
 
     def adapt(self, images: TensorLike) -> None:
