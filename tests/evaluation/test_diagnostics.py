@@ -20,7 +20,7 @@ from tfp_flowvae.evaluation.diagnostics import (
 tfd = tfp.distributions
 
 D, IMAGE = 4, (8, 8, 1)
-EPS = np.finfo(np.float32).eps
+EPS = float(np.finfo(np.float32).eps)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ tfd = tfp.distributions
 
 D, IMAGE = 2, (2, 2, 1)
 PIXELS = 4
-EPS = np.finfo(np.float32).eps
+EPS = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)

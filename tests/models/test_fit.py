@@ -12,11 +12,28 @@ from tfp_flowvae.errors import UserError
 from tfp_flowvae.training.callbacks import GradientNorm
 
 NAMES = ["elbo", "kl", "log_likelihood", "loss"]
+EPS = float(np.finfo(np.float32).eps)
 
 
 def _fit(vae, x, epochs=4, compile_with=None, **arguments):
     vae.compile(keras.optimizers.Adam(3e-3), **{"jit_compile": False, **(compile_with or {})})
     return vae.fit(x, batch_size=64, epochs=epochs, verbose=0, shuffle=False, **arguments).history
+
+
+def _noise(vae, x):
+    """The standard error of the mean loss of images x, in nats, from the draws of z alone."""
+    variance = np.var(vae.elbo_terms(x, 16, seed=0).elbo, axis=0)
+    return np.sqrt(np.mean(variance) / len(x))
+
+
+def _assert_lower(loss, vae, x):
+    """The loss has fallen by more than 5 standard errors of a difference."""
+    assert loss[0] - loss[-1] > 5 * np.sqrt(2) * _noise(vae, x)
+
+
+def _assert_equal_means(first, second, size):
+    """Means over at most 256 images, of numbers of this size, that differ by rounding alone."""
+    np.testing.assert_allclose(first, second, rtol=0, atol=256 * EPS * np.max(size))
 
 
 @pytest.mark.parametrize(("flow", "prior"), [("planar", "maf"), ("householder", "realnvp")])
@@ -25,16 +42,18 @@ def test_fit_lowers_the_loss_and_reports_it(flow, prior, make_vae, digits):
     history = _fit(vae, digits, compile_with={"jit_compile": False}, validation_data=(digits[:64],))
     expected = [*NAMES, *(f"val_{name}" for name in NAMES)]
     assert sorted(history) == sorted(expected)
-    for prefix in ("", "val_"):
+    for prefix, x in (("", digits), ("val_", digits[:64])):
         loss, elbo, log_likelihood, kl = (
             np.array(history[prefix + name]) for name in ("loss", "elbo", "log_likelihood", "kl")
         )
-        assert loss[-1] < loss[0] - 1.0
-        np.testing.assert_allclose(loss, -elbo, rtol=1e-4)
-        np.testing.assert_allclose(elbo, log_likelihood - kl, rtol=1e-4, atol=1e-4)
+        _assert_lower(loss, vae, x)
+        size = np.abs(log_likelihood) + np.abs(kl)
+        _assert_equal_means(loss, -elbo, size)
+        _assert_equal_means(elbo, log_likelihood - kl, size)
     evaluated = vae.evaluate(digits[:64], verbose=0, return_dict=True)
     assert sorted(evaluated) == NAMES
-    assert abs(evaluated["loss"] - history["val_loss"][-1]) < 2.0
+    noise = 5 * np.sqrt(2) * _noise(vae, digits[:64])
+    assert abs(evaluated["loss"] - history["val_loss"][-1]) < noise
 
 
 def test_reports_the_gradients_norm_and_how_often_it_was_clipped(make_vae, digits):
@@ -45,13 +64,14 @@ def test_reports_the_gradients_norm_and_how_often_it_was_clipped(make_vae, digit
     with tf.GradientTape() as tape:
         loss = vae.compute_loss(x, y_pred=vae(x, training=True))
     norm = float(tf.linalg.global_norm(tape.gradient(loss, weights)))
-    for limit, clipped in ((0.5 * norm, 1.0), (2 * norm, 0.0), (None, None)):
+    for limit, clipped in ((0.5 * norm, [1.0]), (2 * norm, [0.0]), (None, None)):
         vae.compile(keras.optimizers.SGD(0.0, global_clipnorm=limit), run_eagerly=True)
         vae.seed_generator.state.assign([1, 2])
         watch = {"shuffle": False, "verbose": 0, "callbacks": [GradientNorm()]}
         history = vae.fit(x, batch_size=64, **watch).history
-        assert history["gradient_norm"] == [pytest.approx(norm, rel=1e-5)]
-        assert history.get("clipped") == (None if clipped is None else [clipped])
+        # The same gradient; the metric multiplies and divides it by a weight.
+        assert history["gradient_norm"] == [pytest.approx(norm, rel=4 * EPS)]
+        assert history.get("clipped") == clipped
         assert vae.gradient_observers == ()
 
 
@@ -65,7 +85,7 @@ def test_refuses_images_that_the_likelihood_does_not_take(make_vae, digits):
 def test_compiled_training(make_vae, digits):
     vae = make_vae("iaf:1,hidden=8")
     loss = _fit(vae, digits, compile_with={"jit_compile": True})["loss"]
-    assert loss[-1] < loss[0] - 1.0
+    _assert_lower(loss, vae, digits)
 
 
 @pytest.mark.slow
@@ -75,7 +95,7 @@ def test_every_posterior_with_every_prior_trains_compiled(flow, prior, make_vae,
     before = [weight.numpy() for weight in vae.prior_layer.trainable_weights]
     loss = _fit(vae, digits, compile_with={"jit_compile": True})["loss"]
     assert np.all(np.isfinite(loss))
-    assert loss[-1] < loss[0] - 1.0
+    _assert_lower(loss, vae, digits)
     for old, weight in zip(before, vae.prior_layer.trainable_weights, strict=True):
         assert prior == "householder" or np.any(old != weight.numpy()), weight.path
 
@@ -96,12 +116,9 @@ def test_beta_and_samples_change_the_loss_but_not_the_metrics(make_vae, digits):
     vae.compile(jit_compile=False)
     results = vae.evaluate(digits[:64], verbose=0, return_dict=True)
     assert {term.shape for term in vae(digits[:5]).values()} == {(3, 5)}
-    np.testing.assert_allclose(
-        results["loss"], -results["log_likelihood"] + 0.25 * results["kl"], rtol=1e-4
-    )
-    np.testing.assert_allclose(
-        results["elbo"], results["log_likelihood"] - results["kl"], rtol=1e-4, atol=1e-4
-    )
+    size = abs(results["log_likelihood"]) + abs(results["kl"])
+    _assert_equal_means(results["loss"], -results["log_likelihood"] + 0.25 * results["kl"], size)
+    _assert_equal_means(results["elbo"], results["log_likelihood"] - results["kl"], size)
 
 
 def test_sample_weights_and_added_losses_count(make_vae, digits):
@@ -112,20 +129,22 @@ def test_sample_weights_and_added_losses_count(make_vae, digits):
     vae = make_vae()
     weights = tf.constant([0.0, 1.0, 2.0, 0.5])
     each = -np.mean(models.ElboTerms(**terms).elbo, axis=0)
-    np.testing.assert_allclose(vae.compute_loss(y_pred=terms), each.mean(), rtol=1e-5)
+    _assert_equal_means(vae.compute_loss(y_pred=terms), each.mean(), np.abs(each))
     weighted = vae.compute_loss(y_pred=terms, sample_weight=weights)
-    np.testing.assert_allclose(weighted, np.mean(each * weights), rtol=1e-5)
+    _assert_equal_means(weighted, np.mean(each * weights), np.abs(each * weights))
     kernel = next(w for w in vae.encoder.weights if w.path.endswith("kernel"))
     kernel.regularizer = keras.regularizers.L2(0.1)
     added = vae.compute_loss(y_pred=terms) - each.mean()
-    np.testing.assert_allclose(added, 0.1 * np.sum(np.square(kernel.numpy())), rtol=1e-4)
+    wanted = 0.1 * np.sum(np.square(kernel.numpy()))
+    rounding = kernel.numpy().size * EPS * (wanted + abs(each.mean()))  # a sum over the kernel
+    np.testing.assert_allclose(added, wanted, rtol=0, atol=rounding)
 
 
 def test_trains_under_mixed_precision(mixed_bfloat16, make_vae, digits):
     vae = make_vae("iaf", "realnvp")
     history = _fit(vae, digits)
     assert np.all(np.isfinite(history["loss"]))
-    assert history["loss"][-1] < history["loss"][0] - 1.0
+    _assert_lower(history["loss"], vae, digits)
     assert {w.dtype for w in vae.trainable_weights} == {"float32"}
 
 
@@ -159,8 +178,8 @@ def test_the_users_own_keras_nets_train_unchanged(make_vae, digits):
     assert vae.image_shape == (8, 8, 1)
     flagged.flags.clear()
     loss = _fit(vae, digits)["loss"]
-    assert loss[-1] < loss[0] - 1.0
     assert set(flagged.flags) == {True}
+    _assert_lower(loss, vae, digits)
     statistics = [w for w in encoder.weights if "moving_mean" in w.path]
     assert np.any(statistics[0].numpy() != 0)
     flagged.flags.clear()

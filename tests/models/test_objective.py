@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfp_flowvae.models import ElboTerms, Objective
 
-EPS = np.finfo(np.float32).eps
+EPS = float(np.finfo(np.float32).eps)
 
 
 def _terms():

@@ -1,6 +1,7 @@
 """From config to model: the sizes, the parts and the optimizer that the config names."""
 
 import keras
+import numpy as np
 import pytest
 
 from tfp_flowvae.distributions import Mixture, Tril, Vamp
@@ -83,7 +84,9 @@ def test_learning_rate_schedule(schedule, rates):
     optimizer.build([keras.Variable(0.0)])
     for epoch, rate in zip((0, 75, 150), rates, strict=True):
         optimizer.iterations.assign(10 * epoch)
-        assert float(optimizer.learning_rate) == pytest.approx(rate, abs=1e-8)
+        # The schedule is four operations in float32 on numbers of the first rate's size.
+        off = 4 * float(np.finfo(np.float32).eps) * 0.01
+        assert float(optimizer.learning_rate) == pytest.approx(rate, rel=0, abs=off)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamax", "adamw"])

@@ -7,6 +7,7 @@ import pytest
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs import TrainConfig
+from tfp_flowvae.runs.build import build_objective
 from tfp_flowvae.runs.presets import PRESETS
 
 
@@ -66,7 +67,17 @@ def test_config_is_frozen():
         ({"bound": "iwae"}, "ask for at least 2 samples. Received: 1"),
         ({"bound": "dreg", "samples": 2}, "--bound dreg takes the posterior's density"),
         ({"free_bits": 0.1}, "Received: --flow iaf, --base normal, --prior none"),
+        (
+            {"bound": "iwae", "samples": 2, "gradient": "stl"},
+            "biased gradient with 'stl' (Tucker et al. 2019): use the bound 'dreg'",
+        ),
         ({"warmup": "linear", "epochs": 5}, "Received: 20 and 5"),
+        (
+            {"warmup": "cyclic", "warmup_epochs": 20, "epochs": 45},
+            "ends after 140 epochs: give at least --epochs 140, or at most --warmup-epochs 6. "
+            "Received: --epochs 45",
+        ),
+        ({"warmup": "cyclic", "epochs": 5}, "or at most --cycles 3 --warmup-epochs 1"),
         ({"clip_norm": 0.0}, "--clip-norm must be above 0"),
         ({"ema": 1.0}, "--ema must be below 1"),
         ({"input_dropout": 1.0}, "--input-dropout must be below 1"),
@@ -84,6 +95,31 @@ def test_refuses_in_one_sentence(values, message):
 
 def test_allow_slow_takes_what_is_refused_without():
     TrainConfig(flow="maf", prior="iaf", gradient="stl", allow_slow=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "rise", "full"),
+    [
+        ({"warmup": "none"}, 20, 0),
+        ({"warmup": "linear"}, 20, 20),
+        ({"warmup": "linear", "epochs": 20}, 20, 20),
+        ({"warmup": "cyclic"}, 18, 126),  # of 150: cycles of 36, and 6 more at full weight
+        ({"warmup": "cyclic", "epochs": 45}, 5, 35),
+        ({"warmup": "cyclic", "epochs": 7}, 1, 7),
+        ({"warmup": "cyclic", "epochs": 140, "warmup_epochs": 20}, 20, 140),
+        ({"warmup": "cyclic", "epochs": 9, "cycles": 1}, 4, 4),
+    ],
+)
+def test_the_weight_of_the_kl_is_full_when_training_ends(values, rise, full):
+    config = TrainConfig(flow="none", **values)
+    assert (config.warmup_epochs, config.full_weight_epoch) == (rise, full)
+    steps = 10
+    objective = build_objective(config, steps)
+    weights = [float(objective.kl_weight(step)) for step in range(steps * config.epochs + 1)]
+    assert all(weight == 1.0 for weight in weights[steps * full :])
+    assert full == 0 or weights[steps * full - 1] < 1.0
+    rises = {"none": 0, "linear": 1, "cyclic": config.cycles}[config.warmup]
+    assert sum(weight == 0.0 for weight in weights) == rises
 
 
 @pytest.mark.parametrize(

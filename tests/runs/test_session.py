@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 
 import numpy as np
@@ -22,7 +23,7 @@ EVERYTHING = """
 train --flow householder:2+iaf:1,hidden=16 --base tril --prior vamp:5+realnvp:2,hidden=16
 --likelihood logistic-mixture --components 2 --encoder gated-conv --decoder residual-mlp --hidden 20
 --channels 4 6 --norm layer --latent-dim 4 --epochs 2 --optimizer adamax --schedule inverse-time
---clip-norm 0.5 --ema 0.9 --patience 5 --samples 2 --bound iwae --warmup cyclic --warmup-epochs 1
+--clip-norm 0.5 --ema 0.9 --patience 5 --samples 2 --bound iwae --warmup cyclic --cycles 1
 --tensorboard --verbose 0 --output run
 """
 
@@ -91,6 +92,19 @@ def test_says_how_often_the_gradient_was_clipped(splits):
     session = _session(splits, clip_norm=1e6, epochs=1)
     session.fit(verbose=0)
     assert session.clipped == 0.0
+
+
+def test_progress_is_a_line_an_epoch_and_the_rest_is_in_the_history(splits, capsys):
+    session = _session(splits, epochs=2)
+    session.fit(verbose=1)
+    first, line, *_ = lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert first == "Epoch 1/2"
+    names = re.findall(r"(\w+): ", line)
+    assert names == ["loss", "elbo", "kl", "val_elbo"]
+    assert len(line) < 80
+    assert {"gradient_norm", "val_kl", *names} < set(session.rows[0])
+    assert "clipped" not in session.rows[0]
 
 
 @pytest.mark.parametrize(

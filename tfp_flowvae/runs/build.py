@@ -50,7 +50,7 @@ def build_model(
             **_sizes(config, decoder, -1),
         ),
         likelihood=likelihood,
-        objective=_objective(config, steps),
+        objective=build_objective(config, steps),
         seed=config.seed,
         input_dropout=config.input_dropout,
     )
@@ -68,7 +68,8 @@ def _sizes(config: TrainConfig, kind: str, order: int) -> dict[str, Any]:
     }
 
 
-def _objective(config: TrainConfig, steps: int) -> Objective:
+def build_objective(config: TrainConfig, steps: int) -> Objective:
+    """The objective that a config describes, for so many steps an epoch."""
     return Objective(
         num_samples=config.samples,
         beta=config.beta,

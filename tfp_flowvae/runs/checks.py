@@ -31,6 +31,7 @@ def check_together(config: TrainConfig) -> None:
                 f"The base {name!r} cannot stand in a {use}: choose {' or '.join(fitting)}. "
                 f"Received: {flag} {name}."
             )
+    _check_objective(config)
     if not config.allow_slow:
         posterior = "a posterior samples in every step"
         _check_direction("--flow", config.posterior_spec.flows, "fast_sample", posterior)
@@ -40,7 +41,6 @@ def check_together(config: TrainConfig) -> None:
             flag = "--gradient stl" if config.gradient == "stl" else "--bound dreg"
             why = f"{flag} takes the posterior's density in every step"
             _check_direction("--flow", config.posterior_spec.flows, "fast_density", why)
-    _check_objective(config)
     _check_networks(config)
     entry = LIKELIHOODS[config.likelihood]
     if entry.takes_levels and config.binarization != "none":
@@ -78,11 +78,26 @@ def _check_objective(config: TrainConfig) -> None:
             "--weight-decay is that of --optimizer adamw. "
             f"Received: --weight-decay {config.weight_decay:g} with --optimizer {config.optimizer}."
         )
-    if config.warmup != "none" and config.warmup_epochs > config.epochs:
-        raise UserError(
+    if config.full_weight_epoch > config.epochs:
+        raise UserError(_unfinished_warmup(config))
+
+
+def _unfinished_warmup(config: TrainConfig) -> str:
+    """What is wrong where the weight of the KL is still to rise when training ends."""
+    if config.warmup == "linear":
+        return (
             "--warmup-epochs must be at most --epochs, or the full bound is never trained. "
             f"Received: {config.warmup_epochs} and {config.epochs}."
         )
+    shorter = config.epochs // (2 * config.cycles - 1)
+    fewer = f"--cycles {(config.epochs + 1) // 2} --warmup-epochs 1"
+    return (
+        f"The last of --cycles {config.cycles} rises of --warmup-epochs {config.warmup_epochs}, "
+        f"with pauses as long between them, ends after {config.full_weight_epoch} epochs: give at "
+        f"least --epochs {config.full_weight_epoch}, or at most "
+        f"{f'--warmup-epochs {shorter}' if shorter else fewer}. "
+        f"Received: --epochs {config.epochs}."
+    )
 
 
 def _check_networks(config: TrainConfig) -> None:

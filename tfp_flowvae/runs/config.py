@@ -206,9 +206,17 @@ class TrainConfig:
         "none", "objective", "of the weight of the KL term, from 0", choices=WARMUPS
     )
     warmup_epochs: int = option(
-        20, "objective", "epochs that the rise takes", metavar="EPOCHS", at_least=1
+        None,
+        "objective",
+        "epochs that each rise takes",
+        metavar="N",
+        at_least=1,
+        optional=True,
+        shown="20; cyclic: EPOCHS / (2 CYCLES), so that the cycles fill the training",
     )
-    cycles: int = option(4, "objective", "rises of a cyclic warm-up", at_least=1)
+    cycles: int = option(
+        4, "objective", "rises of a cyclic warm-up, with a pause as long after each", at_least=1
+    )
     free_bits: float = option(
         0.0, "objective", "least KL of each latent dimension, in nats", metavar="NATS", at_least=0.0
     )
@@ -234,6 +242,10 @@ class TrainConfig:
             grey = LIKELIHOODS[self.likelihood].takes_levels
             # The dataclass is frozen; a config says what its run did, so the default is written in.
             object.__setattr__(self, "binarization", "none" if grey else "dynamic")
+        if self.warmup_epochs is None:
+            # Half of each cycle rises, and the cycles fill the training: Fu et al. (2019).
+            cyclic = max(1, self.epochs // (2 * self.cycles))
+            object.__setattr__(self, "warmup_epochs", cyclic if self.warmup == "cyclic" else 20)
         for spec in (self.posterior_spec, self.prior_spec):
             check_event_size(spec.flows, self.latent_dim)
         check_together(self)
@@ -247,6 +259,12 @@ class TrainConfig:
     def prior_spec(self) -> DistributionSpec:
         """The prior, parsed."""
         return parse_distribution(self.prior)
+
+    @property
+    def full_weight_epoch(self) -> int:
+        """How many epochs it takes until the weight of the KL has risen for the last time."""
+        rises = {"none": 0, "linear": 1, "cyclic": 2 * self.cycles - 1}
+        return rises[self.warmup] * self.warmup_epochs
 
     def to_json(self) -> str:
         """The config as JSON, one field a line."""

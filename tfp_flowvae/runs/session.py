@@ -31,8 +31,13 @@ from tfp_flowvae.runs.build import build_model, build_optimizer
 from tfp_flowvae.runs.checkpoint import Checkpoints, Saving
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.history import EpochHistory
-from tfp_flowvae.saving.saved_model import export
-from tfp_flowvae.training.callbacks import AveragedWeights, GradientNorm, StopOnNonFinite
+from tfp_flowvae.saving import export
+from tfp_flowvae.training.callbacks import (
+    AveragedWeights,
+    GradientNorm,
+    ProgressLine,
+    StopOnNonFinite,
+)
 from tfp_flowvae.training.precision import set_precision
 from tfp_flowvae.training.strategy import shared_batches
 
@@ -111,7 +116,7 @@ class Session:
         """Trains by `model.fit`.
 
         Args:
-          verbose: As Keras's.
+          verbose: 0: silent; 1: a progress bar on a terminal; 2: a line an epoch.
           tensorboard: Folder for TensorBoard's logs, or None for none.
           saving: How to keep the state of training, and what to go on from; None for neither.
 
@@ -150,7 +155,7 @@ class Session:
             validation_steps=validation_steps,
             callbacks=self._callbacks(verbose, tensorboard, saving),
             shuffle=False,  # the batches are shuffled already
-            verbose=verbose,
+            verbose=0,  # `ProgressLine` shows the progress
         )
 
     @functools.cached_property
@@ -180,8 +185,7 @@ class Session:
     ) -> list[keras.callbacks.Callback]:
         """In the order in which they see an epoch's end."""
         config = self.config
-        # First, or it would print every figure of the diagnostics.
-        callbacks = [keras.callbacks.ProgbarLogger()] if verbose else []
+        callbacks: list[keras.callbacks.Callback] = [ProgressLine(verbose)] if verbose else []
         if config.diagnostics:
             size = len(self._splits.train)
             fast = all(flow.entry.fast_density for flow in config.posterior_spec.flows)
@@ -197,7 +201,7 @@ class Session:
                 mode="max",
                 patience=config.patience,
                 restore_best_weights=True,
-                start_from_epoch=config.warmup_epochs if config.warmup != "none" else 0,
+                start_from_epoch=config.full_weight_epoch,
             )
             callbacks.append(early)
         if tensorboard is not None:

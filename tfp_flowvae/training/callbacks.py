@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,3 +118,66 @@ class AveragedWeights(keras.callbacks.Callback):
             for weight, value in zip(self.model.trainable_weights, self._held, strict=True):
                 weight.assign(value)
             self._held = None
+
+
+class ProgressLine(keras.callbacks.Callback):
+    """Shows the course of training, a line an epoch, no wider than the terminal.
+
+        Epoch 3/150
+        13/13 0s - loss: 24.31 - elbo: -24.31 - kl: 9.87 - val_elbo: -23.90
+
+    On a terminal the line is there while the epoch runs, with a bar and the seconds that are left.
+    Keras's `ProgbarLogger` shows every metric, which takes several lines of a terminal.
+
+    Args:
+      verbose: 1: while the epoch runs, on a terminal, and at its end; 2: at its end only.
+    """
+
+    shown = ("loss", "elbo", "kl", "val_elbo")
+    bar_width = 20
+    interval = 0.1  # seconds between two updates of a line
+
+    def __init__(self, verbose: int = 1) -> None:
+        super().__init__()
+        self._live = verbose == 1 and sys.stdout.isatty()
+        self._start = self._updated = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Prints which epoch it is."""
+        self._start = self._updated = time.perf_counter()
+        print(f"Epoch {epoch + 1}/{self.params['epochs']}", flush=True)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Updates the line."""
+        now, done, steps = time.perf_counter(), batch + 1, self.params["steps"]
+        if not self._live or now - self._updated < self.interval:
+            return
+        self._updated = now
+        columns = _columns()
+        count = f"{done:{len(str(steps))}d}/{steps}"
+        text = self._text(logs, (now - self._start) / done * (steps - done), columns - len(count))
+        width = max(0, min(self.bar_width, columns - len(count + text) - len(" []")))
+        bar = "=" * (width * done // steps)
+        line = f"{count} [{bar:.<{width}}]{text}" if width else count + text
+        print(f"\r{line:<{columns}}", end="", flush=True)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Ends the line."""
+        columns, steps = _columns(), self.params["steps"]
+        count = f"{steps}/{steps}"
+        line = count + self._text(logs, time.perf_counter() - self._start, columns - len(count))
+        print(f"\r{line:<{columns}}" if self._live else line, flush=True)
+
+    def _text(self, logs: dict[str, Any] | None, seconds: float, room: int) -> str:
+        """The seconds, and as many of the metrics as there is room for."""
+        text = f" {seconds:.0f}s"
+        for name in self.shown:
+            if logs and name in logs:
+                part = f" - {name}: {float(logs[name]):.2f}"
+                text += part if len(text + part) <= room else ""
+        return text
+
+
+def _columns() -> int:
+    """How many characters a line of the terminal takes; some wrap once the last is written."""
+    return shutil.get_terminal_size().columns - 1
