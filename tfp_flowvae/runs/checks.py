@@ -1,90 +1,94 @@
-"""What of a config does not go together: found before anything heavy is imported or built."""
+"""Finds settings that conflict, before anything heavy is imported or built."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from tfp_flowvae.distributions.registry import BASES
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.models.names import objective_conflict
 from tfp_flowvae.networks.registry import NETWORKS
+from tfp_flowvae.runs.settings import Settings
 from tfp_flowvae.spec import Spec
 
-if TYPE_CHECKING:
-    from tfp_flowvae.runs.config import TrainConfig
 
-
-def check_together(config: TrainConfig) -> None:
-    """Checks the values of a config against each other.
+def check_together(settings: Settings) -> None:
+    """Checks the settings against each other.
 
     Raises:
-      UserError: For the first two that do not go together.
+      UserError: For the first conflict.
     """
-    for flag, name, use in (
-        ("--base", config.base, "posterior"),
-        ("--prior", config.prior_spec.base.name, "prior"),
-    ):
-        if not getattr(BASES[name], use):
-            fitting = [other for other, entry in BASES.items() if getattr(entry, use)]
-            raise UserError(
-                f"The base {name!r} cannot stand in a {use}: choose {' or '.join(fitting)}. "
-                f"Received: {flag} {name}."
-            )
-    if not config.allow_slow:
-        posterior = "a posterior samples in every step"
-        _check_direction("--flow", config.posterior_spec.flows, "fast_sample", posterior)
-        prior = "a prior scores in every step"
-        _check_direction("--prior", config.prior_spec.flows, "fast_density", prior)
-        if config.gradient == "stl" or config.bound == "dreg":
-            flag = "--gradient stl" if config.gradient == "stl" else "--bound dreg"
-            why = f"{flag} takes the posterior's density in every step"
-            _check_direction("--flow", config.posterior_spec.flows, "fast_density", why)
-    _check_objective(config)
-    _check_networks(config)
-    entry = LIKELIHOODS[config.likelihood]
-    if entry.takes_levels and config.binarization != "none":
+    _check_base("--base", settings.base, "posterior")
+    _check_base("--prior", settings.prior_spec.base.name, "prior")
+    if not settings.allow_slow:
+        _check_directions(settings)
+    _check_objective(settings)
+    _check_networks(settings)
+    if LIKELIHOODS[settings.likelihood].takes_levels and settings.binarization != "none":
         raise UserError(
-            f"The likelihood {config.likelihood!r} is one of grey levels: give --binarization "
-            f"none, or --likelihood bernoulli. Received: --binarization {config.binarization}."
+            f"The likelihood {settings.likelihood!r} models grey levels: give --binarization none, "
+            f"or --likelihood bernoulli. Received: --binarization {settings.binarization}."
         )
+
+
+def _check_base(flag: str, name: str, use: str) -> None:
+    if not getattr(BASES[name], use):
+        fitting = [other for other, entry in BASES.items() if getattr(entry, use)]
+        raise UserError(
+            f"The base {name!r} cannot be the base of a {use}: choose {' or '.join(fitting)}. "
+            f"Received: {flag} {name}."
+        )
+
+
+def _check_directions(settings: Settings) -> None:
+    """Refuses flows whose direction in training takes one pass per latent dimension."""
+    posterior, prior = settings.posterior_spec.flows, settings.prior_spec.flows
+    _check_direction("--flow", posterior, "fast_sample", "each step samples from the posterior")
+    _check_direction("--prior", prior, "fast_density", "each step takes the density of the prior")
+    if settings.gradient == "stl" or settings.bound == "dreg":
+        flag = "--gradient stl" if settings.gradient == "stl" else "--bound dreg"
+        why = f"{flag} takes the posterior's density in each step"
+        _check_direction("--flow", posterior, "fast_density", why)
 
 
 def _check_direction(flag: str, specs: tuple[Spec, ...], direction: str, why: str) -> None:
     for spec in specs:
         if not getattr(spec.entry, direction):
             raise UserError(
-                f"{flag} cannot be {spec.name!r}: {why}, which takes {spec.name} one step after "
-                f"another for each latent dimension; use {spec.entry.alternative!r} there instead, "
+                f"{flag} cannot be {spec.name!r}: {why}, and for that {spec.name} needs one pass "
+                f"for each latent dimension; use {spec.entry.alternative!r} there instead, "
                 "or --allow-slow."
             )
 
 
-def _check_objective(config: TrainConfig) -> None:
+def _check_objective(settings: Settings) -> None:
     complaint = objective_conflict(
-        config.bound, config.gradient, config.samples, config.free_bits, config.min_information
+        settings.bound,
+        settings.gradient,
+        settings.samples,
+        settings.free_bits,
+        settings.min_information,
     )
     if complaint:
         raise UserError(complaint)
-    plain = str(config.posterior_spec) == str(config.prior_spec) == "none"
-    if config.free_bits and not plain:
+    plain = str(settings.posterior_spec) == str(settings.prior_spec) == "none"
+    if settings.free_bits and not plain:
         raise UserError(
-            "--free-bits needs a KL that is a sum over dimensions, hence --flow none, --base "
-            "normal and --prior none; --min-information works with all. "
-            f"Received: --flow {config.flow}, --base {config.base}, --prior {config.prior}."
+            "--free-bits needs a KL that is a sum over the latent dimensions: give --flow none, "
+            "--base normal and --prior none, or use --min-information instead. Received: --flow "
+            f"{settings.flow}, --base {settings.base}, --prior {settings.prior}."
         )
-    if config.warmup != "none" and config.warmup_epochs > config.epochs:
+    if settings.warmup != "none" and settings.warmup_epochs > settings.epochs:
         raise UserError(
             "--warmup-epochs must be at most --epochs, or the full bound is never trained. "
-            f"Received: {config.warmup_epochs} and {config.epochs}."
+            f"Received: {settings.warmup_epochs} and {settings.epochs}."
         )
 
 
-def _check_networks(config: TrainConfig) -> None:
-    kinds = (config.encoder, config.decoder or config.encoder)
-    if config.channels is not None and not any("channels" in NETWORKS[k].options for k in kinds):
+def _check_networks(settings: Settings) -> None:
+    kinds = (settings.encoder, settings.decoder or settings.encoder)
+    if settings.channels is not None and not any("channels" in NETWORKS[k].options for k in kinds):
         takers = [name for name, entry in NETWORKS.items() if "channels" in entry.options]
         raise UserError(
-            f"--channels are those of convolutions: choose --encoder {' or '.join(takers)}. "
-            f"Received: --encoder {config.encoder}."
+            f"--channels needs a convolutional network: choose --encoder {' or '.join(takers)}. "
+            f"Received: --encoder {settings.encoder}."
         )
