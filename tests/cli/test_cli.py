@@ -111,6 +111,7 @@ def test_help_lists_every_flow_and_loads_nothing_heavy():
         (["--no-jitt"], "Did you mean '--no-jit'"),
         (["--zzz"], "See tfp-flowvae train --help."),
         (["--hidden"], "--hidden"),
+        (["--plugin"], "--plugin: expected one argument"),
         (["--output", "taken"], "not empty"),
         (["--config", "missing.json"], "missing.json"),
         (["--binarization", "dynamical"], "Did you mean 'dynamic'"),
@@ -180,7 +181,7 @@ def test_metrics_are_consistent(run):
 
 
 def test_the_export_gives_the_same_free_energy(run):
-    """The test images, the config's seed and the endpoint `elbo` give metrics.json's number."""
+    """The endpoint `elbo` with the config's seed gives the free energy in metrics.json."""
     import tensorflow as tf
 
     from tfp_flowvae.data import binarize_fixed, load_images, to_unit

@@ -25,7 +25,7 @@ from tfp_flowvae.runs.store import CheckpointStore
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(ROOT / "train.py")]
-# 63 steps an epoch, in two executions, so that a checkpoint falls within it.
+# An epoch has 63 steps in two executions, so a checkpoint falls within it.
 TINY = [
     *("--flow", "none", "--hidden", "16", "--latent-dim", "2", "--batch-size", "20"),
     *("--no-diagnostics", "--checkpoint-steps", "32"),
@@ -98,7 +98,7 @@ def test_a_run_killed_at_any_moment_and_resumed_equals_an_uninterrupted_run(tmp_
         said = process.communicate()[0]
         assert alive, f"{moment}: it had ended: {said}"
         survived.append(sorted(p.name for p in checkpoints.glob("step-*")))
-        # A result under its final name is one of a run that has come to its end.
+        # Results get their final names only when the run is complete.
         assert not (run / "run.json").exists()
     assert survived[0] == []
     assert all(survived[2:])
@@ -136,7 +136,7 @@ def test_a_signal_saves_the_state_and_prints_the_resume_command(number, status, 
     assert message == f"Stopped by {name}; the state is saved. Resume with:"
     state = CheckpointStore(run / "checkpoints").newest().state
     assert state["epoch"] >= 2
-    # The command as it was printed, with an end in sight.
+    # The printed command, with fewer epochs.
     more = ["--epochs", str(state["epoch"] + 2), "--verbose", "0"]
     done = subprocess.run(
         [*shlex.split(command), *more], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -83,7 +83,7 @@ def test_in_another_thread_it_does_nothing():
 
 
 def test_handlers_replaced_by_native_code_are_installed_again():
-    # As TensorFlow does with SIGTERM when it joins a cluster, unseen by Python.
+    # TensorFlow does this with SIGTERM when it joins a cluster; Python does not notice.
     ignored = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
     with SignalWatch() as watch:
         with watch.left_to_the_system():
