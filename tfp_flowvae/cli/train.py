@@ -11,7 +11,7 @@ from typing import Any
 from tfp_flowvae.cli.epilog import epilog
 from tfp_flowvae.cli.one_sentence import number, whole_number
 from tfp_flowvae.runs.config import TrainConfig
-from tfp_flowvae.runs.options import field_types, flag_of, is_list, plain_type
+from tfp_flowvae.runs.options import field_types, flag_of, is_list, option_of, plain_type
 from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.resume import resumed_folder
 from tfp_flowvae.runs.start import choose_config
@@ -36,10 +36,10 @@ def add_command(commands: Any, prog: str | None) -> None:
     )
     parser.set_defaults(run=_run, parser=parser)
     fields = dataclasses.fields(TrainConfig)
-    for title in dict.fromkeys(field.metadata["group"] for field in fields):
+    for title in dict.fromkeys(option_of(field).group for field in fields):
         group = parser.add_argument_group(title)
         for field in fields:
-            if field.metadata["group"] == title:
+            if option_of(field).group == title:
                 _add_field(group, field)
     _add_machine(parser.add_argument_group("machine"))
     _add_output(parser.add_argument_group("output"))
@@ -47,11 +47,11 @@ def add_command(commands: Any, prog: str | None) -> None:
 
 def _add_field(group: Any, field: dataclasses.Field[Any]) -> None:
     """Adds the option of a config field."""
-    kind, rules = field_types(TrainConfig)[field.name], field.metadata
-    default = rules["shown"] or field.default
+    kind, rules = field_types(TrainConfig)[field.name], option_of(field)
+    default = rules.shown or field.default
     shown = "" if default is None else f" (default: {default})"
     settings: dict[str, Any] = {
-        "help": rules["help"].replace("%", "%%") + shown,
+        "help": rules.help.replace("%", "%%") + shown,
         "default": argparse.SUPPRESS,
     }
     if kind is bool:
@@ -59,13 +59,13 @@ def _add_field(group: Any, field: dataclasses.Field[Any]) -> None:
         return
     readers: dict[Any, Callable[[str], Any]] = {int: whole_number, float: number}
     if is_list(kind):
-        settings |= {"nargs": rules["length"] or "+", "type": whole_number}
+        settings |= {"nargs": rules.length or "+", "type": whole_number}
     else:
         settings["type"] = readers.get(plain_type(kind), str)
     # The help shows the choices; the config checks them.
-    settings["metavar"] = "{" + ",".join(rules["choices"]) + "}" if rules["choices"] else None
-    settings["metavar"] = settings["metavar"] or rules["metavar"] or field.name.upper()
-    if rules["length"]:
+    settings["metavar"] = "{" + ",".join(rules.choices) + "}" if rules.choices else None
+    settings["metavar"] = settings["metavar"] or rules.metavar or field.name.upper()
+    if rules.length:
         settings["metavar"] = tuple(settings["metavar"].split())
     group.add_argument(flag_of(field.name), **settings)
 

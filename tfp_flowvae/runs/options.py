@@ -15,24 +15,11 @@ from typing import Any
 from tfp_flowvae.errors import UserError, nearest
 
 
-def option(
-    default: Any,
-    group: str,
-    help: str,
-    *,
-    metavar: str | None = None,
-    choices: Collection[str] | None = None,
-    length: int | None = None,
-    at_least: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-    shown: str | None = None,
-    optional: bool = False,
-) -> Any:
-    """Returns a config field that is also a command line option.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a config field appears on the command line, and which values it allows.
 
-    Args:
-      default: The default, of the field's type.
+    Attributes:
       group: The heading of the option in the command line's help.
       help: One line.
       metavar: The name of the value in the help.
@@ -44,19 +31,28 @@ def option(
       shown: The text that the help shows in place of the default.
       optional: Whether None stands for a default that the config works out.
     """
-    metadata = {
-        "group": group,
-        "help": help,
-        "metavar": metavar,
-        "choices": choices,
-        "length": length,
-        "at_least": at_least,
-        "above": above,
-        "below": below,
-        "shown": shown,
-        "optional": optional,
-    }
+
+    group: str
+    help: str
+    metavar: str | None = None
+    choices: Collection[str] | None = None
+    length: int | None = None
+    at_least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    shown: str | None = None
+    optional: bool = False
+
+
+def option(default: Any, group: str, help: str, **rules: Any) -> Any:
+    """Returns a config field with a default that is also a command line option; see `Option`."""
+    metadata = {"option": Option(group=group, help=help, **rules)}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def option_of(field: dataclasses.Field[Any]) -> Option:
+    """Returns the option of a config field."""
+    return field.metadata["option"]
 
 
 def flag_of(name: str) -> str:
@@ -75,28 +71,28 @@ def check_value(field: dataclasses.Field[Any], value: Any, kind: Any) -> None:
     Raises:
       UserError: If the value is not allowed.
     """
-    flag, rules = flag_of(field.name), field.metadata
-    if value is None and rules["optional"]:
+    flag, rules = flag_of(field.name), option_of(field)
+    if value is None and rules.optional:
         return
     if not _has_type(value, kind):
         raise UserError(f"{flag} must be {_describe_type(kind)}. Received: {value!r}.")
     if value is None:
         return
-    if rules["choices"] and value not in rules["choices"]:
+    if rules.choices and value not in rules.choices:
         raise UserError(
-            f"{flag} must be one of {', '.join(rules['choices'])}."
-            f"{nearest(value, rules['choices'])} Received: {value!r}."
+            f"{flag} must be one of {', '.join(rules.choices)}."
+            f"{nearest(value, rules.choices)} Received: {value!r}."
         )
     numbers = value if isinstance(value, tuple) else (value,)
-    if rules["length"] and len(numbers) != rules["length"]:
-        raise UserError(f"{flag} must be {rules['length']} numbers. Received: {value!r}.")
-    low, high = rules["at_least"], rules["below"]
+    if rules.length and len(numbers) != rules.length:
+        raise UserError(f"{flag} must be {rules.length} numbers. Received: {value!r}.")
+    low, high = rules.at_least, rules.below
     if (low is not None and any(number < low for number in numbers)) or not numbers:
         raise UserError(f"{flag} must be at least {low:g}. Received: {value!r}.")
     if high is not None and any(number >= high for number in numbers):
         raise UserError(f"{flag} must be below {high:g}. Received: {value!r}.")
-    if rules["above"] is not None and value <= rules["above"]:
-        raise UserError(f"{flag} must be above {rules['above']:g}. Received: {value!r}.")
+    if rules.above is not None and value <= rules.above:
+        raise UserError(f"{flag} must be above {rules.above:g}. Received: {value!r}.")
 
 
 def plain_type(kind: Any) -> Any:
