@@ -149,8 +149,8 @@ def test_the_resume_command_repeats_the_command_of_the_user(program, command, mo
     assert Output().resume_command(Path("my run")) == f"{command} --resume 'my run'"
     options = {"tensorboard": True, "strategy": "mirrored", "stream": Path("a b"), "verbose": 2}
     assert Output(checkpoint_steps=5, **options).resume_command(Path("run")) == (
-        f"{command} --resume run --checkpoint-steps 5 --tensorboard --strategy mirrored "
-        "--stream 'a b' --verbose 2"
+        f"{command} --resume run --checkpoint-steps 5 --verbose 2 --tensorboard "
+        "--strategy mirrored --stream 'a b'"
     )
 
 

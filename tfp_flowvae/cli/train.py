@@ -144,7 +144,6 @@ def _add_output(group: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     values = vars(arguments)
     given = {f.name: values[f.name] for f in dataclasses.fields(TrainConfig) if f.name in values}
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     path, resume = arguments.output, arguments.resume is not None
     if resume:
         path = resumed_folder(arguments.resume, path, arguments.overwrite)

@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from filelock import FileLock, Timeout
@@ -200,12 +199,7 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         shutil.rmtree(self.staging, ignore_errors=True)
         if not (self._published or self._resume or self.has_state):
             if self.home != self.path:

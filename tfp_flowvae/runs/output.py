@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.runs.options import flag_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +47,10 @@ class Output:
     def resume_command(self, path: Path) -> str:
         """Returns the shell command that resumes the run in a folder with the same output."""
         words = [*_train_command(), "--resume", str(path)]
-        if self.checkpoint_steps:
-            words += ["--checkpoint-steps", str(self.checkpoint_steps)]
-        if self.tensorboard:
-            words += ["--tensorboard"]
-        if self.strategy != "none":
-            words += ["--strategy", self.strategy]
-        if self.stream:
-            words += ["--stream", str(self.stream)]
-        if self.verbose != 1:
-            words += ["--verbose", str(self.verbose)]
+        for field in dataclasses.fields(self):
+            flag, value = flag_of(field.name), getattr(self, field.name)
+            if value != field.default and field.name not in ("path", "overwrite", "resume"):
+                words += [flag] if value is True else [flag, str(value)]
         return shlex.join(words)
 
 
