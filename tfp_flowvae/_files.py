@@ -1,29 +1,28 @@
-"""Files that appear whole under their name, or not at all."""
+"""Files that appear under their name complete, or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO
 
 PARTIAL = ".partial"
 
 
 @contextlib.contextmanager
 def renamed_when_done(path: Path) -> Iterator[Path]:
-    """Where to write a file, which takes its name once the context is left without an error.
+    """Gives a temporary name to write a file under, and renames the file at the end of the context.
 
-    What stood under the name stays until then, and stays for good if writing fails. There may be
-    one writer at a time, who has the content on the disk before leaving.
+    If the context ends with an error, the temporary file is removed and an old file of the name
+    stays. There may be one writer at a time, and it must have flushed the content to the disk.
 
     Args:
-      path: The name. Until it has it, the file is beside it, with a dot before and `.partial`
-        behind.
+      path: The final name. The temporary one is beside it: `.NAME.partial`.
 
     Raises:
-      OSError: If it cannot be renamed.
+      OSError: If the file cannot be renamed.
     """
     aside = path.with_name(f".{path.name}{PARTIAL}")
     try:
@@ -37,23 +36,23 @@ def renamed_when_done(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def written_aside(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, as `renamed_when_done`, put on the disk at the end.
+def written_aside(path: Path) -> Iterator[BufferedRandom]:
+    """Gives a file to write (and read), and renames it to `path` once it is on the disk.
 
     Args:
-      path: Its name.
+      path: The final name; see `renamed_when_done`.
 
     Raises:
-      OSError: If it cannot be written.
+      OSError: If the file cannot be written.
     """
-    with renamed_when_done(path) as aside, aside.open("wb") as file:
+    with renamed_when_done(path) as aside, aside.open("w+b") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Has the names in a folder written to the disk; a folder cannot be opened on Windows."""
+    """Flushes the names in a folder to the disk; Windows, which opens no folder, is left out."""
     if os.name != "posix":
         return
     folder = os.open(path, os.O_RDONLY)
@@ -64,7 +63,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Has every file under a folder, and every name, written to the disk."""
+    """Flushes every file under a folder, and every name, to the disk."""
     for folder, _, files in os.walk(path):
         for name in files:
             with open(os.path.join(folder, name), "rb") as file:

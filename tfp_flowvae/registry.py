@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from tfp_flowvae.errors import UserError, nearest
-from tfp_flowvae.spec import Option, whole_number
+from tfp_flowvae.spec_options import Option, whole_number
 
 E = TypeVar("E", bound="Entry")
 

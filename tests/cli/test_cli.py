@@ -1,4 +1,4 @@
-"""The command line: help, mistakes, and whole runs on the digits."""
+"""The command line: its help, its errors, and complete runs on the digits."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run of two epochs, and what it printed."""
+    """A complete run of two epochs, and what it printed."""
     folder = tmp_path_factory.mktemp("cli")
     done = subprocess.run(
         [*TRAIN, *SMALL, "--epochs", "2", "--output", "first"],
@@ -52,7 +52,7 @@ def run(tmp_path_factory):
 
 
 def refused(capsys, *arguments):
-    """The one sentence with which `train` refuses; nothing may have been written."""
+    """Returns the one sentence with which `train` refuses; it must have written nothing."""
     before = sorted(Path.cwd().rglob("*"))
     try:
         status = main(["train", *arguments])
@@ -107,7 +107,11 @@ def test_help_lists_every_flow_and_loads_nothing_heavy():
         (["--epochs", "many"], "a whole number is expected, not 'many'"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--epoch", "3"], "Did you mean '--epochs'"),
+        (["--hepl"], "Did you mean '--help'"),
+        (["--no-jitt"], "Did you mean '--no-jit'"),
+        (["--zzz"], "See tfp-flowvae train --help."),
         (["--hidden"], "--hidden"),
+        (["--plugin"], "--plugin: expected one argument"),
         (["--output", "taken"], "not empty"),
         (["--config", "missing.json"], "missing.json"),
         (["--binarization", "dynamical"], "Did you mean 'dynamic'"),
@@ -141,7 +145,7 @@ def test_a_run_ends_with_a_summary_and_no_chatter(run):
     assert "-m tfp_flowvae sample first -n 64 --output grid.png" in done.stdout
 
 
-def test_a_run_says_what_it_took(run):
+def test_a_run_records_its_time_and_memory(run):
     folder, done = run
     record = json.loads((folder / "first" / "run.json").read_text())
     assert record["epochs"] == 2
@@ -176,8 +180,8 @@ def test_metrics_are_consistent(run):
     assert {"seconds", "loss", "elbo", "log_likelihood", "kl", "val_loss"} <= set(rows[0])
 
 
-def test_free_energy_follows_from_the_export_alone(run):
-    """The test images, the config's seed and the endpoint `elbo` give metrics.json's number."""
+def test_the_export_gives_the_same_free_energy(run):
+    """The endpoint `elbo` with the config's seed gives the free energy in metrics.json."""
     import tensorflow as tf
 
     from tfp_flowvae.data import binarize_fixed, load_images, to_unit
@@ -226,7 +230,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     command = [*TRAIN, *SMALL, "--learning-rate", "1e30", "--epochs", "3", "--output", "run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    # 13 steps are one execution; Adam's first step at such a rate is one too many.
-    assert "by step 13 and training stopped, with nothing written" in done.stderr
+    # 13 steps are one execution, and Adam's first step at this rate diverges.
+    assert "by step 13 and training stopped; nothing was written" in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

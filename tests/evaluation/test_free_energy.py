@@ -17,7 +17,7 @@ def model():
     )
 
 
-def test_is_the_mean_over_seeded_batches(model, monkeypatch):
+def test_free_energy_is_the_mean_over_seeded_batches(model, monkeypatch):
     monkeypatch.setattr(module, "EVALUATION_BATCH", 4)
     images = np.random.default_rng(1).integers(0, 2, (10, 3, 4, 1)).astype(np.uint8)
     got = module.free_energy(model, images, levels=2, seed=7)
@@ -29,7 +29,7 @@ def test_is_the_mean_over_seeded_batches(model, monkeypatch):
     assert got["free_energy"] == pytest.approx(got["kl"] - got["log_likelihood"])
 
 
-def test_levels_and_floats_agree(model):
+def test_grey_levels_and_floats_give_the_same_free_energy(model):
     levels = np.random.default_rng(1).integers(0, 17, (6, 3, 4, 1)).astype(np.uint8)
     stored = module.free_energy(model, levels, levels=17, seed=0)
     floats = module.free_energy(model, levels.astype(np.float32) / 16, levels=None, seed=0)

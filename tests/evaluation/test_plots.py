@@ -1,4 +1,4 @@
-"""The pictures: right sizes, right pixels, for every kind of image."""
+"""The pictures have the right sizes and pixels for every kind of image."""
 
 import numpy as np
 import pytest
@@ -34,13 +34,13 @@ def test_grid_keeps_colours_and_orientation():
     assert not grid[:, :half].any()
 
 
-def test_grid_clips_and_refuses():
+def test_grid_clips_values_and_refuses_other_channels():
     assert image_grid(np.full((1, 8, 8, 1), 3.0)).max() == 255
     with pytest.raises(ValueError, match="1 or 3 channels"):
         image_grid(np.zeros((1, 8, 8, 2)))
 
 
-def test_pictures_open(tmp_path):
+def test_pictures_are_readable_files(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.random((7, 8, 8, 1))
     rows = [{"epoch": i + 1, "elbo": -9.0 / (i + 1), "kl": 1.0, "val_elbo": -10} for i in range(30)]

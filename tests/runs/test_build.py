@@ -1,4 +1,4 @@
-"""From config to model: the sizes, the parts and the optimizer that the config names."""
+"""The model and the optimizer have the sizes and parts that the config names."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a checkpoint holds and what is made of it, in a `fit` of its own."""
+"""What a checkpoint holds, and that `fit` resumes from it."""
 
 import keras
 import numpy as np
@@ -11,13 +11,13 @@ from tfp_flowvae.runs.store import CheckpointStore
 
 X = np.linspace(0.1, 1.3, 8, dtype=np.float32)[:, None]
 STEPS = 8
-# Times an epoch that it is asked whether to stop: at its end, and not with one step left.
+# Calls of `stop` per epoch: after each step but the last two, and at the end.
 ASKED = 7
 
 
 def make_model(units=1):
     keras.utils.set_random_seed(0)
-    # Dropout has a seed generator, and named layers get other numbers in each model.
+    # Dropout has a seed generator, and Keras numbers the layers differently in each model.
     layers = [keras.layers.Dropout(0.3), keras.layers.Dense(units)]
     model = keras.Sequential([keras.Input((1,)), *layers])
     model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse", metrics=["mae"])
@@ -25,7 +25,7 @@ def make_model(units=1):
 
 
 def fit(model, folder, epochs=3, x=X, early=None, **kwargs):
-    """Trains, going on from what is in the folder; gives the history's rows."""
+    """Trains, resuming from the folder; returns the rows of the history."""
     store, history = CheckpointStore(folder), EpochHistory()
     start = store.newest()
     facts = lambda: {"config": {}}  # noqa: E731
@@ -40,12 +40,12 @@ def fit(model, folder, epochs=3, x=X, early=None, **kwargs):
 
 
 def after(count):
-    """Says stop at the call of this number, from 1."""
+    """Returns a `stop` that is true at this call, counted from 1."""
     calls = []
     return lambda: calls.append(None) or len(calls) == count
 
 
-def test_resumed_at_an_epochs_end_it_is_the_run_that_was_not_cut(tmp_path):
+def test_a_run_resumed_at_the_end_of_an_epoch_equals_an_uninterrupted_run(tmp_path):
     whole = make_model()
     rows = fit(whole, tmp_path / "whole")
     with pytest.raises(Interrupted):
@@ -59,7 +59,7 @@ def test_resumed_at_an_epochs_end_it_is_the_run_that_was_not_cut(tmp_path):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
 
 
-def test_within_an_epoch_the_metrics_are_kept(tmp_path):
+def test_metrics_are_restored_within_an_epoch(tmp_path):
     model = make_model()
     with pytest.raises(Interrupted):
         fit(model, tmp_path, stop=after(ASKED + 3))
@@ -77,7 +77,7 @@ def test_within_an_epoch_the_metrics_are_kept(tmp_path):
     callback.on_epoch_begin(1)
     for value, variable in zip(seen, other.metrics_variables, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
-    # Those of the epoch after start from nothing.
+    # The metrics of the next epoch start from zero.
     other.reset_metrics()
     callback.on_epoch_begin(2)
     assert not any(v.numpy().any() for v in other.metrics_variables)
@@ -86,7 +86,7 @@ def test_within_an_epoch_the_metrics_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("every", "steps"), [(0, [8, 16]), (3, [3, 6, 8, 11, 14, 16]), (7, [8, 16])]
 )
-def test_writes_at_each_epochs_end_and_every_so_many_steps(every, steps, tmp_path, monkeypatch):
+def test_writes_at_the_end_of_each_epoch_and_every_n_steps(every, steps, tmp_path, monkeypatch):
     written, save = [], CheckpointStore.save
 
     def noting(self, total, state, arrays):
@@ -113,7 +113,7 @@ def early_stopping():
     )  # the loss falls, so the first epoch is the best
 
 
-def test_early_stopping_remembers(tmp_path):
+def test_early_stopping_is_restored(tmp_path):
     whole, model = make_model(), make_model()
     rows = fit(whole, tmp_path / "whole", epochs=9, early=early_stopping())
     assert len(rows) == 3
@@ -124,7 +124,7 @@ def test_early_stopping_remembers(tmp_path):
     assert found.stopped_early
     for one, two in zip(whole.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
-    # The best weights are in the model; those of the last epoch in the checkpoint.
+    # The model has the best weights, and the checkpoint those of the last epoch.
     names = sorted(n for n in found.arrays if n.startswith("best/"))
     for weight, name in zip(model.get_weights(), names, strict=True):
         np.testing.assert_array_equal(weight, found.arrays[name])

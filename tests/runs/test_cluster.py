@@ -1,4 +1,4 @@
-"""A run of two workers: where a signal comes to one of them, all stop, save, and can go on."""
+"""A run of two workers: a signal to one of them stops both, and the run can be resumed."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import pytest
 from tfp_flowvae.runs import run
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.folder import RunFolder
-from tfp_flowvae.runs.run import Output
+from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.signals import SignalWatch, Stopped
 from tfp_flowvae.runs.store import CheckpointStore
 
@@ -19,7 +19,7 @@ TINY = [
     *("--flow", "none", "--hidden", "8", "--latent-dim", "2", "--batch-size", "200"),
     *("--no-diagnostics", "--schedule", "constant", "--strategy", "multiworker"),
 ]  # fmt: skip
-PATIENCE = 240.0  # Seconds for a process to come to something.
+PATIENCE = 240.0  # The most seconds to wait for a process.
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def start(launch, loopback_cluster, tmp_path, monkeypatch):
 
 
 def finish(workers):
-    """Their exit statuses, and what they said."""
+    """Returns the exit statuses of the workers and what they printed."""
     said = [worker.communicate(timeout=PATIENCE)[0] for worker in workers]
     return [worker.returncode for worker in workers], said
 
 
 def results(folder):
-    """All that must be the same, bit for bit."""
+    """What must be equal bit for bit."""
     with (folder / "history.csv").open() as file:
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     last = CheckpointStore(folder / "checkpoints").newest()
@@ -61,7 +61,7 @@ def test_a_signal_to_one_worker_stops_all_after_the_same_step(receiver, start, t
             break
     statuses, said = finish(workers)
     assert statuses == [143, 143], said
-    assert "Stopped by SIGTERM; the state is saved. Go on with:" in said[0]
+    assert "Stopped by SIGTERM; the state is saved. Resume with:" in said[0]
     assert "Stopped by SIGTERM; the chief has what is saved." in said[1]
     epochs = str(CheckpointStore(folder / "checkpoints").newest().state["epoch"] + 1)
     for arguments in (["--resume", "run"], ["--output", "whole"]):
@@ -73,7 +73,7 @@ def test_a_signal_to_one_worker_stops_all_after_the_same_step(receiver, start, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_where_a_worker_is_killed_the_other_says_so_and_all_go_on(victim, start, tmp_path):
+def test_when_a_worker_is_killed_the_other_reports_it_and_both_can_resume(victim, start, tmp_path):
     settings = ["--epochs", "40", "--verbose", "2", "--output", "run"]
     workers = start(*settings)
     for line in workers[0].stdout:
@@ -91,7 +91,7 @@ def test_where_a_worker_is_killed_the_other_says_so_and_all_go_on(victim, start,
     assert results(tmp_path / "run") == results(tmp_path / "whole")
 
 
-def test_a_worker_that_another_stops_gives_the_status_of_a_signal(tmp_path, monkeypatch):
+def test_a_worker_stopped_by_another_exits_with_the_status_of_a_signal(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(run, "any_worker", lambda strategy, flag: asked.append(flag) or True)
     with SignalWatch() as signals, RunFolder(tmp_path / "run", "name") as folder:

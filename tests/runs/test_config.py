@@ -1,4 +1,4 @@
-"""The config: its defaults, its JSON, and what it refuses."""
+"""The config: its JSON and what it refuses."""
 
 import dataclasses
 import json
@@ -93,7 +93,7 @@ def test_refuses_in_one_sentence(values, message):
     assert "\n" not in str(error.value)
 
 
-def test_allow_slow_takes_what_is_refused_without():
+def test_allow_slow_accepts_slow_flows():
     TrainConfig(flow="maf", prior="iaf", gradient="stl", allow_slow=True)
 
 

@@ -1,4 +1,4 @@
-"""Errors of a cluster, said in one sentence, with a status that says whether to try again."""
+"""Errors of a cluster: one sentence, and an exit status that tells whether to try again."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfp_flowvae.cli import main
 from tfp_flowvae.runs.failures import WorkerLostError, failing, losing_workers
 from tfp_flowvae.runs.folder import RunFolder
-from tfp_flowvae.runs.run import Output
+from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.store import CheckpointStore
 from tfp_flowvae.runs.worker import WorkerFolder
 
@@ -31,7 +31,7 @@ def fail(error, strategy, folder):
         raise error
 
 
-def test_names_the_worker_that_is_gone(strategy, tmp_path, monkeypatch):
+def test_the_error_names_the_lost_worker(strategy, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py"])
     with RunFolder(tmp_path / "run") as folder:
         state = {"epoch": 1, "step": 0, "rows": [], "config": {}}
@@ -44,13 +44,13 @@ def test_names_the_worker_that_is_gone(strategy, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_beside_the_chief_it_does_not_know_what_is_saved(strategy, tmp_path):
+def test_a_worker_does_not_claim_that_a_state_is_saved(strategy, tmp_path):
     said = r"^A worker of the cluster .* with --resume if"
     with WorkerFolder(tmp_path / "run") as folder, pytest.raises(WorkerLostError, match=said):
         fail(ABORTED, strategy, folder)
 
 
-def test_other_errors_and_one_device_are_left_alone(strategy, tmp_path):
+def test_other_errors_and_errors_on_one_device_pass_through(strategy, tmp_path):
     other = tf.errors.InvalidArgumentError(None, None, "other")
     for error, under in ((other, strategy), (LOST, None)):
         with RunFolder(tmp_path / "run") as folder, pytest.raises(type(error)) as caught:
@@ -58,7 +58,7 @@ def test_other_errors_and_one_device_are_left_alone(strategy, tmp_path):
         assert caught.value is error
 
 
-def test_the_command_line_tells_it_from_a_mistake(monkeypatch, capsys):
+def test_a_lost_worker_has_its_own_exit_status(monkeypatch, capsys):
     def lost(*arguments):
         raise WorkerLostError("Gone.")
 

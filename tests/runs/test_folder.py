@@ -1,4 +1,4 @@
-"""The run's folder: claimed, written aside, renamed; nothing half done."""
+"""The folder of a run: results are written aside and renamed, never incomplete."""
 
 import shutil
 import subprocess
@@ -41,7 +41,7 @@ def test_two_runs_at_once_get_two_names():
         assert one.path != two.path
 
 
-def test_an_error_leaves_nothing(tmp_path):
+def test_a_folder_is_removed_after_an_error(tmp_path):
     def fail():
         with RunFolder(None, "x") as folder:
             (folder.staging / "file").write_text("half")
@@ -53,7 +53,7 @@ def test_an_error_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("theirs", [True, False])
-def test_where_the_folder_is_gone_the_error_is_still_the_error(theirs, tmp_path):
+def test_an_error_is_not_hidden_when_the_folder_was_deleted(theirs, tmp_path):
     def fail():
         with RunFolder(tmp_path / "run", "x") as folder:
             shutil.rmtree(folder.path)
@@ -65,7 +65,7 @@ def test_where_the_folder_is_gone_the_error_is_still_the_error(theirs, tmp_path)
         fail()
 
 
-def test_an_error_leaves_a_folder_of_the_users_as_it_was(tmp_path):
+def test_an_error_leaves_an_existing_folder_unchanged(tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(RuntimeError), RunFolder(tmp_path / "mine", "x"):
         raise RuntimeError
@@ -98,20 +98,20 @@ def test_overwrite_replaces_only_at_the_end(tmp_path):
     assert [p.name for p in tmp_path.rglob("*")] == ["full", "file"]
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
+def test_an_unwritable_place_is_an_error_of_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Cannot write to"):
         publish(tmp_path / "file" / "below")
 
 
 def save(folder, epoch=1):
-    """A checkpoint in the folder of a run."""
+    """Saves a checkpoint in the folder of a run."""
     state = {"epoch": epoch, "step": 0, "rows": [], "config": {}}
     CheckpointStore(folder.checkpoints).save(epoch, state, {})
 
 
 def begin(path, epochs=1, **kwargs):
-    """A run up to its last checkpoint, its results written aside."""
+    """Starts a run, saves its last checkpoint and writes its results aside."""
     folder = RunFolder(path, "x", **kwargs)
     folder.write_config(str(epochs))
     save(folder, epochs)
@@ -126,23 +126,23 @@ def visible(path):
 
 
 def finished(path, epochs):
-    """Whether a folder holds the results of so many epochs, whole, and nothing else."""
+    """Whether a folder holds the complete results of this many epochs and nothing else."""
     texts = {name: (path / name).read_text() for name in (*RESULTS, "config.json")}
     number = len(CheckpointStore(path / "checkpoints").files())
     extra = [name for name in visible(path) if name not in texts and "checkpoints/" not in name]
     return set(texts.values()) == {str(epochs)} and extra == [] and number in (1, 2)
 
 
-def test_a_run_with_a_checkpoint_stays_and_is_taken_up(tmp_path):
+def test_a_run_with_a_checkpoint_stays_and_can_be_resumed(tmp_path):
     with pytest.raises(RuntimeError), begin(tmp_path / "a"):
         raise RuntimeError
     assert visible(tmp_path / "a") == ["checkpoints/step-0000000001.checkpoint", "config.json"]
-    with pytest.raises(UserError, match="--resume to go on with the run in it, or --overwrite"):
+    with pytest.raises(UserError, match="--resume to continue the run in it, or --overwrite"):
         RunFolder(tmp_path / "a", "x")
     with begin(tmp_path / "a", 2, resume=True) as folder:
         folder.publish()
     assert finished(tmp_path / "a", 2)
-    # And on: what was there stays until the new results are.
+    # The old results stay until the new ones are complete.
     with begin(tmp_path / "a", 3, resume=True) as folder:
         assert (tmp_path / "a" / "run.json").read_text() == "2"
         folder.publish()
@@ -152,7 +152,7 @@ def test_a_run_with_a_checkpoint_stays_and_is_taken_up(tmp_path):
 @pytest.mark.parametrize("resume", [True, False], ids=["grown", "replaced"])
 @pytest.mark.parametrize("survived", range(14))
 def test_killed_while_results_are_moved_in(tmp_path, monkeypatch, resume, survived):
-    """After so many renames nothing else runs, as after kill -9; taken up, it comes to its end."""
+    """A process that dies after this many renames, as by kill -9, can be resumed to the end."""
     path, rename, left = tmp_path / "run", Path.rename, [survived]
     with begin(path, 1) as folder:
         folder.publish()
@@ -173,7 +173,7 @@ def test_killed_while_results_are_moved_in(tmp_path, monkeypatch, resume, surviv
         except SystemExit:
             killed = True
     folder._lock.release()  # as a dead process does
-    # No reader finds a model without its variables, or a mixture of two.
+    # No reader finds a model without its variables, or a mixture of two models.
     if (path / "saved_model.pb").exists():
         model = (path / "saved_model.pb").read_text()
         assert (path / "variables" / "data").read_text() == model
@@ -188,8 +188,8 @@ def test_killed_while_results_are_moved_in(tmp_path, monkeypatch, resume, surviv
     assert finished(path, 2)
 
 
-def test_the_moves_of_the_test_above_are_as_many_as_it_says(tmp_path, monkeypatch):
-    """It must reach the last of them."""
+def test_publishing_renames_fewer_files_than_the_kill_test_covers(tmp_path, monkeypatch):
+    """So the kill test reaches the last rename."""
     counted, rename = [], Path.rename
     monkeypatch.setattr(Path, "rename", lambda s, t: (counted.append(s), rename(s, t))[1])
     with begin(tmp_path / "run", 1) as folder:
@@ -200,7 +200,7 @@ def test_the_moves_of_the_test_above_are_as_many_as_it_says(tmp_path, monkeypatc
     assert 8 <= len(counted) < 14
 
 
-def test_a_killed_replacement_is_what_is_resumed(tmp_path):
+def test_a_killed_overwriting_run_can_be_resumed(tmp_path):
     path = tmp_path / "run"
     with begin(path, 1) as folder:
         folder.publish()
@@ -213,7 +213,7 @@ def test_a_killed_replacement_is_what_is_resumed(tmp_path):
     assert finished(path, 2)
 
 
-def test_a_second_run_into_the_folder_is_refused_and_the_first_goes_on(tmp_path):
+def test_a_second_run_in_the_same_folder_is_refused_and_the_first_continues(tmp_path):
     with begin(tmp_path / "a") as first:
         for kwargs in ({}, {"overwrite": True}, {"resume": True}):
             with pytest.raises(UserError, match="Another run is writing to"):
@@ -237,7 +237,7 @@ def test_the_lock_dies_with_its_process(tmp_path):
     assert finished(tmp_path / "a", 1)
 
 
-def test_resuming_what_is_no_run_touches_nothing(tmp_path):
+def test_resuming_a_folder_without_a_run_changes_nothing(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thing").write_text("")
     for path in ("mine", "nowhere"):

@@ -1,12 +1,12 @@
-"""Runs that are killed, stopped, or out of room, and what `--resume` makes of them."""
+"""Runs that are killed, stopped, or out of disk space can be resumed."""
 
 import csv
 import errno
 import json
 import os
 import random
+import resource
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,17 +20,17 @@ from tfp_flowvae.cli import main
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.failures import failing
 from tfp_flowvae.runs.folder import RunFolder
-from tfp_flowvae.runs.run import Output
+from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.store import CheckpointStore
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(ROOT / "train.py")]
-# 63 steps an epoch, in two executions, so that a checkpoint falls within it.
+# An epoch has 63 steps in two executions, so a checkpoint falls within it.
 TINY = [
     *("--flow", "none", "--hidden", "16", "--latent-dim", "2", "--batch-size", "20"),
     *("--no-diagnostics", "--checkpoint-steps", "32"),
 ]  # fmt: skip
-PATIENCE = 120.0  # Seconds for a process to come to something.
+PATIENCE = 120.0  # The most seconds to wait for a process.
 
 
 def start(folder, *arguments):
@@ -45,7 +45,7 @@ def start(folder, *arguments):
 
 
 def wait_for(process, condition):
-    """Waits until the condition holds; gives False if the process has ended before."""
+    """Waits until the condition holds; returns False if the process ends before."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if process.poll() is not None:
@@ -55,7 +55,7 @@ def wait_for(process, condition):
 
 
 def results(run):
-    """All that must be the same, bit for bit."""
+    """What must be equal bit for bit."""
     with (run / "history.csv").open() as file:
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     files = {n: (run / n).read_bytes() for n in ("metrics.json", "config.json", "samples.png")}
@@ -64,7 +64,7 @@ def results(run):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_and_resumed_it_is_the_run_that_was_not_killed(tmp_path):
+def test_a_run_killed_at_any_moment_and_resumed_equals_an_uninterrupted_run(tmp_path):
     settings = [*TINY, "--epochs", "25", "--ema", "0.9", "--patience", "20", "--verbose", "0"]
     whole = start(tmp_path, *settings, "--output", "whole")
     assert whole.communicate()[0] is not None
@@ -98,7 +98,7 @@ def test_killed_at_any_moment_and_resumed_it_is_the_run_that_was_not_killed(tmp_
         said = process.communicate()[0]
         assert alive, f"{moment}: it had ended: {said}"
         survived.append(sorted(p.name for p in checkpoints.glob("step-*")))
-        # A result under its final name is one of a run that has come to its end.
+        # Results get their final names only when the run is complete.
         assert not (run / "run.json").exists()
     assert survived[0] == []
     assert all(survived[2:])
@@ -120,7 +120,7 @@ def test_killed_at_any_moment_and_resumed_it_is_the_run_that_was_not_killed(tmp_
     ("number", "status", "name"),
     [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
 )
-def test_a_signal_saves_and_says_how_to_go_on(number, status, name, tmp_path):
+def test_a_signal_saves_the_state_and_prints_the_resume_command(number, status, name, tmp_path):
     process = start(
         tmp_path, *TINY, "--schedule", "constant", "--epochs", "100000", "--output", "my run"
     )
@@ -133,10 +133,10 @@ def test_a_signal_saves_and_says_how_to_go_on(number, status, name, tmp_path):
     run = tmp_path / "my run"
     assert {p.name for p in run.iterdir()} == {"config.json", "checkpoints"}
     message, command = rest.rstrip().splitlines()[-2:]
-    assert message == f"Stopped by {name}; the state is saved. Go on with:"
+    assert message == f"Stopped by {name}; the state is saved. Resume with:"
     state = CheckpointStore(run / "checkpoints").newest().state
     assert state["epoch"] >= 2
-    # The command as it was printed, with an end in sight.
+    # The printed command, with fewer epochs.
     more = ["--epochs", str(state["epoch"] + 2), "--verbose", "0"]
     done = subprocess.run(
         [*shlex.split(command), *more], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -146,23 +146,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, status, name, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_data_file_that_is_cut_costs_no_training(tmp_path):
-    streamed = [*TINY, "--stream", "cache", "--verbose", "2"]
-    process = start(tmp_path, *streamed, "--epochs", "100000", "--output", "run")
-    for line in process.stdout:
-        if line.startswith("Epoch 3/"):
-            break
-    for file in (tmp_path / "cache").glob("*/*.npy"):
-        os.truncate(file, 0)
-    said = process.communicate()[0]
-    assert process.returncode == 2, said
-    assert "is shorter than it was; the state of training is intact: " in said.splitlines()[-1]
-    shutil.rmtree(tmp_path / "cache")
-    assert CheckpointStore(tmp_path / "run" / "checkpoints").newest().state["epoch"] >= 2
-
-
-@pytest.mark.slow
-def test_a_signal_before_there_is_anything_gives_the_folder_back(tmp_path):
+def test_a_signal_before_the_first_checkpoint_removes_the_folder(tmp_path):
     process = start(tmp_path, *TINY, "--output", "run")
     assert wait_for(process, lambda: (tmp_path / "run" / ".lock").exists())
     time.sleep(0.2)
@@ -173,7 +157,7 @@ def test_a_signal_before_there_is_anything_gives_the_folder_back(tmp_path):
 
 
 @pytest.mark.slow
-def test_more_epochs_go_on_from_a_run_that_was_complete(tmp_path, monkeypatch, capsys):
+def test_a_complete_run_can_be_resumed_with_more_epochs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     settings = ["train", *TINY, "--schedule", "constant", "--ema", "0.9", "--verbose", "0"]
     assert main([*settings, "--epochs", "4", "--output", "whole"]) == 0
@@ -185,7 +169,7 @@ def test_more_epochs_go_on_from_a_run_that_was_complete(tmp_path, monkeypatch, c
 
 
 @pytest.mark.slow
-def test_a_full_disk_at_the_end_costs_no_training(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_at_the_end_loses_no_training(tmp_path, monkeypatch, capsys):
     from tfp_flowvae.runs.session import Session
 
     monkeypatch.chdir(tmp_path)
@@ -208,22 +192,52 @@ def test_a_full_disk_at_the_end_costs_no_training(tmp_path, monkeypatch, capsys)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == 2
 
 
-@pytest.mark.parametrize("saved", [True, False])
-def test_what_the_file_system_refuses_is_one_sentence(saved, tmp_path, monkeypatch):
+def read_a_missing_file(folder):
     import tensorflow as tf
 
+    next(iter(tf.data.Dataset.from_tensors(str(folder / "x.png")).map(tf.io.read_file)))
+
+
+def write_to_a_full_disk(folder):
+    import tensorflow as tf
+
+    tf.io.write_file("/dev/full", "x")
+
+
+def export_beyond_the_largest_file(folder):
+    """The kernel refuses files of more than 500 bytes while the model is exported."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.weights = tf.Variable(tf.zeros([1000]))
+    limit, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        tf.saved_model.save(module, str(folder / "model"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["saved", "new"])
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [
+        (read_a_missing_file, r"x\.png; No such file"),
+        (write_to_a_full_disk, "/dev/full; No space left on device"),
+        (export_beyond_the_largest_file, "variables.*File too large"),
+    ],
+)
+def test_an_error_of_the_file_system_is_one_sentence(work, reason, saved, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py"])
-
-    def read():
-        with failing("go on with training", folder, Output()):
-            next(iter(tf.data.Dataset.from_tensors(str(tmp_path / "x.png")).map(tf.io.read_file)))
-
     with RunFolder(tmp_path / "run") as folder:
         if saved:
             state = {"epoch": 1, "step": 0, "rows": [], "config": {}}
             CheckpointStore(folder.checkpoints).save(1, state, {"a": np.zeros(2)})
-        with pytest.raises(UserError, match=r"Cannot go on with training: .*x\.png") as caught:
-            read()
+        with (
+            pytest.raises(UserError, match=f"^Cannot do the work: .*{reason}") as caught,
+            failing("do the work", folder, Output()),
+        ):
+            work(tmp_path)
     assert "\n" not in str(caught.value)
     assert ("train.py --resume" in str(caught.value)) is saved
     assert ("nothing was written" in str(caught.value)) is not saved

@@ -1,4 +1,4 @@
-"""`--resume`: what it refuses, before anything is loaded, and that it is the run that was cut."""
+"""`--resume`: what it refuses, and that a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tfp_flowvae.cli import main
 from tfp_flowvae.runs import TrainConfig
 from tfp_flowvae.runs.folder import RunFolder
-from tfp_flowvae.runs.resume import resume_command
+from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.store import CheckpointStore
 
 CONFIG = TrainConfig(flow="none", latent_dim=4, hidden=(32,), epochs=5, learning_rate=1e-3)
@@ -25,7 +25,7 @@ def _inside(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    """A run of five epochs, of which three are done."""
+    """The folder of a run with three of five epochs done."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(CONFIG.to_json())
     save(tmp_path / "run", 3)
@@ -42,7 +42,7 @@ def contents():
 
 
 def refused(capsys, *arguments):
-    """The one sentence with which `train` refuses; nothing may have been touched."""
+    """Returns the one sentence with which `train` refuses; it must have changed nothing."""
     before = contents()
     assert main(["train", *arguments]) == 2
     captured = capsys.readouterr()
@@ -70,24 +70,24 @@ def refused(capsys, *arguments):
         (["--resume", "run", "--preset", "best"], "--dataset is digits there and not mnist"),
         (["--resume", "run", "--epochs", "2"], "has done epoch 3 already; give --epochs 3 or more"),
         (["--resume", "run", "--checkpoint-steps", "-1"], "--checkpoint-steps must be at least 0"),
-        (["--output", "run"], "--resume to go on with the run in it"),
+        (["--output", "run"], "--resume to continue the run in it"),
     ],
 )  # fmt: skip
 def test_mistakes_get_one_sentence(capsys, run, arguments, message):
     assert message in refused(capsys, *arguments)
 
 
-def test_what_another_config_file_says_differently_is_named(capsys, run):
+def test_differences_from_another_config_file_are_named(capsys, run):
     other = dataclasses.replace(CONFIG, ema=0.9)
     Path("other.json").write_text(other.to_json())
     message = refused(capsys, "--resume", "run", "--config", "other.json")
     assert "--ema is None there and not 0.9" in message
-    # A config.json that was changed by hand is not that of the checkpoints.
+    # A config.json changed by hand differs from the config in the checkpoints.
     (run / "config.json").write_text(other.to_json())
     assert "--ema is None there and not 0.9" in refused(capsys, "--resume", "run")
 
 
-def test_an_epoch_that_is_begun_counts(capsys, run):
+def test_fewer_epochs_than_begun_are_refused(capsys, run):
     save(run, 3, step=7)
     message = refused(capsys, "--resume", "run", "--epochs", "3")
     assert "has begun epoch 4 already; give --epochs 4 or more" in message
@@ -101,26 +101,26 @@ def test_more_epochs_after_early_stopping_are_refused(capsys, run):
     assert "stopped early, after epoch 4" in message
 
 
-def test_all_checkpoints_damaged_is_one_sentence(capsys, run):
+def test_only_damaged_checkpoints_are_an_error_of_one_sentence(capsys, run):
     for path in (run / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
-    assert "No checkpoint in" in refused(capsys, "--resume", "run")
+    assert "All checkpoints in" in refused(capsys, "--resume", "run")
 
 
-def test_data_that_are_gone_leave_the_state_as_it_is(capsys, run):
+def test_missing_data_leave_the_state_unchanged(capsys, run):
     config = dataclasses.replace(CONFIG, dataset="gone.npz")
     (run / "config.json").write_text(config.to_json())
     save(run, 4, config=config)
     assert "gone.npz" in refused(capsys, "--resume", "run")
 
 
-def test_a_run_that_is_going_on_is_refused(capsys, run):
+def test_a_run_in_progress_cannot_be_resumed(capsys, run):
     with RunFolder(run, resume=True):
         for arguments in (["--resume", "run"], ["--output", "run"]):
             assert "Another run is writing to" in refused(capsys, *arguments)
 
 
-def test_a_complete_run_is_left_as_it_is(capsys, run):
+def test_resuming_a_complete_run_changes_nothing(capsys, run):
     save(run, 5)
     (run / "run.json").write_text(json.dumps({"epochs": 5}))
     before = contents()
@@ -129,7 +129,8 @@ def test_a_complete_run_is_left_as_it_is(capsys, run):
         said = capsys.readouterr()
         assert said.err == ""
         assert (
-            said.out == "The run in run/ is complete: 5 epochs; more --epochs go on from there.\n"
+            said.out
+            == "The run in run/ is complete: 5 epochs; give more --epochs to continue it.\n"
         )
     assert contents() == before
 
@@ -142,17 +143,18 @@ def test_a_complete_run_is_left_as_it_is(capsys, run):
         ("/x/tfp_flowvae/__main__.py", "/usr/bin/python -m tfp_flowvae train"),
     ],
 )
-def test_the_command_to_resume_is_that_of_the_run(program, command, monkeypatch):
+def test_the_resume_command_repeats_the_command_of_the_user(program, command, monkeypatch):
     monkeypatch.setattr("sys.argv", [program])
     monkeypatch.setattr("sys.executable", "/usr/bin/python")
-    options = {"checkpoint-steps": 5, "tensorboard": True, "verbose": ""}
-    assert (
-        resume_command(Path("my run"), options)
-        == f"{command} --resume 'my run' --checkpoint-steps 5 --tensorboard"
+    assert Output().resume_command(Path("my run")) == f"{command} --resume 'my run'"
+    options = {"tensorboard": True, "strategy": "mirrored", "stream": Path("a b"), "verbose": 2}
+    assert Output(checkpoint_steps=5, **options).resume_command(Path("run")) == (
+        f"{command} --resume run --checkpoint-steps 5 --verbose 2 --tensorboard "
+        "--strategy mirrored --stream 'a b'"
     )
 
 
-# From here on with TensorFlow.
+# The tests below need TensorFlow.
 
 SMALL = {"flow": "none", "latent_dim": 2, "hidden": (8,), "jit": False, "diagnostics": False}
 
@@ -168,7 +170,7 @@ def splits():
 
 
 def train(config, splits, folder, stop=lambda: False):
-    """A session that goes on from what is in the folder; None if it was stopped."""
+    """Trains, resuming from the folder; returns the session, or None if it was stopped."""
     from tfp_flowvae.runs.checkpoint import Interrupted, Saving
     from tfp_flowvae.runs.session import Session
 
@@ -182,7 +184,7 @@ def train(config, splits, folder, stop=lambda: False):
 
 
 def same(one, two):
-    """Whether two sessions ended with the same numbers, bit for bit."""
+    """Whether two sessions ended with bit-for-bit equal numbers."""
     histories = [[{**row, "seconds": 0} for row in s.rows] for s in (one, two)]
     weights = [s.model.get_weights() for s in (one, two)]
     return histories[0] == histories[1] and all(map(np.array_equal, *weights))
@@ -191,9 +193,8 @@ def same(one, two):
 @pytest.mark.parametrize(
     ("values", "stops"),
     [
-        # Batches of 3: an epoch is two executions, of which the second has an odd batch at its end.
-        # The third time that it is asked whether to stop is within the second epoch, the fourth at
-        # its end.
+        # With batches of 3 an epoch is two executions, and its last batch is smaller. The third
+        # call of `stop` is within the second epoch, the fourth at its end.
         ({"epochs": 2, "ema": 0.9, "batch_size": 3}, (3,)),
         pytest.param(
             {
@@ -213,9 +214,7 @@ def same(one, two):
     ],
     ids=["averages", "early", "rest"],
 )  # fmt: skip
-def test_a_run_cut_in_an_epoch_and_at_its_end_is_the_run_that_was_not_cut(
-    values, stops, splits, tmp_path
-):
+def test_a_resumed_run_equals_an_uninterrupted_run(values, stops, splits, tmp_path):
     config = TrainConfig(**{**SMALL, **values})
     whole = train(config, splits, tmp_path / "whole")
     asked, cut, places = [], tmp_path / "cut", []
@@ -236,7 +235,7 @@ def test_a_run_cut_in_an_epoch_and_at_its_end_is_the_run_that_was_not_cut(
         assert whole.evaluate() == resumed.evaluate()
 
 
-def test_images_that_are_others_are_refused(splits, tmp_path):
+def test_other_images_are_refused(splits, tmp_path):
     from tfp_flowvae.errors import UserError
 
     config = TrainConfig(**{**SMALL, "epochs": 1})

@@ -1,4 +1,4 @@
-"""Runs with what is not on by default: averaging, early stopping, clipping, other likelihoods."""
+"""Sessions with averaging, early stopping, clipping and other likelihoods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tfp_flowvae.data import ImageSplits, load_images
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs import TrainConfig
 from tfp_flowvae.runs.folder import RunFolder
-from tfp_flowvae.runs.run import Output, _Run
+from tfp_flowvae.runs.output import Output
+from tfp_flowvae.runs.run import _Run
 from tfp_flowvae.runs.session import Session
 from tfp_flowvae.runs.signals import SignalWatch
 
@@ -44,7 +45,7 @@ def _session(splits, **values):
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
-def test_flattened_images_are_read_and_what_is_odd_is_said(stream, tmp_path, capsys):
+def test_flattened_images_are_read_and_warnings_are_printed(stream, tmp_path, capsys):
     rows = np.random.default_rng(0).integers(0, 2, (30, 20), np.uint8)
     np.save(tmp_path / "rows.npy", rows)
     config = TrainConfig(dataset=str(tmp_path / "rows.npy"), image_shape=(4, 5, 1))
@@ -59,7 +60,7 @@ def test_flattened_images_are_read_and_what_is_odd_is_said(stream, tmp_path, cap
 
 @pytest.mark.parametrize("ema", [None, 0.5], ids=["weights", "averages"])
 def test_early_stopping_keeps_the_best_epoch(ema, splits):
-    # A rate at which it gets worse and worse after a start that is not bad.
+    # At this rate the ELBO gets worse from epoch to epoch after a fair start.
     session = _session(
         splits, ema=ema, patience=2, epochs=20, learning_rate=0.4, schedule="constant", seed=1
     )
@@ -67,12 +68,12 @@ def test_early_stopping_keeps_the_best_epoch(ema, splits):
     elbos = [row["val_elbo"] for row in session.rows]
     assert len(elbos) == int(np.argmax(elbos)) + 3 < 20
     kept = -session.evaluate()["valid_free_energy"]
-    # The best but for the noise of one sample an image, and not the last.
+    # The kept weights are the best up to the noise of one sample per image, and not the last.
     assert max(elbos) - elbos[-1] > 3.0
     assert abs(kept - max(elbos)) < 1.5
 
 
-def test_weight_averages_are_what_is_evaluated(splits):
+def test_evaluation_uses_the_averaged_weights(splits):
     moved = {}
     for ema in (None, 0.999):
         session = _session(splits, ema=ema, epochs=4)
@@ -85,7 +86,7 @@ def test_weight_averages_are_what_is_evaluated(splits):
     assert moved[0.999] < 1.1e-3
 
 
-def test_says_how_often_the_gradient_was_clipped(splits):
+def test_reports_how_often_the_gradient_was_clipped(splits):
     session = _session(splits, clip_norm=1e-3, epochs=1)
     session.fit(verbose=0)
     assert session.clipped == 1.0
@@ -121,7 +122,7 @@ def test_grey_levels_are_scored_in_bits_per_dimension(name, splits):
     metrics = session.evaluate()
     bits = metrics["test_free_energy"] / 64 / np.log(2)
     assert metrics["test_bits_per_dimension"] == pytest.approx(bits)
-    # 17 levels with nothing known take log2(17) = 4.1 bits.
+    # A uniform distribution over 17 levels takes log2(17) = 4.1 bits.
     assert 1.0 < bits < 6.0
 
 
@@ -135,7 +136,7 @@ def test_a_mixture_of_levels_needs_levels(splits):
 
 
 @pytest.mark.slow
-def test_a_run_with_everything(tmp_path, monkeypatch, capsys):
+def test_a_run_with_every_option(tmp_path, monkeypatch, capsys):
     pytest.importorskip("tensorboard")
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(EVERYTHING)
@@ -148,7 +149,7 @@ def test_a_run_with_everything(tmp_path, monkeypatch, capsys):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
     assert {"active_units", "log_prior_std", "base_kl_3"} <= set(rows[0])
-    # Its density takes an IAF too long for epochs as short as these.
+    # The density of an IAF takes too long for epochs as short as these.
     assert "mutual_information" not in rows[0]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (

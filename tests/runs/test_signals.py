@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at once, or noted until the step is done."""
+"""Ctrl-C and SIGTERM stop at once, or are noted until the step is done."""
 
 import ctypes
 import os
@@ -28,7 +28,7 @@ def test_a_signal_stops_at_once_and_gives_the_status(number, status, name):
     assert signal.getsignal(number) is before
 
 
-def test_while_waiting_the_first_is_noted_and_obeyed_at_the_end():
+def test_the_first_signal_while_waiting_takes_effect_at_the_end():
     done = []
 
     def work(watch):
@@ -44,7 +44,7 @@ def test_while_waiting_the_first_is_noted_and_obeyed_at_the_end():
     assert caught.value.status == 143
 
 
-def test_the_second_stops_at_once():
+def test_the_second_signal_while_waiting_stops_at_once():
     done = []
 
     def work(watch):
@@ -59,7 +59,7 @@ def test_the_second_stops_at_once():
     assert caught.value.status == 143
 
 
-def test_an_error_while_a_signal_waits_is_the_error():
+def test_an_error_while_a_signal_is_noted_is_raised():
     def work(watch):
         with watch.waiting():
             send(signal.SIGINT)
@@ -82,8 +82,8 @@ def test_in_another_thread_it_does_nothing():
     assert seen == [before]
 
 
-def test_takes_back_what_native_code_took():
-    # As TensorFlow does with SIGTERM when it joins a cluster, unseen by Python.
+def test_handlers_replaced_by_native_code_are_installed_again():
+    # TensorFlow does this with SIGTERM when it joins a cluster; Python does not notice.
     ignored = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
     with SignalWatch() as watch:
         with watch.left_to_the_system():
@@ -94,7 +94,7 @@ def test_takes_back_what_native_code_took():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_left_to_the_system_a_signal_ends_a_process_that_waits_in_native_code(number):
+def test_a_signal_left_to_the_system_ends_a_process_waiting_in_native_code(number):
     code = (
         "import ctypes; from tfp_flowvae.runs.signals import SignalWatch\n"
         "with SignalWatch() as watch, watch.left_to_the_system():\n"

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or not at all, checked, the last two kept."""
+"""Checkpoint files: written completely or not at all, checked, the last two kept."""
 
 import errno
 import io
@@ -42,7 +42,7 @@ def names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_gives_back_what_was_written(folder):
+def test_reads_what_was_written(folder):
     write(folder, 3)
     found = CheckpointStore(folder).newest()
     assert set(found.arrays) == set(ARRAYS)
@@ -54,7 +54,7 @@ def test_gives_back_what_was_written(folder):
     assert not found.stopped_early
 
 
-def test_nothing_there_is_none(folder):
+def test_an_empty_folder_has_no_checkpoint(folder):
     assert CheckpointStore(folder).newest() is None
     assert CheckpointStore(folder).files() == []
 
@@ -80,7 +80,7 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["flipped", "truncated", "empty", "longer"])
-def test_a_damaged_one_is_passed_over_with_a_warning_that_names_both(how, folder, capsys):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(how, folder, capsys):
     good, bad = write(folder, 1, 2)
     damage(bad, how)
     kept = CheckpointStore(folder)
@@ -89,26 +89,26 @@ def test_a_damaged_one_is_passed_over_with_a_warning_that_names_both(how, folder
     assert warning.count("\n") == 1
     assert bad.name in warning
     assert good.name in warning
-    # It is not one of the two good ones that are kept.
+    # The damaged file is not one of the two good ones that are kept.
     kept.save(3, STATE, ARRAYS)
     assert names(folder) == [good.name, "step-0000000003.checkpoint"]
 
 
-def test_every_flipped_bit_is_seen(folder):
+def test_every_flipped_bit_is_detected(folder):
     (path,) = write(folder, 1)
     content = path.read_bytes()
     for position in random.Random(1).sample(range(len(content)), 200):
         broken = bytearray(content)
         broken[position] ^= 1 << position % 8
         path.write_bytes(broken)
-        with pytest.raises(UserError, match="is whole"):
+        with pytest.raises(UserError, match="are damaged"):
             CheckpointStore(folder).newest()
 
 
-def test_all_damaged_is_one_sentence(folder):
+def test_only_damaged_checkpoints_are_an_error_of_one_sentence(folder):
     for path in write(folder, 1, 2):
         damage(path, "truncated")
-    with pytest.raises(UserError, match=r"whole.*step-0000000002.*step-0000000001") as caught:
+    with pytest.raises(UserError, match=r"are damaged.*step-0000000002.*step-0000000001") as caught:
         CheckpointStore(folder).newest()
     assert "\n" not in str(caught.value)
 
@@ -125,7 +125,7 @@ def test_objects_are_neither_written_nor_read(folder):
     with pytest.raises(ValueError, match="Object arrays"):
         CheckpointStore(folder).save(1, STATE, {"model/x": planted})
     assert names(folder) == []
-    # A stranger's, with the right sum.
+    # A file made by someone else, with the right checksum.
     (path,) = write(folder, 1)
     member = io.BytesIO()
     np.lib.format.write_array(member, planted, allow_pickle=True)
@@ -143,14 +143,14 @@ def test_objects_are_neither_written_nor_read(folder):
 
 @pytest.fixture
 def small_files():
-    """The kernel refuses files of more than 500 bytes, as a full disk would."""
+    """Makes the kernel refuse files of more than 500 bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_write_that_the_kernel_cuts_leaves_the_last_state(folder, request):
+def test_a_file_size_limit_leaves_the_last_checkpoint(folder, request):
     kept = CheckpointStore(folder)
     kept.save(1, STATE, ARRAYS)
     before = {p: p.read_bytes() for p in folder.iterdir()}
@@ -161,7 +161,7 @@ def test_a_write_that_the_kernel_cuts_leaves_the_last_state(folder, request):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_leaves_the_last_state(call, folder, monkeypatch):
+def test_a_full_disk_leaves_the_last_checkpoint(call, folder, monkeypatch):
     kept = CheckpointStore(folder)
     kept.save(1, STATE, ARRAYS)
 
@@ -178,7 +178,7 @@ def test_a_full_disk_leaves_the_last_state(call, folder, monkeypatch):
     assert CheckpointStore(folder).newest().path.name == "step-0000000002.checkpoint"
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
+def test_an_unwritable_place_is_an_error_of_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"Cannot write the checkpoint .*file"):
         CheckpointStore(tmp_path / "file" / "checkpoints").save(1, STATE, ARRAYS)
@@ -198,7 +198,7 @@ while True:
 """
 
 
-def test_killed_at_any_moment_there_is_a_whole_state(folder, capsys):
+def test_a_writer_killed_at_any_moment_leaves_an_intact_checkpoint(folder, capsys):
     chance, done, unfinished = random.Random(0), 0, 0
     for _ in range(6):
         process = subprocess.Popen(
@@ -206,7 +206,7 @@ def test_killed_at_any_moment_there_is_a_whole_state(folder, capsys):
         )
         assert process.stdout.readline() == b"ready\n"
         time.sleep(chance.uniform(0.1, 0.3))
-        if unfinished == 0:  # once for certain within a write
+        if unfinished == 0:  # at least one kill is certain to fall within a write
             deadline = time.monotonic() + 20
             while not list(folder.glob(".step-*")) and time.monotonic() < deadline:
                 pass

@@ -1,4 +1,4 @@
-"""Workers beside the chief go on from its run, and leave nothing behind."""
+"""Workers other than the chief resume from its run and leave no files behind."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.worker import WorkerFolder
 
 
-def test_goes_on_from_the_chiefs_run_and_writes_elsewhere(tmp_path):
+def test_a_worker_resumes_from_the_chiefs_run_and_writes_elsewhere(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").write_text("{}")
     before = sorted(tmp_path.rglob("*"))
     with WorkerFolder(tmp_path, resume=True) as folder:
-        # Where a complete run says that it is: the chief and the others must agree on it.
+        # The chief and the other workers look for run.json in the same folder.
         assert folder.earlier.parent == tmp_path
         assert folder.path == tmp_path
         folder.write_config("other")
@@ -27,7 +27,7 @@ def test_goes_on_from_the_chiefs_run_and_writes_elsewhere(tmp_path):
     assert not kept.exists()
 
 
-def test_starts_from_nothing_without_resume_and_refuses_a_folder_without_a_run(tmp_path):
+def test_without_resume_a_worker_starts_anew_and_resume_needs_a_run(tmp_path):
     with WorkerFolder(tmp_path) as folder:
         assert folder.earlier == folder.checkpoints
     with pytest.raises(UserError, match="holds no run to resume"):

@@ -1,4 +1,4 @@
-"""The end of `train --help`: what the words of the options stand for, from the registries."""
+"""The end of `train --help`: the names that options take, from the registries."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tfp_flowvae.registry import Entry
 from tfp_flowvae.runs.presets import PRESETS
 
 _GRAMMAR = """\
-A SPEC is a flow, or several joined by + of which the first acts on the base sample first, each
-with options after a colon: iaf   planar:10   iaf:2,hidden=320x320   householder:4+iaf:2   none
+A SPEC is one flow, or several joined by + and applied to the base sample from left to right.
+Options follow a colon: iaf   planar:10   iaf:2,hidden=320x320   householder:4+iaf:2   none
 """
 
 
 def epilog() -> str:
-    """What the words of the options stand for, from the registries."""
+    """Returns what each registered name stands for."""
     bases = {
         name: f"{entry.summary}{_in_brackets(_describe_options(entry))}"
         for name, entry in BASES.items()
@@ -43,7 +43,7 @@ def _summaries(registry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _list(title: str, lines: Mapping[str, str]) -> str:
-    """Names and what they are, the text wrapped beside the names."""
+    """A titled list of names, each with its text wrapped beside it."""
     width = max(map(len, lines)) + 4
     wrapped = [
         textwrap.fill(
@@ -59,7 +59,7 @@ def _list(title: str, lines: Mapping[str, str]) -> str:
 
 
 def _describe_options(entry: Entry) -> str:
-    """The options of a spec string: what each takes, and its default."""
+    """The options of a spec string, each with what it takes and its default."""
     described = []
     for key, option in entry.options.items():
         default = f" (default {option.default})" if option.default else ""

@@ -1,68 +1,40 @@
-"""Pictures from an exported model, with TensorFlow and nothing of this package's models."""
+"""The command `sample`."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from tfp_flowvae._files import written_aside
-from tfp_flowvae._quiet import import_tensorflow
-from tfp_flowvae.errors import UserError
-
-MOST_SAMPLES = 10_000
+from tfp_flowvae.cli.one_sentence import whole_number
 
 
-def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
-    """Draws n images from the prior of an export and writes them as one picture.
-
-    Args:
-      path: Folder of the SavedModel.
-      n: How many.
-      seed: Of the draw.
-      output: The picture; it appears whole or not at all.
-
-    Raises:
-      UserError: If the folder holds no such model, or the picture cannot be written.
-    """
-    if not 1 <= n <= MOST_SAMPLES:
-        raise UserError(f"-n must be 1 to {MOST_SAMPLES}. Received: {n}.")
-    if output.suffix.lower() != ".png":
-        raise UserError(f"--output must name a .png file. Received: {str(output)!r}.")
-    if not (path / "saved_model.pb").is_file():
-        raise UserError(
-            f"{str(path)!r} holds no exported model (no saved_model.pb); give the folder of a "
-            "finished run, such as saved_models/digits-iaf-001."
-        )
-    if not output.absolute().parent.is_dir():
-        raise UserError(
-            f"The folder of --output {str(output)!r} does not exist; make it first, or choose "
-            "another."
-        )
-    images = _draw(path, n, seed)
-    from tfp_flowvae.evaluation.plots import save_samples
-
-    try:
-        with written_aside(output) as file:
-            save_samples(file, images)
-    except OSError as error:
-        raise UserError(f"Cannot write {str(output)!r}: {error.strerror}.") from error
+def add_command(commands: Any) -> None:
+    """Adds the command to what `add_subparsers` returned."""
+    parser = commands.add_parser(
+        "sample",
+        help="draw images from an exported model",
+        description="Draws images from the prior of an exported model into one picture.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_run, parser=parser)
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of a run")
+    parser.add_argument(
+        "-n", type=whole_number, default=64, metavar="N", help="number of images (default: 64)"
+    )
+    parser.add_argument("--seed", type=whole_number, default=0, help="the seed (default: 0)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("samples.png"),
+        metavar="FILE",
+        help="the picture, a .png (default: samples.png)",
+    )
 
 
-def _draw(path: Path, n: int, seed: int) -> np.ndarray:
-    import_tensorflow()
-    import tensorflow as tf
+def _run(arguments: argparse.Namespace) -> int:
+    from tfp_flowvae.evaluation.exported import sample_to_picture
 
-    try:
-        model = tf.saved_model.load(str(path))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise UserError(
-            f"{str(path)!r} holds a model that TensorFlow cannot load; export it again. "
-            f"TensorFlow says: {str(error).splitlines()[0]}"
-        ) from error
-    if not hasattr(model, "sample"):
-        raise UserError(
-            f"{str(path)!r} is a SavedModel without the endpoint 'sample', so not an export of "
-            "tfp_flowvae."
-        )
-    return model.sample(n, seed)["images"].numpy()
+    sample_to_picture(arguments.path, arguments.n, arguments.seed, arguments.output)
+    print(f"{arguments.n} samples from {arguments.path} written to {arguments.output}")
+    return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfp_flowvae.registry import Entry, Registry, register
-from tfp_flowvae.spec import whole_number
+from tfp_flowvae.spec_options import whole_number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""What a trained model is worth, in numbers and pictures."""
+"""The value of a trained model, in numbers and pictures."""

@@ -1,4 +1,4 @@
-"""The free energy of a set of images."""
+"""The free energy (-ELBO) of a set of images."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ EVALUATION_BATCH = 1000
 def free_energy(
     model: FlowVAE, images: np.ndarray, levels: int | None, seed: int
 ) -> dict[str, float]:
-    """The mean free energy (-ELBO, one sample an image) and its two terms, in nats per image.
+    """Returns the mean free energy (-ELBO, one sample per image) and its two terms.
 
-    Images are taken in their order, 1000 at a time, and batch i (from 0) draws with the seed
-    `seed + i`: the same calls of the exported model's `elbo` give the same number. Under the
-    strategy that the model was built in, every replica takes its share of each batch, each image
-    is counted once, and all workers, all of which must call this, get the same numbers.
+    The images are taken in order, 1000 at a time, and batch i (from 0) draws with the seed
+    `seed + i`. The same calls of the exported model's `elbo` give the same number. Under the
+    strategy in which the model was built, each replica takes its share of each batch and each image
+    is counted once. All workers must call this function; all of them get the same numbers.
 
     Args:
       model: The model.
-      images: `[N, H, W, C]`, binarised already if they are to be.
-      levels: Number of grey levels of uint8 images; None for float images in [0, 1].
-      seed: Of the posterior samples.
+      images: `[N, H, W, C]`, already binarised if the model needs it.
+      levels: The number of grey levels of uint8 images; None for float images in [0, 1].
+      seed: The seed of the posterior samples.
 
     Returns:
-      `free_energy`, `log_likelihood` (E_q log p(x|z)) and `kl` (E_q log q(z|x) - log p(z)), with
-      free_energy = kl - log_likelihood.
+      `free_energy`, `log_likelihood` (E_q log p(x|z)) and `kl` (E_q log q(z|x) - log p(z)), in nats
+      per image, with free_energy = kl - log_likelihood.
     """
     strategy = model.distribute_strategy
 
@@ -41,7 +41,7 @@ def free_energy(
         both = tf.stack([terms.log_likelihood[0], terms.kl[0]])
         return tf.reduce_sum(tf.cast(both, tf.float64), axis=1)
 
-    # Takes the iterator, not a batch: workers whose shares differ must not trace apart.
+    # It takes the iterator, not a batch, so that workers with unequal shares trace alike.
     @tf.function(reduce_retracing=True, autograph=False)
     def sums_of_next(batches: Iterator[tf.Tensor], batch_seed: tf.Tensor) -> tf.Tensor:
         sums = strategy.run(sums_of, args=(next(batches), batch_seed))

@@ -1,4 +1,4 @@
-"""The pictures of a run: samples, reconstructions and the course of training."""
+"""The pictures of a run: samples, reconstructions and training curves."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-_PAPER = 255
-_GAP = 2  # pixels of paper between two images
+_PAPER = 255  # the grey level of the background
+_GAP = 2  # pixels between two images
 _SMALLEST_CELL = 56  # an image smaller than this is magnified by a whole factor
 
 
 def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """Images side by side, as one `[height, width, 3]` uint8 picture.
+    """Returns images in a grid, as one `[height, width, 3]` uint8 picture.
 
     Args:
       images: `[N, H, W, C]` in [0, 1], with 1 or 3 channels.
-      columns: How many in a row; as square a grid as N allows by default.
+      columns: The number of images in a row; by default the grid is as square as N allows.
+
+    Raises:
+      ValueError: If the images have another number of channels.
     """
     count, height, width, channels = images.shape
     if channels not in (1, 3):
@@ -45,12 +48,12 @@ def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
 
 def save_samples(output: Path | BinaryIO, images: np.ndarray) -> None:
-    """Writes `[N, H, W, C]` images as a grid, pixel for pixel, to a path or an open file."""
+    """Writes images `[N, H, W, C]` as a PNG grid to a path or an open file."""
     Image.fromarray(image_grid(images)).save(output, format="png")
 
 
 def save_reconstructions(path: Path, originals: np.ndarray, reconstructions: np.ndarray) -> None:
-    """Writes pairs of rows, each image over its reconstruction; both `[N, H, W, C]`."""
+    """Writes each image above its reconstruction; both are `[N, H, W, C]`."""
     columns = min(10, len(originals))
     rows = [
         image_grid(part[start : start + columns], columns)[:-_GAP]
@@ -74,11 +77,11 @@ def save_reconstructions(path: Path, originals: np.ndarray, reconstructions: np.
 
 
 def save_training(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Draws the course of training from the history's rows.
+    """Plots the history of training.
 
-    Free energy and KL, training and validation; where the diagnostics were logged, the mean
-    log-densities before and after the flow and under the prior, in a band of one standard deviation
-    (figures 3 and 4 of Henrion & Welleck).
+    The panels are the free energy and the KL, for training and validation. If the diagnostics were
+    logged, a third panel has the mean log-densities before and after the flow and under the prior,
+    each with a band of one standard deviation (figures 3 and 4 of Henrion & Welleck).
     """
     diagnosed = bool(rows) and "log_prior" in rows[0]
     figure, panels = _figure(15.0 if diagnosed else 10.0, 4.0, 3 if diagnosed else 2)
@@ -120,7 +123,7 @@ def _draw_densities(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
         shown += [*(mean - band), *(mean + band)]
     axes.set_title("log-densities, mean and standard deviation", fontsize=11)
     _frame(axes, shown, 0)
-    # Below: four lines and their bands leave no room inside.
+    # The legend is below the axes: four lines and their bands leave no room inside.
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
@@ -137,12 +140,12 @@ def _frame(axes: Axes, values: Sequence[float], epochs: int) -> None:
 
 
 def _figure(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
-    """A figure that belongs to no window and to no global state of pyplot."""
+    """Returns a figure and its axes, without a window or the global state of pyplot."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(np.atleast_1d(figure.subplots(1, panels)))
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # No software version or date in the file: the same run gives the same picture.
+    # The file has no software version or date, so the same run gives the same file.
     figure.savefig(path, dpi=120, metadata={"Software": None})

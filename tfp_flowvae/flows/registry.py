@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfp_flowvae.registry import Entry, Registry, register
-from tfp_flowvae.spec import Option, number_below, sizes, whole_number, word
+from tfp_flowvae.spec_options import Option, number_below, sizes, whole_number, word
 
 
 def _no_complaint(options: Mapping[str, Any], event_size: int) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.registry import Entry, Registry, register
-from tfp_flowvae.spec import parse, whole_number
+from tfp_flowvae.spec import parse
+from tfp_flowvae.spec_options import whole_number
 
 if TYPE_CHECKING:
     from tfp_flowvae.likelihoods.base import Likelihood

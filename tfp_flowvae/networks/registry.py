@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.registry import Entry, Registry, load, options_of
-from tfp_flowvae.spec import Option, parse, sizes, word
+from tfp_flowvae.spec import parse
+from tfp_flowvae.spec_options import Option, sizes, word
 
 if TYPE_CHECKING:
     import keras

@@ -1,4 +1,4 @@
-"""What a run is: its config and presets, its folder, its training, checkpoints and resuming.
+"""One run: its config and presets, its folder, its training, its checkpoints and resuming.
 
 Importing this package loads nothing heavy.
 """

@@ -1,4 +1,4 @@
-"""From a config to a compiled model."""
+"""Builds the model and the optimizer of a config."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _OPTIMIZERS = {
 def build_model(
     config: TrainConfig, image_shape: tuple[int, int, int], levels: int | None, steps: int
 ) -> FlowVAE:
-    """The model that a config describes, with fresh weights.
+    """Returns the model that a config describes, with new weights.
 
-    The weights follow from `keras.utils.set_random_seed`, which the caller has called.
+    The weights depend on `keras.utils.set_random_seed`, which the caller must have called.
 
     Args:
-      config: What to build.
+      config: The config.
       image_shape: `(H, W, C)`.
-      levels: Number of grey levels of the images, or None.
-      steps: Steps an epoch.
+      levels: The number of grey levels of the images, or None.
+      steps: The number of steps per epoch.
 
     Raises:
       UserError: If the likelihood does not fit the images.
@@ -57,7 +57,7 @@ def build_model(
 
 
 def _sizes(config: TrainConfig, kind: str, order: int) -> dict[str, Any]:
-    """The size options of a network, in the encoder's order or, with -1, the decoder's."""
+    """The options of a network; order -1 reverses the sizes for a decoder."""
     takes = NETWORKS[kind].options
     sizes = {"hidden": config.hidden, "channels": config.channels}
     given = {k: v[::order] for k, v in sizes.items() if v is not None and k in takes}
@@ -84,13 +84,13 @@ def build_objective(config: TrainConfig, steps: int) -> Objective:
 
 
 def build_optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer that a config describes, for so many steps an epoch."""
+    """Returns the optimizer that a config describes, given the number of steps per epoch."""
     rate: Any = config.learning_rate
     schedules = keras.optimizers.schedules
     if config.schedule == "cosine":
         rate = schedules.CosineDecay(rate, decay_steps=steps * config.epochs)
     elif config.schedule == "inverse-time":
-        # rate / (1 + t / 100) at epoch t: Henrion & Welleck.
+        # rate / (1 + t / 100) at epoch t, as in Henrion & Welleck.
         rate = schedules.InverseTimeDecay(rate, decay_steps=100 * steps, decay_rate=1.0)
     more: dict[str, Any] = {}
     if config.ema is not None:

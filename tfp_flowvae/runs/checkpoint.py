@@ -1,9 +1,9 @@
-"""What a run needs to go on where it was cut, bit for bit: taken from a model, and put back.
+"""The state from which an interrupted run continues bit for bit: saved from a model and restored.
 
-That is: every variable of the model (the states of its seed generators among them) and of the
-optimizer (its averages of the weights, if it keeps any), the history, what early stopping
-remembers, and, within an epoch, the metrics so far. The order of the images and their draws are
-functions of (seed, epoch, step), so two numbers stand for them.
+The state holds every variable of the model (with its seed generators) and of the optimizer (with
+its averages of the weights, if any), the history, the memory of early stopping and, within an
+epoch, the metrics so far. The order of the images and their binarization are functions of (seed,
+epoch, step), so the numbers of the epoch and the step stand for them.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from tfp_flowvae.runs.history import EpochHistory
 from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
 from tfp_flowvae.training.callbacks import GradientNorm
 
-# Keras numbers what has no name of its own, over the whole process: dense_12.
+# Keras numbers unnamed layers over the whole process: dense_12.
 _NUMBERING = re.compile(r"_\d+(?=[/_]|$)")
 _EARLY = ("wait", "best", "best_epoch", "stopped_epoch")
 
 
 class Interrupted(Exception):  # noqa: N818
-    """Training was asked to stop, and its state is on the disk."""
+    """Training was asked to stop, and its state is saved."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Saving:
-    """How a run keeps its state.
+    """How a run saves its state.
 
     Attributes:
-      store: Where to.
-      start: What to go on from, or None to start.
+      store: Where to save.
+      start: The checkpoint to resume from, or None for a new run.
       every: N, for a checkpoint at each multiple of N steps within an epoch; 0 for none.
-      facts: What else to write into a checkpoint's state, asked for each time.
-      stop: Whether training is to stop now; asked after each execution.
+      facts: Returns what else to write into the state of a checkpoint; called for each one.
+      stop: Returns whether training must stop now; called after each execution.
     """
 
     store: CheckpointStore
@@ -51,22 +51,22 @@ class Saving:
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Writes the state of training at each epoch's end and, on request, within epochs.
+    """Saves the state of training at the end of each epoch and, if asked to, within epochs.
 
-    It comes last of the callbacks, so that it sees what the others have made of an epoch. A loss
-    that is not finite is not written: the last good state stays.
+    It must be the last callback, so that it saves what the others have done in an epoch. When the
+    loss is not finite it saves nothing, so the last good state stays.
 
     Args:
-      saving: Where from, where to, how often.
+      saving: Where and how often to save, and what to resume from.
       history: The rows so far.
-      steps_per_epoch: Steps of a whole epoch.
-      early_stopping: Whose memory to keep, or None.
-      gradient_norm: Whose means to keep within an epoch, or None.
+      steps_per_epoch: The number of steps in a whole epoch.
+      early_stopping: The callback whose memory is saved, or None.
+      gradient_norm: The callback whose means are saved within an epoch, or None.
 
     Raises:
-      Interrupted: From `fit`, once `saving.stop` says so and the state is written.
-      UserError: From `fit`, if a state cannot be written, or that to go on from is not of this
-        model.
+      Interrupted: From `fit`, when `saving.stop` returned true and the state is saved.
+      UserError: From `fit`, if a state cannot be written, or the checkpoint to resume from is of
+        another model.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class Checkpoints(keras.callbacks.Callback):
         self._saving, self._history, self._steps = saving, history, steps_per_epoch
         self._gradient_norm, self._early = gradient_norm, early_stopping
         self._epoch = self._offset = self._saved = 0
-        # Of the state to go on from; None once its epoch has begun.
+        # The checkpoint to resume from; None once its epoch has begun.
         self._resumed = saving.start
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Puts the state back, but for the metrics, which Keras resets after this."""
+        """Restores all but the metrics, which Keras resets after this."""
         start, optimizer = self._resumed, self.model.optimizer
         if start is None:
             return
@@ -102,7 +102,7 @@ class Checkpoints(keras.callbacks.Callback):
                 self._early.best_weights = _matched(start, "best", self.model.weights)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Puts the metrics of an epoch that was cut back."""
+        """Restores the metrics of an interrupted epoch."""
         self._epoch, self._offset, self._saved = epoch, 0, 0
         start, self._resumed = self._resumed, None
         if start is not None and start.state["step"]:
@@ -111,10 +111,10 @@ class Checkpoints(keras.callbacks.Callback):
             self._history.carry_over(start.state.get("epoch_seconds", 0.0))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes the state, if it is time to or training is to stop."""
+        """Saves the state if a checkpoint is due or training must stop."""
         step = self._offset + batch + 1
-        # Where one step is left, the epoch's end is near; and the last batch, if it is a smaller
-        # one, must not be the first of a `fit`, which takes its sizes from there.
+        # With one step left, the end of the epoch saves the state. A resumed `fit` must not begin
+        # with the last batch, which may be smaller: `fit` takes its sizes from the first batch.
         if step >= self._steps - 1 or not _finite(logs):
             return
         stop = self._saving.stop()
@@ -126,7 +126,7 @@ class Checkpoints(keras.callbacks.Callback):
             raise Interrupted
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes the state."""
+        """Saves the state."""
         if not _finite(logs):
             return
         self._save(epoch + 1, 0)
@@ -164,15 +164,15 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def restore(checkpoint: Checkpoint, group: str, variables: Sequence[keras.Variable]) -> None:
-    """Assigns the arrays of a group to the variables they were taken from.
+    """Assigns the arrays of a group to the variables that they were saved from.
 
     Args:
-      checkpoint: What was read.
+      checkpoint: The checkpoint.
       group: "model", "optimizer" or "metrics".
-      variables: All of them, in the model's order.
+      variables: All variables of the group, in the model's order.
 
     Raises:
-      UserError: If they are not the same variables.
+      UserError: If these are not the variables that were saved.
     """
     arrays = _matched(checkpoint, group, variables)
     for variable, array in zip(variables, arrays, strict=True):
@@ -180,7 +180,7 @@ def restore(checkpoint: Checkpoint, group: str, variables: Sequence[keras.Variab
 
 
 def _names(group: str, variables: Sequence[keras.Variable]) -> list[str]:
-    """Names that are the same in every process: the place in the model's order, and the path."""
+    """Names that are equal in every process: the position in the model's order, and the path."""
     return [f"{group}/{i:04d}/{_NUMBERING.sub('', v.path)}" for i, v in enumerate(variables)]
 
 
@@ -197,7 +197,7 @@ def _matched(
     if strange:
         raise UserError(
             f"The checkpoint {str(checkpoint.path)!r} is not one of this model: resume it with the "
-            "version of tfp_flowvae that wrote it, or start the run anew. "
+            "version of tfp_flowvae that wrote it, or start a new run. "
             f"Received: {strange[0]}."
         )
     return [checkpoint.arrays[name] for name in names]

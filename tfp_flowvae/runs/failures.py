@@ -1,4 +1,4 @@
-"""What machines do to a run, each said in one sentence: a full disk, a lost file, a lost worker."""
+"""Failures of the machine, each said in one sentence: a full disk, a lost file, a lost worker."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ from typing import TYPE_CHECKING
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.folder import RunFolder
+from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.worker import WorkerFolder
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from tfp_flowvae.runs.run import Output
-
-# How TensorFlow names a worker in its errors; the first it names is the one that is gone.
+# How TensorFlow names a worker in its errors; the first one named is the lost one.
 _TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
-
-_PYTHONS = re.compile(r"\bOSError: (.+)")
+# How a TensorFlow error begins that says first where in the graph it was raised.
 _WHERE = re.compile(r"Graph execution error:|Detected at node |\s|<stack traces unavailable>")
 
 
 class WorkerLostError(UserError):
-    """Another worker is gone, without which no step can be done; to be tried again.
+    """Another worker of the cluster is gone, and training may succeed when it is started again.
 
-    The command line's exit status for it is that of a temporary failure in `sysexits.h`, so that a
-    script can tell it from what would only happen again.
+    Attributes:
+      status: 75, `EX_TEMPFAIL` of `sysexits.h`, so that a script knows that it may try again.
     """
 
     status = 75
@@ -35,34 +33,31 @@ class WorkerLostError(UserError):
 
 @contextlib.contextmanager
 def failing(what: str, folder: RunFolder | WorkerFolder, output: Output) -> Iterator[None]:
-    """A context that says in one sentence what the file system refuses, here or to TensorFlow.
+    """A context that turns errors of the file system into one sentence.
 
     Args:
-      what: What cannot be done then.
-      folder: The run's, which knows whether there is a state to go on from.
-      output: Which knows the command for it.
+      what: What the context does, for the sentence "Cannot ...".
+      folder: The folder of the run.
+      output: The output of the run.
 
     Raises:
-      UserError: Instead of the error.
+      UserError: If Python or TensorFlow cannot read or write a file, or memory is exhausted.
     """
     import tensorflow as tf
 
-    errors = tf.errors
+    # How TensorFlow raises the OSErrors of its own files: in this order ENOENT, EACCES, ENOSPC and
+    # EFBIG. ResourceExhaustedError also means that a device has no memory left.
     refusals = (
         OSError,
-        errors.NotFoundError,
-        errors.PermissionDeniedError,
-        errors.ResourceExhaustedError,
-        errors.FailedPreconditionError,
-        errors.OutOfRangeError,
-        errors.DataLossError,
-        errors.UnknownError,  # what TensorFlow makes of an OSError in Python that it calls
+        tf.errors.NotFoundError,
+        tf.errors.PermissionDeniedError,
+        tf.errors.ResourceExhaustedError,
+        tf.errors.OutOfRangeError,
     )
     try:
         yield
     except refusals as error:
-        unknown = isinstance(error, errors.UnknownError) and not _PYTHONS.search(error.message)
-        if unknown or _is_loss(error):
+        if _is_loss(error):
             raise
         file = getattr(error, "filename", None)
         after = "nothing was written"
@@ -80,12 +75,12 @@ def losing_workers(
     """A context that says in one sentence that another worker is gone.
 
     Args:
-      strategy: Or None for one device, where this does nothing.
-      folder: The run's.
-      output: The run's.
+      strategy: The strategy, or None for one device, where the context does nothing.
+      folder: The folder of the run.
+      output: The output of the run.
 
     Raises:
-      WorkerLostError: Instead of what the next collective operation raises.
+      WorkerLostError: If a collective operation fails because a worker is gone.
     """
     if strategy is None:
         yield
@@ -104,21 +99,19 @@ def losing_workers(
             again = output.resume_command(folder.path)
             after = f"the state of training is intact, start all workers again: {again}"
         raise WorkerLostError(
-            f"{who} of the cluster is gone, and the others cannot go on without it; {after}."
+            f"{who} of the cluster is gone, and the others cannot continue without it; {after}."
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in a line: without where in the graph, with which TensorFlow begins."""
+    """The first line of an error that says what went wrong."""
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-    if python := _PYTHONS.search(text):
-        return python[1].strip().rstrip(".")
     lines = [line for line in text.splitlines() if line.strip() and not _WHERE.match(line)]
     return (lines[0] if lines else type(error).__name__).strip().rstrip(".")
 
 
 def _is_loss(error: Exception) -> bool:
-    """Whether a worker is gone, or TensorFlow has given up on what it does with the others."""
+    """Whether a collective operation failed because a worker is gone."""
     import tensorflow as tf
 
     lost = isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError))

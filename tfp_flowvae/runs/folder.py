@@ -1,12 +1,12 @@
-"""The folder of a run: locked, with its state while it runs, and its results once they are whole.
+"""The folder of a run: locked while the run writes, with results only once they are complete.
 
     DIR/config.json     from the start
-    DIR/checkpoints/    the last two states of training; they stay, so that a run can go on
-    DIR/...             the results, moved in at the end; run.json comes last and says that all are
+    DIR/checkpoints/    the last two states of training; they stay, so that the run can be resumed
+    DIR/...             the results, moved in at the end; run.json comes last
 
-What begins with a dot is gone when the run is over: `.lock`, `.partial/` (results being written),
-`.old/` (results being replaced) and, under `overwrite`, `.replacement/`, the home of the new run's
-config and checkpoints while the old content is in its place.
+Names that begin with a dot are gone when the run is over: `.lock`, `.partial/` (results being
+written), `.old/` (results being replaced) and, with `overwrite`, `.replacement/`, which holds the
+new run's config and checkpoints until its results replace the old content.
 """
 
 from __future__ import annotations
@@ -17,42 +17,41 @@ import os
 import re
 import shutil
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from filelock import FileLock, Timeout
 
 from tfp_flowvae._files import sync_folder, sync_tree, written_aside
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.runs.resume import CHECKPOINTS, CONFIG, RECORD, REPLACEMENT, home_of
+from tfp_flowvae.runs.paths import CHECKPOINTS, CONFIG, RECORD, REPLACEMENT, home_of
 from tfp_flowvae.runs.store import CheckpointStore
 
 DEFAULT_PARENT = Path("saved_models")
 _LOCK, _STAGING, _OLD = ".lock", ".partial", ".old"
 _OWN = {_LOCK, _STAGING, _OLD, REPLACEMENT}
-# The last to come and the first to go: no reader may find half a model, or half the results.
+# These are moved in last and out first, so that no reader finds an incomplete model or run.
 _LAST = ("variables", "saved_model.pb", RECORD)
 
 
 class RunFolder:
-    """Where a run is written: no result is under its name until all of them are complete.
+    """The folder that a run writes; results get their names only when all of them are complete.
 
-    A context manager that holds a lock, which dies with the process. Leaving it without `publish`
-    and without a checkpoint removes what was written and gives the name back.
+    A context manager that holds a lock, which ends with the process. If it is left without
+    `publish` and without a checkpoint, it removes what was written, and the folder if it made it.
 
     Args:
-      path: The folder to write, or None for a new numbered one under `saved_models/`.
-      stem: What a numbered name starts with.
-      overwrite: Whether `path` may hold something, which `publish` then replaces.
-      resume: Whether to go on with the run in `path`.
+      path: The folder to write, or None for a new numbered folder under `saved_models/`.
+      stem: How the name of a numbered folder starts.
+      overwrite: Whether `path` may have content, which `publish` then replaces.
+      resume: Whether to continue the run in `path`.
 
     Attributes:
       path: The folder.
-      home: Where the config and the checkpoints of this run are: `path`, or inside it.
+      home: Where the config and the checkpoints of this run are: `path`, or a folder inside it.
       staging: Where to write results.
 
     Raises:
-      UserError: If `path` is a file or holds something, another run is writing to it, there is no
+      UserError: If `path` is a file or has content, another run is writing to it, there is no
         run to resume, or the place cannot be written.
     """
 
@@ -82,21 +81,21 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of the checkpoints, which need not exist."""
+        """The folder of the checkpoints; it may not exist yet."""
         return self.home / CHECKPOINTS
 
     @property
     def earlier(self) -> Path:
-        """The folder of the checkpoints to go on from."""
+        """The folder of the checkpoints to resume from."""
         return self.checkpoints
 
     @property
     def has_state(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return bool(CheckpointStore(self.checkpoints).files())
 
     def write_config(self, text: str) -> None:
-        """Writes the run's config.json, whole.
+        """Writes the run's config.json completely or not at all.
 
         Raises:
           OSError: If it cannot be written.
@@ -105,12 +104,13 @@ class RunFolder:
             file.write(text.encode())
 
     def publish(self) -> None:
-        """Moves the results in, and what they replace away.
+        """Moves the results in, and moves away what they replace.
 
-        Killed in between it leaves no half results under their names, and `resume` does it again.
+        If the process is killed in between, no incomplete results are left under their names, and a
+        resumed run publishes them again.
 
         Raises:
-          OSError: If that cannot be done.
+          OSError: If a file cannot be moved.
         """
         sync_tree(self.staging)
         names = _in_order(self.staging)
@@ -129,7 +129,7 @@ class RunFolder:
         shutil.rmtree(old)
 
     def _move_home(self) -> None:
-        """Moves config and checkpoints in; until the checkpoints are, the home is what it was."""
+        """Moves config and checkpoints in; the checkpoints last, as `home_of` looks for them."""
         old, self.home = self.home, self.path
         if (old / CONFIG).is_file():
             self.write_config((old / CONFIG).read_text(encoding="utf-8"))
@@ -142,22 +142,20 @@ class RunFolder:
     def _numbered(self, stem: str) -> Path:
         DEFAULT_PARENT.mkdir(parents=True, exist_ok=True)
         safe = re.sub(r"[^A-Za-z0-9.=]+", "-", stem).strip("-.") or "run"
-        for number in itertools.count(1):
-            path = DEFAULT_PARENT / f"{safe}-{number:03d}"
-            try:
+        names = (f"{safe}-{number:03d}" for number in itertools.count(1))
+        while True:
+            path = DEFAULT_PARENT / next(names)
+            with contextlib.suppress(FileExistsError):
                 path.mkdir()
-            except FileExistsError:
-                continue
-            self._made = True
-            return path
-        raise AssertionError  # count() does not end
+                self._made = True
+                return path
 
     def _claim(self, path: Path, overwrite: bool) -> Path:
         path = Path(os.path.abspath(path)) if path.name in {"", "."} else path
         if self._resume:
             home_of(path)
         elif path.is_dir():
-            if not (path / _LOCK).exists():  # or the lock has the first say
+            if not (path / _LOCK).exists():  # if there is one, the lock is checked first
                 _refuse_content(path, overwrite)
         elif path.exists():
             raise UserError(f"--output {str(path)!r} is a file; choose a folder.")
@@ -167,7 +165,7 @@ class RunFolder:
         return path
 
     def _take(self, overwrite: bool) -> None:
-        """Decides where the run lives, and clears away what a killed one has left."""
+        """Decides where the run lives, and removes what a killed run has left."""
         if self._resume:
             self.home = home_of(self.path)
         else:
@@ -185,10 +183,11 @@ class RunFolder:
         self.staging.mkdir()
 
     def _give_back(self) -> None:
-        """Removes the folder if this run made it and it is empty; releases it in any case."""
+        """Releases the lock, and removes the folder if this run made it and it is empty."""
         if self._lock is not None:
-            # Before the release, so that nobody holds a lock on a file that goes; filelock itself
-            # looks whether what it has locked still has a name. Windows removes no open file.
+            # The file goes before the release, or another run could lock a file that is about to
+            # go. filelock checks that a file it has locked still has a name. Windows cannot
+            # remove an open file.
             with contextlib.suppress(OSError):
                 (self.path / _LOCK).unlink(missing_ok=True)
             self._lock.release()
@@ -200,12 +199,7 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         shutil.rmtree(self.staging, ignore_errors=True)
         if not (self._published or self._resume or self.has_state):
             if self.home != self.path:
@@ -215,21 +209,21 @@ class RunFolder:
         self._give_back()
 
     def _empty(self) -> None:
-        """Removes all from a folder that was empty when the run took it, as far as it can be."""
-        with contextlib.suppress(OSError):  # one that is gone, or read-only by now
+        """Removes everything but the lock from a folder that was empty at the start."""
+        with contextlib.suppress(OSError):  # the folder may be gone, or read-only by now
             for entry in self.path.iterdir():
                 if entry.name != _LOCK:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def _locked(path: Path) -> FileLock:
-    """The lock of a folder, held."""
+    """Returns the lock of a folder, acquired."""
     lock = FileLock(path / _LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
         raise UserError(
-            f"Another run is writing to {str(path)!r}; wait for it to end, or choose another "
+            f"Another run is writing to {str(path)!r}; wait until it ends, or choose another "
             "folder."
         ) from error
     return lock
@@ -240,15 +234,17 @@ def _content(path: Path) -> list[str]:
 
 
 def _refuse_content(path: Path, overwrite: bool) -> None:
-    if not overwrite and _content(path):
-        run = (path / CONFIG).is_file()
-        more = ", --resume to go on with the run in it," if run else ""
-        raise UserError(
-            f"--output {str(path)!r} exists and is not empty; choose another folder, or add"
-            f"{more} {'or ' if run else ''}--overwrite to replace it."
-        )
+    if overwrite or not _content(path):
+        return
+    more = ""
+    if (path / CONFIG).is_file():
+        more = "--resume to continue the run in it, or "
+    raise UserError(
+        f"--output {str(path)!r} exists and is not empty; choose another folder, or add "
+        f"{more}--overwrite to replace it."
+    )
 
 
 def _in_order(path: Path) -> list[str]:
-    """The entries of a folder, those last that tell a reader that the others are there."""
+    """The entries of a folder in the order in which they are moved in."""
     return sorted(_content(path), key=lambda name: (name in _LAST and _LAST.index(name) + 1, name))

@@ -1,4 +1,4 @@
-"""The history of a run: a row for each epoch."""
+"""The history of a run: one row per epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 
 
 class EpochHistory(keras.callbacks.Callback):
-    """Collects one row an epoch: `epoch` (from 1), `seconds`, then the logs.
+    """Collects one row per epoch: `epoch` (from 1), `seconds`, then the logs.
 
     Attributes:
       rows: The rows so far.
@@ -27,12 +27,12 @@ class EpochHistory(keras.callbacks.Callback):
 
     @property
     def clipped(self) -> float:
-        """The share of steps whose gradient the optimizer has clipped, over all epochs."""
+        """The share of steps in which the optimizer clipped the gradient, over all epochs."""
         shares = [row.get("clipped", 0.0) for row in self.rows]
         return sum(shares) / len(shares) if shares else 0.0
 
     def carry_over(self, seconds: float) -> None:
-        """Adds the time that the epoch had taken before it was cut."""
+        """Adds the time that the epoch had taken before the run was interrupted."""
         self._start -= seconds
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

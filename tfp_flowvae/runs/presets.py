@@ -1,6 +1,6 @@
-"""Named settings: the protocols of the papers, as far as they say, and the best found here.
+"""Named settings: the protocols of papers, as far as they give them, and the best found here.
 
-A preset is a set of values for `TrainConfig`'s fields; options given beside it come on top.
+A preset is a set of values for the fields of `TrainConfig`; options given beside it override it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from tfp_flowvae.registry import Entry, Registry
 
 @dataclass(frozen=True, kw_only=True)
 class Preset(Entry):
-    """A named set of values.
+    """A named set of config values.
 
     Attributes:
-      summary: One line for the command line's help: whose protocol, and what is ours in it.
-      values: By field name of `TrainConfig`.
+      summary: One line for the command line's help: whose protocol it is, and what differs.
+      values: Values by field name of `TrainConfig`.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -32,7 +32,7 @@ PRESETS: Registry[Preset] = Registry(
     {
         "henrion-welleck": Preset(
             summary="static MNIST, D=40, 2 x 300, batch norm, 2000 epochs of Adam at 2e-4/"
-            "(1+t/100); ReLU, as the study does not say",
+            "(1+t/100); ReLU, which the study leaves open",
             values={
                 **_STATIC_MNIST,
                 "flow": "iaf:2,hidden=320",
@@ -47,7 +47,7 @@ PRESETS: Registry[Preset] = Registry(
         ),
         "rezende-mohamed": Preset(
             summary="static MNIST, D=40, planar flow of length 80, KL warm-up over 10,000 steps; "
-            "Adam for RMSprop, 2 x 400 ELU for maxout",
+            "Adam instead of RMSprop, 2 x 400 ELU instead of maxout",
             values={
                 **_STATIC_MNIST,
                 "flow": "planar:80",
@@ -96,7 +96,7 @@ PRESETS: Registry[Preset] = Registry(
         ),
         "vlae": Preset(
             summary="static MNIST, D=32, IAF posterior and autoregressive-flow prior, residual "
-            "convolutions, at least 0.01 nats for each dimension in total; no PixelCNN decoder",
+            "convolutions, a KL of at least 0.01 nats per dimension on average; without PixelCNN",
             values={
                 **_STATIC_MNIST,
                 "flow": "iaf:4,hidden=640,update=gated",
@@ -105,8 +105,8 @@ PRESETS: Registry[Preset] = Registry(
                 "encoder": "resnet",
                 "epochs": 200,
                 "optimizer": "adamax",
-                # At 2e-3, the papers' for weight-normalised networks, the first step of these makes
-                # the flows' scales explode.
+                # The papers use 2e-3 with weight-normalised networks. With the networks here, the
+                # first step at that rate makes the scales of the flows explode.
                 "learning_rate": 1e-3,
                 "min_information": 0.32,
                 "ema": 0.998,
@@ -137,7 +137,7 @@ def register_preset(name: str, *, summary: str, **values: Any) -> None:
     Args:
       name: The name.
       summary: One line for the command line's help.
-      **values: By field name of `TrainConfig`.
+      **values: Values by field name of `TrainConfig`.
 
     Raises:
       UserError: If the name is taken.

@@ -1,4 +1,4 @@
-"""What a run writes and says about itself, in words and numbers."""
+"""The files in which a run records its numbers: metrics.json, history.csv and run.json."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import Any
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.data import ImageSplits
-from tfp_flowvae.runs.config import TrainConfig
-from tfp_flowvae.runs.resume import RECORD, python_command
+from tfp_flowvae.runs.paths import RECORD
 
 try:
     import resource
@@ -24,7 +23,7 @@ except ImportError:  # Windows has none.
 
 
 def peak_memory_mib() -> int | None:
-    """The most memory this process has held so far, in MiB; None where the system does not say."""
+    """Returns the most memory this process has held, in MiB; None if the system does not tell."""
     if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -48,13 +47,13 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def run_record(splits: ImageSplits, epochs: int, started: float, seconds: float) -> dict[str, Any]:
-    """What differs from one repetition to the next, and what a reader needs to place it.
+    """Returns what differs between repetitions of a run, and what describes its machine.
 
     Args:
       splits: The images.
-      epochs: How many were trained.
-      started: When the run began, before it was resumed too, in seconds since 1970.
-      seconds: How long it took, all its parts together.
+      epochs: How many epochs were trained.
+      started: When the run first began, in seconds since 1970.
+      seconds: How long the run took, summed over its resumed parts.
     """
     packages = ("tensorflow", "tensorflow-probability", "keras", "numpy")
     return {
@@ -68,38 +67,3 @@ def run_record(splits: ImageSplits, epochs: int, started: float, seconds: float)
         "python": sys.version.split()[0],
         "packages": {"tfp_flowvae": __version__} | {p: version(p) for p in packages},
     }
-
-
-def summary(
-    path: Path,
-    config: TrainConfig,
-    splits: ImageSplits,
-    metrics: dict[str, float],
-    record: dict[str, Any],
-) -> str:
-    """What a run says at its end."""
-    sample = f"-m tfp_flowvae sample {shlex.quote(str(path))} -n 64 --output grid.png"
-    per_dimension = metrics.get("test_bits_per_dimension")
-    more = "" if per_dimension is None else f"\n  bits/dim         {per_dimension:.3f}"
-    nll = metrics.get("test_nll")
-    if nll is not None:
-        more += (
-            f"\n-log p(x)          {nll:.2f} (importance-weighted, {config.nll_samples} samples)"
-        )
-    peak = record["peak_memory_mib"]
-    memory = "" if peak is None else f"\nmemory    {peak} MiB at the most"
-    return f"""
-test free energy   {metrics["test_free_energy"]:.2f} nats per image \
-(-ELBO, one sample; {len(splits.test)} images, {_seen(config)})
-  -log p(x|z)      {-metrics["test_log_likelihood"]:.2f}
-  KL(q || p)       {metrics["test_kl"]:.2f}{more}
-
-model     {path}/ (a SavedModel, and model.keras for tfp_flowvae.load)
-pictures  {path}/samples.png, reconstructions.png, training.png
-metrics   {path}/metrics.json, history.csv{memory}
-sample    {python_command()} {sample}"""
-
-
-def _seen(config: TrainConfig) -> str:
-    seen = config.binarization
-    return "grey levels as they are" if seen == "none" else f"{seen} binarization"

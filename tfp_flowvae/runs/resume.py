@@ -1,6 +1,6 @@
-"""Which run to go on with, and whether what is asked of it agrees with what it was.
+"""Which run to resume, and whether the options given agree with it.
 
-Nothing heavy is imported here.
+This module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,28 +15,27 @@ from typing import Any
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.options import flag_of
+from tfp_flowvae.runs.paths import CONFIG, RECORD, home_of
 from tfp_flowvae.runs.store import Checkpoint
 
-CONFIG, RECORD = "config.json", "run.json"
-CHECKPOINTS, REPLACEMENT = "checkpoints", ".replacement"
-# What may change from one part of a run to the next.
+# The fields that may change when a run is resumed.
 _FREE = ("epochs",)
 
 
 def resumed_folder(resume: str | bool, output: Path | None, overwrite: bool) -> Path:
-    """The folder of the run to go on with.
+    """Returns the folder of the run to resume.
 
     Args:
-      resume: What `--resume` was given; True for nothing.
-      output: What `--output` was given.
-      overwrite: Whether `--overwrite` was.
+      resume: The value of `--resume`; True if it was given without a value.
+      output: The value of `--output`.
+      overwrite: Whether `--overwrite` was given.
 
     Raises:
-      UserError: If there is none or two, or `overwrite`.
+      UserError: If the options name no folder or two folders, or `overwrite` is true.
     """
     if overwrite:
         raise UserError(
-            "--resume goes on with a run and --overwrite replaces it: give one of them. "
+            "--resume continues a run and --overwrite replaces it: give one of them. "
             "Received: --resume and --overwrite."
         )
     path = output if resume is True else Path(str(resume))
@@ -46,40 +43,21 @@ def resumed_folder(resume: str | bool, output: Path | None, overwrite: bool) -> 
         raise UserError("--resume needs the folder of the run: --resume DIR, or --output DIR.")
     if output is not None and os.path.abspath(output) != os.path.abspath(path):
         raise UserError(
-            "--resume and --output must name one folder. "
+            "--resume and --output must name the same folder. "
             f"Received: --resume {str(path)!r} --output {str(output)!r}."
         )
     return path
 
 
-def home_of(path: Path) -> Path:
-    """Where the config and the checkpoints of the run in a folder are.
-
-    That is the folder itself, or, while a run is to replace what is there, a folder inside it.
-
-    Raises:
-      UserError: If there is no run.
-    """
-    replacement = path / REPLACEMENT
-    if (replacement / CONFIG).is_file() and (replacement / CHECKPOINTS).is_dir():
-        return replacement
-    if (path / CONFIG).is_file():
-        return path
-    raise UserError(
-        f"{str(path)!r} holds no run to resume (no {CONFIG}); give the folder of one, or start one "
-        "without --resume."
-    )
-
-
 def resumed_config(path: Path, given: Mapping[str, Any]) -> TrainConfig:
-    """The config of the run in a folder, with more epochs if so many are given.
+    """Returns the config of the run in a folder, with the number of epochs that was given.
 
     Args:
       path: The folder.
-      given: What else was said, by field name; it must agree.
+      given: The options given, by field name; all but `epochs` must agree with the run.
 
     Raises:
-      UserError: If there is no run, or something that was said differs.
+      UserError: If there is no run, or an option differs from it.
     """
     file = home_of(path) / CONFIG
     stored = TrainConfig.from_file(file)
@@ -88,16 +66,16 @@ def resumed_config(path: Path, given: Mapping[str, Any]) -> TrainConfig:
 
 
 def check_state(config: TrainConfig, start: Checkpoint, path: Path) -> None:
-    """Checks a checkpoint against the config to go on with.
+    """Checks a checkpoint against the config of the run to resume.
 
     Args:
-      config: With the number of epochs that is asked for.
+      config: The config, with the number of epochs that was asked for.
       start: The checkpoint.
-      path: The run's folder.
+      path: The folder of the run.
 
     Raises:
-      UserError: If the config is not that of the checkpoint, or the epochs are too few, or more
-        though the run had ended by itself.
+      UserError: If the checkpoint has another config, it is past the last epoch, or early stopping
+        ended the run and more epochs are asked for.
     """
     stored, done, begun = start.state["config"], start.state["epoch"], bool(start.state["step"])
     _refuse_changes(stored, dataclasses.asdict(config), str(start.path))
@@ -108,19 +86,18 @@ def check_state(config: TrainConfig, start: Checkpoint, path: Path) -> None:
         )
     if start.stopped_early and config.epochs > stored["epochs"]:
         raise UserError(
-            f"The run in {str(path)!r} stopped early, after epoch {done}, and more epochs change "
-            f"nothing: --patience {config.patience} is part of it. "
-            f"Received: --epochs {config.epochs}."
+            f"The run in {str(path)!r} stopped early, after epoch {done}, because of --patience "
+            f"{config.patience}; more epochs change nothing. Received: --epochs {config.epochs}."
         )
 
 
 def is_complete(config: TrainConfig, start: Checkpoint, home: Path) -> bool:
-    """Whether there is nothing left to do: trained to the end, and the results of that written.
+    """Whether nothing is left to do: training has ended and its results are written.
 
     Args:
-      config: With the number of epochs that is asked for.
+      config: The config, with the number of epochs that was asked for.
       start: The last checkpoint.
-      home: Where config, checkpoints and, if they are written, results of the run are.
+      home: The folder that holds the config, the checkpoints and, once written, the results.
     """
     if start.state["step"] or not (start.stopped_early or start.state["epoch"] == config.epochs):
         return False
@@ -131,37 +108,8 @@ def is_complete(config: TrainConfig, start: Checkpoint, home: Path) -> bool:
     return isinstance(record, dict) and record.get("epochs") == start.state["epoch"]
 
 
-def resume_command(path: Path, options: Mapping[str, Any]) -> str:
-    """The command that goes on with the run in a folder.
-
-    Args:
-      path: The folder.
-      options: By name of the flag without dashes; left out where false or 0.
-    """
-    program, python = Path(sys.argv[0]), python_command()
-    if program.name == "__main__.py":
-        words = [python, "-m", "tfp_flowvae", "train"]
-    elif program.suffix == ".py":
-        words = [python, shlex.quote(sys.argv[0])]
-    else:
-        words = [program.name, "train"]
-    words += ["--resume", shlex.quote(str(path))]
-    for name, value in options.items():
-        if value:
-            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return " ".join(words)
-
-
-def python_command() -> str:
-    """How to call this Python from the current folder."""
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return shlex.quote(str(python))
-
-
 def _refuse_changes(stored: Mapping[str, Any], given: Mapping[str, Any], where: str) -> None:
-    """Refuses values that are not the stored ones, but for those that may change."""
+    """Refuses values that differ from the stored ones, unless their field may change."""
     changed = [
         f"{flag_of(name)} is {_shown(stored[name])} there and not {_shown(value)}"
         for name, value in given.items()
@@ -169,13 +117,13 @@ def _refuse_changes(stored: Mapping[str, Any], given: Mapping[str, Any], where: 
     ]
     if changed:
         raise UserError(
-            f"--resume goes on with the settings of {where}, which cannot change but for more "
-            f"--epochs: {'; '.join(changed)}. Leave that out, or start a new run with --config."
+            f"--resume keeps the settings of {where}, and only --epochs may change: "
+            f"{'; '.join(changed)}. Leave that out, or start a new run with --config."
         )
 
 
 def _shown(value: Any) -> str:
-    """A value as it is given, the same for a tuple as for a list and for 1.0 as for 1."""
+    """The text of a value; a tuple and a list, or 1.0 and 1, give the same text."""
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) and value == int(value) else str(value)

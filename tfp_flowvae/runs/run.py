@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import signal
 import sys
 import time
@@ -16,11 +15,13 @@ from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.data import ImageSplits, check_dataset, load_images, stream_images
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.spec import format_stack
+from tfp_flowvae.runs import messages
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.failures import failing, losing_workers
 from tfp_flowvae.runs.folder import RunFolder
-from tfp_flowvae.runs.records import run_record, summary, write_records
-from tfp_flowvae.runs.resume import check_state, is_complete, resume_command
+from tfp_flowvae.runs.output import Output
+from tfp_flowvae.runs.records import run_record, write_records
+from tfp_flowvae.runs.resume import check_state, is_complete
 from tfp_flowvae.runs.signals import SignalWatch, Stopped
 from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
 from tfp_flowvae.runs.worker import WorkerFolder
@@ -41,57 +42,21 @@ if TYPE_CHECKING:
 EXIT_DIVERGED = 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """Where a run is written and how much it says: nothing that decides its numbers.
-
-    Attributes:
-      path: The folder to write, or None for a new numbered one under `saved_models/`.
-      overwrite: Whether the folder may hold something, which is then replaced.
-      resume: Whether to go on with the run in it.
-      checkpoint_steps: Steps between checkpoints within an epoch; 0 for each epoch's end alone.
-      verbose: 0 for the summary alone, 1 for Keras's progress bar, 2 for a line an epoch.
-      tensorboard: Whether to log for TensorBoard, into `tensorboard/` in the folder.
-      strategy: Of `tf.distribute`, by its name in `STRATEGIES`.
-      stream: Where to keep the images on disk; None to hold them in memory.
-    """
-
-    path: Path | None = None
-    overwrite: bool = False
-    resume: bool = False
-    checkpoint_steps: int = 0
-    verbose: int = 1
-    tensorboard: bool = False
-    strategy: str = "none"
-    stream: Path | None = None
-
-    def resume_command(self, path: Path) -> str:
-        """The command that goes on with the run in a folder, with the same output."""
-        options = {
-            "checkpoint-steps": self.checkpoint_steps,
-            "tensorboard": self.tensorboard,
-            "strategy": "" if self.strategy == "none" else self.strategy,
-            "stream": self.stream and shlex.quote(str(self.stream)),
-            "verbose": "" if self.verbose == 1 else str(self.verbose),
-        }
-        return resume_command(path, options)
-
-
 def train(config: TrainConfig, output: Output | None = None) -> int:
-    """Trains, evaluates, exports and says what it did.
+    """Trains, evaluates and exports a model, and prints a summary.
 
     Args:
       config: What to run.
-      output: Where to, and how; by default into a new numbered folder.
+      output: Where to write the run, and how; by default into a new numbered folder.
 
     Returns:
-      An exit status: 0; 1 if the loss was no longer finite; 130 after Ctrl-C and 143 after SIGTERM,
-      with the state of training saved.
+      An exit status: 0; 1 if the loss was not finite; 130 after Ctrl-C and 143 after SIGTERM, with
+      the state of training saved.
 
     Raises:
-      UserError: For a user's mistake, and for what the machine cannot do (a full disk, a data file
-        that is gone); the last state of training is then intact.
-      WorkerLostError: A `UserError` for what another try may mend: another worker is gone.
+      UserError: For a user's mistake or a failure of the machine, such as a full disk. The last
+        state of training is then intact.
+      WorkerLostError: A `UserError`: another worker of the cluster is gone.
     """
     output = output or Output()
     check_strategy(output.strategy)
@@ -104,22 +69,29 @@ def train(config: TrainConfig, output: Output | None = None) -> int:
     with SignalWatch() as signals:
         folder = None
         try:
-            strategy = None
-            if output.strategy != "none":
-                import_tensorflow()
-                if output.strategy == "multiworker":
-                    print("Waiting for all workers of the cluster.", file=sys.stderr, flush=True)
-                with signals.left_to_the_system():
-                    strategy = make_strategy(output.strategy)
-                check_batch(strategy, config.batch_size)
+            strategy = _strategy(config, output, signals)
             with (
                 _folder(config, output, strategy) as folder,
                 losing_workers(strategy, folder, output),
             ):
                 return _Run(config, output, folder, signals, strategy).run()
         except Stopped as stop:
-            _say_stopped(stop, folder, output)
+            print(messages.stopped(stop, folder, output), file=sys.stderr)
             return stop.status
+
+
+def _strategy(
+    config: TrainConfig, output: Output, signals: SignalWatch
+) -> tf.distribute.Strategy | None:
+    if output.strategy == "none":
+        return None
+    import_tensorflow()
+    if output.strategy == "multiworker":
+        print("Waiting for all workers of the cluster.", file=sys.stderr, flush=True)
+    with signals.left_to_the_system():
+        strategy = make_strategy(output.strategy)
+    check_batch(strategy, config.batch_size)
+    return strategy
 
 
 def _folder(
@@ -130,8 +102,15 @@ def _folder(
     return WorkerFolder(output.path, output.resume)
 
 
+def _stem(config: TrainConfig) -> str:
+    """What the name of a numbered folder starts with, such as `digits-iaf`."""
+    prior = str(config.prior_spec)
+    parts = [Path(config.dataset).stem, format_stack(config.posterior_spec.flows)]
+    return "-".join([*parts, prior] if prior != "none" else parts)
+
+
 class _Run:
-    """A run in a folder of its own."""
+    """A run in its folder."""
 
     def __init__(
         self,
@@ -144,7 +123,7 @@ class _Run:
         self._config, self._output, self._folder = config, output, folder
         self._signals, self._strategy = signals, strategy
         self._chief = is_chief(strategy)
-        # When the run began and how long it had taken, in its parts before this one.
+        # When the run first began, and how long it had taken before it was resumed.
         self._began = self._first = time.time()
         self._earlier = 0.0
 
@@ -156,7 +135,7 @@ class _Run:
         if start is not None:
             check_state(config, start, folder.path)
             if is_complete(config, start, folder.earlier.parent):
-                self._say(_complete(folder.path, start))
+                self._say(messages.complete(folder.path, start))
                 return 0
             self._first = float(start.state.get("started", self._first))
             self._earlier = float(start.state.get("seconds", 0.0))
@@ -171,8 +150,15 @@ class _Run:
         self._fit(session, store, start)
         if session.diverged_at is not None:
             if self._chief:
-                print(self._diverged(session), file=sys.stderr)
+                said = messages.diverged(folder, session.last_loss, session.diverged_at)
+                print(said, file=sys.stderr)
             return EXIT_DIVERGED
+        self._finish(session, splits)
+        return 0
+
+    def _finish(self, session: Session, splits: ImageSplits) -> None:
+        """Evaluates the trained model, writes the results and prints the summary."""
+        folder = self._folder
         with failing("evaluate the model", folder, self._output):
             metrics = session.evaluate()
         record = run_record(splits, len(session.rows), self._first, self._seconds())
@@ -180,15 +166,14 @@ class _Run:
             session.write(folder.staging)
             write_records(folder.staging, metrics, session.rows, record)
             folder.publish()
-        self._say(summary(folder.path, config, splits, metrics, record))
+        self._say(messages.summary(folder.path, self._config, splits, metrics, record))
         if session.clipped:
             self._say(f"note      the gradient was clipped in {session.clipped:.1%} of the steps")
-        return 0
 
     def _images(self) -> ImageSplits:
         config, cache = self._config, self._output.stream
         rest: dict[str, Any] = {"image_shape": config.image_shape}
-        # What is odd about the images is said without the line of code that it comes from.
+        # Warnings about the images are printed without the line of code that they come from.
         with warnings.catch_warnings(record=True) as caught:
             if cache is None:
                 images = load_images(config.dataset, config.data_dir, **rest)
@@ -204,20 +189,20 @@ class _Run:
         output, folder, signals = self._output, self._folder, self._signals
         saving = Saving(store, start, output.checkpoint_steps, self._facts, stop=self._must_stop)
         board = folder.home / "tensorboard" if output.tensorboard and self._chief else None
-        with failing("go on with training", folder, output), signals.waiting():
+        with failing("train the model", folder, output), signals.waiting():
             folder.write_config(self._config.to_json())
             try:
                 session.fit(output.verbose if self._chief else 0, board, saving)
             except Interrupted:
-                # All meet once more: a scheduler that sees one worker leave ends the others, and
-                # the chief must have saved by then.
+                # All workers meet once more before any of them leaves: a scheduler that sees one
+                # leave ends the others, and the chief must have saved by then.
                 self._must_stop()
 
     def _must_stop(self) -> bool:
-        """Whether a signal came, here or, as all workers stop together, to another."""
+        """Whether a signal has come to this worker or to another; all workers stop together."""
         stop = any_worker(self._strategy, self._signals.noted)
         if stop:
-            self._signals.note(signal.SIGTERM)  # to another worker, if none came here
+            self._signals.note(signal.SIGTERM)  # for a worker that has received no signal itself
         return stop
 
     def _say(self, text: str) -> None:
@@ -230,37 +215,3 @@ class _Run:
 
     def _seconds(self) -> float:
         return self._earlier + time.time() - self._began
-
-    def _diverged(self, session: Session) -> str:
-        folder = self._folder
-        left = "with nothing written"
-        if folder.has_state:
-            left = f"with its last states before that in {str(folder.checkpoints)!r}"
-        return (
-            f"Error: the loss became {session.last_loss} by step {session.diverged_at} and "
-            f"training stopped, {left}; try a lower --learning-rate or a shorter flow."
-        )
-
-
-def _complete(path: Path, start: Checkpoint) -> str:
-    epochs = f"The run in {path}/ is complete: {start.state['epoch']} epochs"
-    if start.stopped_early:
-        return f"{epochs}, after which early stopping ended it."
-    return f"{epochs}; more --epochs go on from there."
-
-
-def _say_stopped(stop: Stopped, folder: RunFolder | WorkerFolder | None, output: Output) -> None:
-    if isinstance(folder, WorkerFolder):
-        print(f"Stopped by {stop.name}; the chief has what is saved.", file=sys.stderr)
-        return
-    if folder is None or not folder.has_state:
-        print(f"Stopped by {stop.name}; nothing was written.", file=sys.stderr)
-        return
-    command = output.resume_command(folder.path)
-    print(f"\nStopped by {stop.name}; the state is saved. Go on with:\n{command}", file=sys.stderr)
-
-
-def _stem(config: TrainConfig) -> str:
-    prior = str(config.prior_spec)
-    parts = [Path(config.dataset).stem, format_stack(config.posterior_spec.flows)]
-    return "-".join([*parts, prior] if prior != "none" else parts)

@@ -1,4 +1,4 @@
-"""The part of a run that needs TensorFlow: build, fit, evaluate, write."""
+"""The part of a run that needs TensorFlow: it builds, fits and evaluates a model."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from tfp_flowvae.training.callbacks import (
 from tfp_flowvae.training.precision import set_precision
 from tfp_flowvae.training.strategy import shared_batches
 
-# Images among which a VampPrior's pseudo-inputs start.
+# A VampPrior's pseudo-inputs start at images drawn from this many.
 _ADAPTED = 10_000
-# Most bytes of a split that its checksum is taken of: a second's work.
+# The most bytes of a split that its checksum reads: about one second of work.
 _SUMMED_BYTES = 2**28
-# Training images from which an epoch is long enough for the density of any posterior.
+# With this many training images an epoch is long enough for the density of any posterior.
 _LARGE = 10_000
 
 
@@ -53,13 +53,13 @@ class Session:
     """A model, its data and its training.
 
     Args:
-      config: What to run.
+      config: The config.
       splits: The images.
-      strategy: On which devices, or None for one.
+      strategy: The strategy, or None for one device.
 
     Attributes:
       model: The model.
-      rows: The history, a row an epoch.
+      rows: The history, one row per epoch.
     """
 
     def __init__(
@@ -92,17 +92,17 @@ class Session:
 
     @property
     def rows(self) -> list[dict[str, float]]:
-        """The history, a row an epoch."""
+        """The history, one row per epoch."""
         return self._history.rows
 
     @property
     def diverged_at(self) -> int | None:
-        """The step at which the loss was no longer finite, or None."""
+        """The step at which the loss was not finite, or None."""
         return self._non_finite.step
 
     @property
     def last_loss(self) -> float:
-        """What the loss was at that step."""
+        """The loss at that step."""
         return self._non_finite.loss
 
     @property
@@ -118,11 +118,11 @@ class Session:
         Args:
           verbose: 0: silent; 1: a progress bar on a terminal; 2: a line an epoch.
           tensorboard: Folder for TensorBoard's logs, or None for none.
-          saving: How to keep the state of training, and what to go on from; None for neither.
+          saving: How to save the state of training, and what to resume from; None for neither.
 
         Raises:
-          Interrupted: If `saving.stop` asked for it.
-          UserError: If the state cannot be written, or that to go on from is not of this run.
+          Interrupted: If `saving.stop` returned true.
+          UserError: If the state cannot be written, or the checkpoint is not of this run.
         """
         config, start = self.config, saving.start if saving is not None else None
         epoch, step = (start.state["epoch"], start.state["step"]) if start is not None else (0, 0)
@@ -141,7 +141,7 @@ class Session:
         )
         validation = evaluation_batches(self._valid, EVALUATION_BATCH, levels=self._levels)
         validation_steps = None
-        if self._strategy is not None:  # batches cut into shares have no end that Keras would know
+        if self._strategy is not None:  # Keras cannot tell how many shared batches there are
             validation = validation.repeat()
             validation_steps = steps_per_epoch(len(self._valid), EVALUATION_BATCH)
         self.model.start_step = step
@@ -150,7 +150,7 @@ class Session:
             shared_batches(self._strategy, batches),
             steps_per_epoch=self._steps,
             epochs=config.epochs,
-            initial_epoch=epoch,  # all of them, if only what follows the last is to be done
+            initial_epoch=epoch,  # may equal `epochs`: then nothing is left to train
             validation_data=shared_batches(self._strategy, validation),
             validation_steps=validation_steps,
             callbacks=self._callbacks(verbose, tensorboard, saving),
@@ -160,9 +160,9 @@ class Session:
 
     @functools.cached_property
     def images_sum(self) -> str:
-        """A checksum of the images, which a run that goes on must find as they were.
+        """A checksum of the images, by which a resumed run checks that they are unchanged.
 
-        Of a data set that is too large to read for this, of images at even distances.
+        For a large data set, the checksum takes every k-th image only.
         """
         total = hashlib.sha256()
         for name in ("train", "valid", "test"):
@@ -176,8 +176,8 @@ class Session:
     def _check_images(self, state: dict[str, Any]) -> None:
         if state.get("images", self.images_sum) != self.images_sum:
             raise UserError(
-                f"The images of {self.config.dataset!r} are not those the run began with; put them "
-                "back, or start a new run."
+                f"The images of {self.config.dataset!r} are not those the run began with; restore "
+                "them, or start a new run."
             )
 
     def _callbacks(
@@ -207,7 +207,7 @@ class Session:
         if tensorboard is not None:
             callbacks.append(keras.callbacks.TensorBoard(tensorboard, write_graph=False))
         if config.ema is not None:
-            callbacks.append(AveragedWeights())  # those before it see the averages
+            callbacks.append(AveragedWeights())  # the callbacks before it see the averages
         if saving is not None:
             given = saving.facts
             saving = dataclasses.replace(
@@ -217,10 +217,10 @@ class Session:
         return callbacks
 
     def evaluate(self) -> dict[str, float]:
-        """Free energy and its terms on the validation and test images, in nats per image.
+        """Returns the free energy and its terms on the validation and test images, in nats.
 
-        Where the likelihood is one of grey levels, in bits per dimension too; where the config asks
-        for it, with the importance-weighted estimate of -log p(x) of the test images.
+        A likelihood of grey levels adds bits per dimension. With `nll_samples` in the config, the
+        importance-weighted estimate of -log p(x) of the test images is added.
         """
         metrics: dict[str, float] = {}
         for split, images in (("valid", self._valid), ("test", self._test)):

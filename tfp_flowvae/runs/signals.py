@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: training finishes its step and saves; everything else stops at once."""
+"""Ctrl-C and SIGTERM: training finishes its step and saves; anything else stops at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -16,11 +16,11 @@ class Stopped(KeyboardInterrupt):
     """A signal ended the run.
 
     Args:
-      number: Of the signal.
+      number: The number of the signal.
 
     Attributes:
-      status: The exit status by which a shell knows: 130 for SIGINT, 143 for SIGTERM.
-      name: What to call the cause.
+      status: The exit status that a shell expects: 130 for SIGINT, 143 for SIGTERM.
+      name: The signal's name for messages.
     """
 
     def __init__(self, number: int) -> None:
@@ -30,9 +30,9 @@ class Stopped(KeyboardInterrupt):
 
 
 class SignalWatch:
-    """A context in which SIGINT and SIGTERM raise `Stopped`, or are noted where that is asked for.
+    """A context in which SIGINT and SIGTERM raise `Stopped`, or are noted inside `waiting`.
 
-    In another thread than the main one, where Python has no signals, it does nothing.
+    Python handles signals in the main thread only; in another thread the context does nothing.
     """
 
     def __init__(self) -> None:
@@ -42,36 +42,37 @@ class SignalWatch:
 
     @property
     def noted(self) -> bool:
-        """Whether a signal is waiting to be obeyed."""
+        """Whether a signal has been noted."""
         return self._noted is not None
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """A context in which the first signal is only noted; a second raises `Stopped`.
+        """A context in which the first signal is only noted and the second raises `Stopped`.
 
         Raises:
-          Stopped: On leaving it, if a signal came.
+          Stopped: At the end of the context, if a signal was noted.
         """
         self._waiting = True
         try:
             yield
         finally:
             self._waiting = False
-        self.obey()
+        if self._noted is not None:
+            raise Stopped(self._noted)
 
     def note(self, number: int) -> None:
-        """Takes a signal as come, to be obeyed in time; of several the first counts."""
+        """Notes a signal, unless one has been noted already."""
         if self._noted is None:
             self._noted = number
 
     @contextlib.contextmanager
     def left_to_the_system(self) -> Iterator[None]:
-        """A context in which a signal ends the process at once, for waits inside native code.
+        """A context in which a signal ends the process at once, even inside native code.
 
-        Python would run a handler only when the wait is over. On leaving it the handlers are put
-        in place again, over any that native code has installed: TensorFlow 2.21 takes SIGTERM for
-        itself as it joins a cluster, notes it, and goes on. (It does so before it waits for the
-        other workers, so that of the two only SIGINT ends that wait.)
+        Python runs a handler only after native code has returned. At its end the context installs
+        the handlers again, over any that native code has installed: TensorFlow 2.21 handles SIGTERM
+        itself, and goes on, from when it joins a cluster. It does so before it waits for the other
+        workers, so only SIGINT ends that wait.
         """
         self._install(signal.SIG_DFL)
         try:
@@ -79,33 +80,22 @@ class SignalWatch:
         finally:
             self._install(self._handle)
 
-    def obey(self) -> None:
-        """Raises `Stopped` if a signal has been noted."""
-        if self._noted is not None:
-            raise Stopped(self._noted)
-
     def __enter__(self) -> Self:
         self._previous = self._install(self._handle)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
 
     def _install(self, handler: Any) -> dict[int, Any]:
-        """Sets the handler of both signals, and returns what they had in Python's eyes."""
+        """Sets the handler of both signals, and returns the handlers that Python had for them."""
         if threading.current_thread() is not threading.main_thread():
             return {}
         return {number: signal.signal(number, handler) for number in _SIGNALS}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._waiting and self._noted is None:
-            self.note(number)
-        else:
+        if not self._waiting or self.noted:
             raise Stopped(number)
+        self.note(number)

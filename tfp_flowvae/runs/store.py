@@ -1,7 +1,7 @@
-"""Checkpoints on disk: one file each, checked by a sum, of which the last two are kept.
+"""Checkpoints on disk: one file each, with a checksum; the last two are kept.
 
-A file is one line of text with the SHA-256 sum of all that follows it, and then a zip archive
-(uncompressed, as NumPy's `.npz`) of arrays and of `state.json`. Nothing in it is code: arrays of
+A file is one line of text with the SHA-256 sum of the rest of the file, then an uncompressed zip
+archive like NumPy's `.npz`, which holds arrays and `state.json`. It holds no code: arrays of
 objects are neither written nor read.
 """
 
@@ -15,7 +15,7 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -35,10 +35,10 @@ class Checkpoint:
     """A state of training.
 
     Attributes:
-      state: What goes into JSON: at least `epoch` (epochs done), `step` (steps done in the epoch
-        after them), `rows` (the history) and `config`.
-      arrays: By name.
-      path: The file it was read from.
+      state: The part stored as JSON: at least `epoch` (complete epochs), `step` (steps done in the
+        next epoch), `rows` (the history) and `config`.
+      arrays: The arrays, by name.
+      path: The file.
     """
 
     state: dict[str, Any]
@@ -53,10 +53,10 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """A folder of checkpoints, with one writer.
+    """A folder of checkpoints with one writer.
 
     Args:
-      folder: Made at the first `save`.
+      folder: The folder; the first `save` makes it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,19 +64,19 @@ class CheckpointStore:
         self._good: list[Path] = []
 
     def files(self) -> list[Path]:
-        """The checkpoints there are, the newest first, damaged or not."""
+        """Returns the checkpoint files, newest first, damaged ones included."""
         return sorted(self.folder.glob(f"step-*{_SUFFIX}"), reverse=True)
 
     def save(self, total_steps: int, state: Mapping[str, Any], arrays: Mapping[str, Any]) -> Path:
-        """Writes a checkpoint; then the last two good ones stay and all others go.
+        """Writes a checkpoint, then removes all but the last two good ones.
 
         Args:
-          total_steps: Steps since the start, which name the file and order it.
-          state: See `Checkpoint`.
-          arrays: By name, of numbers.
+          total_steps: Steps since the start; they name the file and give its order.
+          state: As in `Checkpoint`.
+          arrays: Numeric arrays, by name.
 
         Raises:
-          UserError: If it cannot be written; those there were are as they were.
+          UserError: If the checkpoint cannot be written; the earlier ones are unchanged.
         """
         path = self.folder / f"step-{total_steps:010d}{_SUFFIX}"
         try:
@@ -88,18 +88,18 @@ class CheckpointStore:
         except OSError as error:
             left = f"; {self._good[-1].name} is intact" if self._good else ""
             raise UserError(
-                f"Cannot write the checkpoint {str(path)!r}: {error.strerror}{left}. Mend that, "
-                "and go on with --resume."
+                f"Cannot write the checkpoint {str(path)!r}: {error.strerror}{left}. Fix that, "
+                "then continue with --resume."
             ) from error
         return path
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None if there are no checkpoints at all.
+        """Returns the newest intact checkpoint, or None if there are no checkpoints.
 
-        Says on stderr which damaged one it has passed over, and for which.
+        Prints a warning on stderr if it skips damaged ones.
 
         Raises:
-          UserError: If all are damaged.
+          UserError: If all checkpoints are damaged.
         """
         damaged: list[str] = []
         files = self.files()
@@ -112,16 +112,17 @@ class CheckpointStore:
                 continue
             if damaged:
                 print(
-                    f"Warning: damaged in {str(self.folder)!r}: {', '.join(damaged)}; going on "
-                    f"from the one before, {path.name}.",
+                    f"Warning: damaged checkpoints in {str(self.folder)!r}: {', '.join(damaged)}; "
+                    f"continuing from the one before, {path.name}.",
                     file=sys.stderr,
                 )
             self._good = files[index : index + KEPT][::-1]
             return Checkpoint(state, arrays, path)
         if damaged:
             raise UserError(
-                f"No checkpoint in {str(self.folder)!r} is whole, so there is nothing to go on "
-                f"from; start the run anew with its config.json. Received: {', '.join(damaged)}."
+                f"All checkpoints in {str(self.folder)!r} are damaged, so the run cannot be "
+                "resumed; start a new run with its config.json. "
+                f"Received: {', '.join(damaged)}."
             )
         return None
 
@@ -133,59 +134,41 @@ class CheckpointStore:
 
 
 class _DamagedError(Exception):
-    """A checkpoint that is not what was written; the message says how it shows."""
+    """A checkpoint file is damaged; the message says how."""
 
 
-class _Summing(io.RawIOBase):
-    """A stream into a file that keeps the sum of what went through."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self._file = file
-        self.sum = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.sum.update(data)
-        return self._file.write(data)
-
-
-def _write(file: BinaryIO, state: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+def _write(file: io.BufferedRandom, state: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     file.write(_MARK + b"0" * 64 + b"\n")
-    stream = _Summing(file)
-    with zipfile.ZipFile(stream, "w") as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(_STATE, json.dumps(state))
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+    file.seek(_HEADER)
+    total = hashlib.file_digest(file, "sha256")
     file.seek(len(_MARK))
-    file.write(stream.sum.hexdigest().encode())
+    file.write(total.hexdigest().encode())
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """State and arrays of a file.
+    """Returns the state and the arrays of a file.
 
     Raises:
-      OSError: If it cannot be read.
-      _DamagedError: If it is not what was written.
+      OSError: If the file cannot be read.
+      _DamagedError: If its content is not what was written.
     """
     content = path.read_bytes()
     if len(content) < _HEADER or not content.startswith(_MARK):
-        raise _DamagedError("no checkpoint")
-    payload = memoryview(content)[_HEADER:]
-    if hashlib.sha256(payload).hexdigest().encode() != content[len(_MARK) : _HEADER - 1]:
-        raise _DamagedError("its checksum is not that of its content")
-    arrays = {}
+        raise _DamagedError("not a checkpoint")
+    total = hashlib.sha256(memoryview(content)[_HEADER:]).hexdigest().encode()
+    if total != content[len(_MARK) : _HEADER - 1]:
+        raise _DamagedError("its checksum does not match its content")
+    file = io.BytesIO(content)
+    file.seek(_HEADER)
     try:
-        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-            state = json.loads(archive.read(_STATE))
-            for name in archive.namelist():
-                if name != _STATE:
-                    with archive.open(name) as member:
-                        array = np.lib.format.read_array(member, allow_pickle=False)
-                    arrays[name.removesuffix(".npy")] = array
+        with np.load(file, allow_pickle=False) as archive:
+            state = json.loads(archive[_STATE])
+            arrays = {name: archive[name] for name in archive.files if name != _STATE}
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise _DamagedError(f"not in the format of a checkpoint: {error}") from error
     wrong = [k for k, kind in _FIELDS.items() if not isinstance(state.get(k), kind)]

@@ -1,26 +1,25 @@
-"""Where a worker that is not the chief writes: nowhere that stays."""
+"""Where a worker that is not the chief writes: into a temporary folder."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from tfp_flowvae.runs.resume import CHECKPOINTS, home_of
+from tfp_flowvae.runs.paths import CHECKPOINTS, home_of
 
 
 class WorkerFolder:
-    """A `RunFolder` for the workers beside the chief: all work alike, one of them publishes.
+    """Stands in for `RunFolder` in all workers but the chief, which alone publishes results.
 
-    What they save goes into a temporary folder. What they go on from is the chief's.
+    The worker saves into a temporary folder and resumes from the chief's checkpoints.
 
     Args:
-      path: The folder that the chief writes to, or None for its choice.
-      resume: Whether to go on with the run in `path`.
+      path: The folder that the chief writes, or None if the chief chooses it.
+      resume: Whether to continue the run in `path`.
 
     Raises:
-      UserError: If there is no run to go on with.
+      UserError: If there is no run to resume.
     """
 
     def __init__(self, path: Path | None, resume: bool = False) -> None:
@@ -34,22 +33,17 @@ class WorkerFolder:
 
     @property
     def has_state(self) -> bool:
-        """Whether there is a checkpoint that stays: the chief knows."""
+        """False: this worker keeps no checkpoint, and does not know whether the chief has one."""
         return False
 
     def write_config(self, text: str) -> None:
-        """Leaves that to the chief."""
+        """Does nothing: the chief writes the config."""
 
     def publish(self) -> None:
-        """Leaves that to the chief."""
+        """Does nothing: the chief publishes the results."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._temporary.cleanup()

@@ -1,0 +1,68 @@
+"""Pictures from an exported model, drawn with plain TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tfp_flowvae._files import written_aside
+from tfp_flowvae._quiet import import_tensorflow
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.evaluation.plots import save_samples
+
+MOST_SAMPLES = 10_000
+
+
+def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
+    """Draws images from the prior of an exported model and writes them as one picture.
+
+    Args:
+      path: The folder of the SavedModel.
+      n: The number of images.
+      seed: The seed of the draw.
+      output: The .png file; it is written completely or not at all.
+
+    Raises:
+      UserError: If the folder holds no such model, or an argument is not allowed, or the picture
+        cannot be written.
+    """
+    if not 1 <= n <= MOST_SAMPLES:
+        raise UserError(f"-n must be 1 to {MOST_SAMPLES}. Received: {n}.")
+    if output.suffix.lower() != ".png":
+        raise UserError(f"--output must name a .png file. Received: {str(output)!r}.")
+    if not (path / "saved_model.pb").is_file():
+        raise UserError(
+            f"{str(path)!r} holds no exported model (no saved_model.pb); give the folder of a "
+            "finished run, such as saved_models/digits-iaf-001."
+        )
+    if not output.absolute().parent.is_dir():
+        raise UserError(
+            f"The folder of --output {str(output)!r} does not exist; make it first, or "
+            "choose another."
+        )
+    images = _draw(path, n, seed)
+    try:
+        with written_aside(output) as file:
+            save_samples(file, images)
+    except OSError as error:
+        raise UserError(f"Cannot write {str(output)!r}: {error.strerror}.") from error
+
+
+def _draw(path: Path, n: int, seed: int) -> np.ndarray:
+    import_tensorflow()
+    import tensorflow as tf
+
+    try:
+        model = tf.saved_model.load(str(path))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise UserError(
+            f"{str(path)!r} holds a model that TensorFlow cannot load; export it again. "
+            f"TensorFlow says: {str(error).splitlines()[0]}"
+        ) from error
+    if not hasattr(model, "sample"):
+        raise UserError(
+            f"{str(path)!r} is a SavedModel without the endpoint 'sample'; tfp_flowvae has not "
+            "exported it."
+        )
+    return model.sample(n, seed)["images"].numpy()

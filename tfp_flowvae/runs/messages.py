@@ -1,0 +1,76 @@
+"""What a run prints about itself."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from tfp_flowvae.data import ImageSplits
+from tfp_flowvae.runs.config import TrainConfig
+from tfp_flowvae.runs.folder import RunFolder
+from tfp_flowvae.runs.output import Output, python
+from tfp_flowvae.runs.signals import Stopped
+from tfp_flowvae.runs.store import Checkpoint
+from tfp_flowvae.runs.worker import WorkerFolder
+
+
+def summary(
+    path: Path,
+    config: TrainConfig,
+    splits: ImageSplits,
+    metrics: dict[str, float],
+    record: dict[str, Any],
+) -> str:
+    """Returns what a run prints at its end."""
+    sample = ["-m", "tfp_flowvae", "sample", str(path), "-n", "64", "--output", "grid.png"]
+    more = ""
+    if "test_bits_per_dimension" in metrics:
+        more += f"\n  bits/dim         {metrics['test_bits_per_dimension']:.3f}"
+    if "test_nll" in metrics:
+        how = f"importance-weighted, {config.nll_samples} samples"
+        more += f"\n-log p(x)          {metrics['test_nll']:.2f} ({how})"
+    peak = record["peak_memory_mib"]
+    memory = "" if peak is None else f"\nmemory    {peak} MiB at the most"
+    seen = f"{config.binarization} binarization"
+    if config.binarization == "none":
+        seen = "grey levels as they are"
+    return f"""
+test free energy   {metrics["test_free_energy"]:.2f} nats per image \
+(-ELBO, one sample; {len(splits.test)} images, {seen})
+  -log p(x|z)      {-metrics["test_log_likelihood"]:.2f}
+  KL(q || p)       {metrics["test_kl"]:.2f}{more}
+
+model     {path}/ (a SavedModel, and model.keras for tfp_flowvae.load)
+pictures  {path}/samples.png, reconstructions.png, training.png
+metrics   {path}/metrics.json, history.csv{memory}
+sample    {shlex.join([python(), *sample])}"""
+
+
+def complete(path: Path, start: Checkpoint) -> str:
+    """Returns what `--resume` prints for a run that is complete."""
+    epochs = f"The run in {path}/ is complete: {start.state['epoch']} epochs"
+    if start.stopped_early:
+        return f"{epochs}, after which early stopping ended it."
+    return f"{epochs}; give more --epochs to continue it."
+
+
+def diverged(folder: RunFolder | WorkerFolder, loss: float, step: int) -> str:
+    """Returns the error for a loss that is not finite."""
+    left = "nothing was written"
+    if folder.has_state:
+        left = f"the last states before that are in {str(folder.checkpoints)!r}"
+    return (
+        f"Error: the loss became {loss} by step {step} and training stopped; {left}; try a lower "
+        "--learning-rate or a shorter flow."
+    )
+
+
+def stopped(stop: Stopped, folder: RunFolder | WorkerFolder | None, output: Output) -> str:
+    """Returns what a run prints when a signal stops it."""
+    if isinstance(folder, WorkerFolder):
+        return f"Stopped by {stop.name}; the chief has what is saved."
+    if folder is None or not folder.has_state:
+        return f"Stopped by {stop.name}; nothing was written."
+    command = output.resume_command(folder.path)
+    return f"\nStopped by {stop.name}; the state is saved. Resume with:\n{command}"
