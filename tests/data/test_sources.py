@@ -185,10 +185,37 @@ def test_fractions_refused(tmp_path):
             function("digits", valid_fraction=1.5)
 
 
-def test_splits_of_different_shape(tmp_path):
-    np.savez(tmp_path / "a.npz", x_train=IMAGES % 17, x_test=IMAGES[:, :3] % 17, levels=17)
-    with pytest.raises(UserError, match=r"one shape.*\(3, 5, 1\) and .*\(4, 5, 1\)"):
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (IMAGES[:, :3], r"^The splits in '.*a\.npz' .*one shape.*\(3, 5, 1\) and .*\(4, 5, 1\)\.$"),
+        (IMAGES / 255, r"all integers or all floats.*Received: float32 of .* and uint8 of .*\.$"),
+    ],
+    ids=["shape", "kind"],
+)
+def test_splits_must_be_alike(test, message, tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=IMAGES, x_test=test)
+    with pytest.raises(UserError, match=message):
         load_images(str(tmp_path / "a.npz"))
+
+
+def test_one_bright_image_in_any_split_is_enough(tmp_path, recwarn):
+    np.savez(tmp_path / "a.npz", x_train=IMAGES % 17, x_test=IMAGES % 65)
+    assert load_images(str(tmp_path / "a.npz")).levels == 256
+    assert not recwarn
+
+
+def test_images_that_do_not_fit_in_memory(tmp_path, monkeypatch):
+    np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (3, 2, 2)).flush()
+
+    def empty(shape, dtype):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr(np, "empty", empty)
+    with pytest.raises(
+        UserError, match=r"must fit in memory.*--stream.*Unable to allocate 9 TiB\.$"
+    ):
+        load_images(str(tmp_path / "a.npy"))
 
 
 def test_a_nearly_black_data_set_warns_its_caller(tmp_path):

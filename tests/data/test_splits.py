@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from tfp_flowvae.data.splits import fixed_permutation, split_images, split_sizes
+from tfp_flowvae.data.splits import check_fractions, fixed_permutation, plan_splits
 from tfp_flowvae.errors import UserError
 
 
@@ -12,8 +14,18 @@ def numbered(count, start=0):
     return np.arange(start, start + count, dtype=np.float32).reshape(-1, 1, 1, 1)
 
 
+def split(parts):
+    """The three splits of parts that arrive in pieces of 7 images."""
+    plan = plan_splits({name: len(images) for name, images in parts.items()}, "x", None, None)
+    into = {name: np.empty((size, 1, 1, 1), np.float32) for name, size in plan.sizes.items()}
+    for name, images in parts.items():
+        for first in range(0, len(images), 7):
+            plan.place(name, first, images[first : first + 7], into)
+    return into["train"], into["valid"], into["test"]
+
+
 def test_without_a_test_split_all_are_shuffled_and_none_is_lost():
-    splits = split_images({"train": numbered(1797)}, "x", None, None)
+    splits = split({"train": numbered(1797)})
     assert [len(s) for s in splits] == [1257, 180, 360]
     values = np.concatenate(splits).ravel()
     assert (values[:100] != np.arange(100)).any()
@@ -23,28 +35,29 @@ def test_without_a_test_split_all_are_shuffled_and_none_is_lost():
 def test_the_shuffle_is_fixed():
     # Frozen: a change of these numbers changes every figure that anyone has published.
     assert fixed_permutation(10, 1797).tolist() == [9, 7, 3, 6, 0, 2, 5, 1, 4, 8]
-    first, second = (split_images({"train": numbered(50)}, "x", None, None) for _ in range(2))
+    first, second = (split({"train": numbered(50)}) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_with_a_test_split_the_last_of_train_validate():
     parts = {"train": numbered(60), "test": numbered(7, 100)}
-    train, valid, test = split_images(parts, "x", None, None)
+    train, valid, test = split(parts)
     np.testing.assert_array_equal(train, numbered(50))
     np.testing.assert_array_equal(valid, numbered(10, 50))
-    assert test is parts["test"]
+    np.testing.assert_array_equal(test, parts["test"])
 
 
 def test_own_splits_are_kept():
     parts = {"train": numbered(3), "valid": numbered(1), "test": numbered(1)}
-    assert split_images(parts, "x", None, None) == tuple(parts.values())
+    for found, images in zip(split(parts), parts.values(), strict=True):
+        np.testing.assert_array_equal(found, images)
 
 
 def test_validation_without_test():
     parts = {"train": numbered(10), "valid": numbered(4, 100)}
-    train, valid, test = split_images(parts, "x", None, None)
-    assert valid is parts["valid"]
+    train, valid, test = split(parts)
+    np.testing.assert_array_equal(valid, parts["valid"])
     assert (len(train), len(test)) == (8, 2)
 
 
@@ -61,7 +74,10 @@ def test_validation_without_test():
     ],
 )
 def test_sizes(sizes, fractions, expected):
-    assert split_sizes(sizes, "x", *fractions) == expected
+    plan = plan_splits(sizes, "x", *fractions)
+    lengths = {split: high - low for split, (low, high) in plan.bounds.items()}
+    assert (lengths.get("valid", 0), lengths.get("test", 0)) == expected
+    assert plan.sizes == sizes | lengths
 
 
 @pytest.mark.parametrize(
@@ -72,19 +88,21 @@ def test_sizes(sizes, fractions, expected):
         ({"train": 1, "valid": 1}, (None, None), r"at least 2 are needed\. Received: 1\.$"),
         ({"train": 9}, (0.0, None), r"valid_fraction must lie strictly.*Received: 0\.0\.$"),
         ({"train": 9}, (None, 1.0), r"test_fraction must lie strictly.*Received: 1\.0\.$"),
-        ({"train": 9}, (float("nan"), None), r"valid_fraction.*Received: nan\.$"),
-        ({"train": 9}, (0.5, 0.5), r"together must stay below 1.*Received: 0\.5 and 0\.5\.$"),
+        ({"train": 9}, (float("nan"), None), r"valid_fraction must.*Received: nan\.$"),
+        ({"train": 9}, (0.5, 0.5), r"must stay below 1.*Received: 0\.5 and 0\.5\.$"),
         ({"train": 9, "test": 1}, (None, 0.1), r"a test split of its own.*test_fraction=0\.1\.$"),
         ({"train": 9, "valid": 1}, (0.1, None), r"a valid split of its own.*_fraction=0\.1\.$"),
     ],
 )
 def test_refusals(sizes, fractions, message):
+    check = check_fractions if "must" in message else partial(plan_splits, sizes, "x")
     with pytest.raises(UserError, match=message):
-        split_sizes(sizes, "x", *fractions)
+        check(*fractions)
 
 
 @pytest.mark.parametrize("total", range(3, 20))
 @pytest.mark.parametrize("fractions", [(None, None), (0.5, 0.4), (0.01, 0.98), (0.98, 0.01)])
 def test_three_images_always_suffice(total, fractions):
-    valid, test = split_sizes({"train": total}, "x", *fractions)
-    assert min(valid, test, total - valid - test) >= 1
+    sizes = plan_splits({"train": total}, "x", *fractions).sizes
+    assert min(sizes.values()) >= 1
+    assert sum(sizes.values()) == total

@@ -1,20 +1,20 @@
-"""Black and white from grey: the ways in which the literature makes images binary.
+"""Binary images from grey ones, in the ways of the literature.
 
-- `static`: one Bernoulli draw per pixel, made once, with the intensity as its probability
-  (Salakhutdinov & Murray, 2008). Every run, whatever its seed, sees the same draw.
-- `dynamic`: a new draw each epoch in training; validation and test images are the same one draw
-  as under `static`, so free energies can be compared.
+- `static`: one Bernoulli draw per pixel, with the intensity as its probability (Salakhutdinov &
+  Murray, 2008). It is the same for every run and seed.
+- `dynamic`: a new draw in each epoch of training. Validation and test images are those of `static`,
+  so that free energies can be compared.
 - `threshold`: 1 where the intensity exceeds 0.5.
-- `none`: intensities as they are.
+- `none`: the intensities themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
-from tfp_flowvae.data.disk import cached_file, derived
+from tfp_flowvae.data.cache import cached_file, derived
 from tfp_flowvae.data.images import to_unit
 from tfp_flowvae.errors import UserError, nearest
 
@@ -24,14 +24,14 @@ STATIC_SEED = 2008
 """The seed of the one fixed draw; it does not depend on a run's seed."""
 
 _STREAMS = {"train": 0, "valid": 1, "test": 2}
-_CHUNK = 1 << 20  # Pixels drawn at once: 8 MB of random bits.
+_CHUNK = 1 << 20  # The number of pixels drawn at once, with 8 MB of random bits.
 
 
 def check_binarization(how: str) -> None:
     """Checks the name of a binarisation.
 
     Raises:
-        UserError: If it is not one of `BINARIZATIONS`.
+      UserError: If it is not one of `BINARIZATIONS`.
     """
     if how not in BINARIZATIONS:
         raise UserError(
@@ -43,57 +43,55 @@ def check_binarization(how: str) -> None:
 def binarize_fixed(
     images: np.ndarray, levels: int | None, how: str, split: str, seed: int = STATIC_SEED
 ) -> tuple[np.ndarray, int | None]:
-    """The images that are seen the same way each time: evaluation, and static training.
+    """The images of a fixed binarisation, for evaluation and for static training.
 
     Args:
-        images: `[N, H, W, C]`, uint8 levels, or float32 intensities where `levels` is None.
-        levels: The number of grey levels, or None.
-        how: One of `BINARIZATIONS`; `dynamic` gives what `static` gives.
-        split: "train", "valid" or "test": each has its own stream of random numbers.
-        seed: The seed of the draw. Leave it alone where figures are to be compared.
+      images: `[N, H, W, C]`, uint8 levels, or float32 intensities if `levels` is None.
+      levels: The number of grey levels, or None.
+      how: One of `BINARIZATIONS`; `dynamic` gives the images of `static`.
+      split: "train", "valid" or "test": each has its own random numbers.
+      seed: The seed of the draw. Keep the default if figures are to be compared.
 
     Returns:
-        The images and their number of levels: uint8 zeros and ones with 2 levels, or, for
-        `none`, what was given. Of images that `stream_images` mapped from a cache, they are mapped
-        too, from a file beside them that the first call writes.
+      The images and their number of levels: uint8 zeros and ones with 2 levels, or the arguments
+      for `none`. If `stream_images` mapped the images from a cache, the result is mapped too, from
+      a file beside them that the first call writes.
 
     Raises:
-        UserError: If `how` is unknown, or that file cannot be written.
+      UserError: If `how` is unknown, or that file cannot be written.
 
     Example:
-        >>> images, levels = binarize_fixed(splits.test, splits.levels, "static", "test")
+      >>> images, levels = binarize_fixed(splits.test, splits.levels, "static", "test")
     """
     check_binarization(how)
     if how == "none":
         return images, levels
-    pieces = _binary_pieces(images.reshape(-1), levels, how, [seed, _STREAMS[split]])
+    draw = partial(_draw, images.reshape(-1), levels, how, [seed, _STREAMS[split]])
     file = cached_file(images)
     if file is None:
-        binary = np.empty(images.size, np.uint8)
-        start = 0
-        for piece in pieces:
-            binary[start : start + piece.size] = piece
-            start += piece.size
-        return binary.reshape(images.shape), 2
+        binary = np.empty(images.shape, np.uint8)
+        draw(binary)
+        return binary, 2
     if levels == 2:
-        return images, levels  # Black and white stay as they are, whatever is drawn.
-    draw = how if how == "threshold" else f"static-{split}-{seed}"
-    name = f"{file.stem}.{draw}-{levels or 'unit'}.npy"
-    return derived(file.with_name(name), images.shape, np.dtype(np.uint8), pieces), 2
+        return images, levels  # Binary images stay as they are, whatever is drawn.
+    drawn = how if how == "threshold" else f"static-{split}-{seed}"
+    path = file.with_name(f"{file.stem}.{drawn}-{levels or 'unit'}.npy")
+    return derived(path, images.shape, np.dtype(np.uint8), draw), 2
 
 
-def _binary_pieces(
-    flat: np.ndarray, levels: int | None, how: str, seed: list[int]
-) -> Iterator[np.ndarray]:
-    """The binary pixels, uint8, of pixels `[N]`, from the first to the last."""
+def _draw(
+    pixels: np.ndarray, levels: int | None, how: str, seed: list[int], out: np.ndarray
+) -> None:
+    """Fills a uint8 array with the binary pixels of `pixels` `[N]`, from the first to the last."""
     bits = np.random.PCG64(np.random.SeedSequence(seed))
-    for start in range(0, flat.size, _CHUNK):
-        intensity = to_unit(np.asarray(flat[start : start + _CHUNK]), levels)
+    out = out.reshape(-1)
+    for start in range(0, pixels.size, _CHUNK):
+        intensity = to_unit(np.asarray(pixels[start : start + _CHUNK]), levels)
         if how == "threshold":
             binary = intensity > 0.5
         else:
-            # 53 random bits as a double in [0, 1): raw output, because that alone is the same
-            # in every NumPy release.
+            # 53 random bits as a double in [0, 1): NumPy keeps only the raw output of its
+            # generators the same in every release.
             uniform = (bits.random_raw(intensity.size) >> np.uint64(11)) * 2.0**-53
             binary = uniform < intensity
-        yield binary.view(np.uint8)
+        out[start : start + _CHUNK] = binary

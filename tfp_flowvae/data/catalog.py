@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from tfp_flowvae.data.arrays import as_images
+from tfp_flowvae.data.layouts import check_layout
 from tfp_flowvae.data.pieces import Part, images_in_piece
+from tfp_flowvae.data.reasons import first_line
 from tfp_flowvae.errors import UserError, nearest
 
 _SPLITS = {"train": ("train",), "valid": ("validation", "valid", "val"), "test": ("test",)}
@@ -28,10 +30,10 @@ def catalog_names() -> list[str]:
 
 
 def resolve_data_dir(data_dir: str | None) -> Path:
-    """Where prepared data sets lie: the argument, TFDS_DATA_DIR, or ~/tensorflow_datasets.
+    """The folder of prepared data sets: the argument, TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Raises:
-        UserError: If it is a file.
+      UserError: If it is a file.
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     path = Path(os.path.expanduser(chosen))
@@ -41,103 +43,73 @@ def resolve_data_dir(data_dir: str | None) -> Path:
 
 
 def in_catalog(name: str, data_dir: str | None) -> bool:
-    """Whether TFDS knows the name, or a data set of that name lies prepared in `data_dir`."""
+    """Whether TFDS knows the name, or `data_dir` holds a prepared data set of that name."""
     base = _base(name)
     if base in catalog_names():
         return True
-    folder = resolve_data_dir(data_dir) / base  # Configs lie between the name and the version.
+    folder = resolve_data_dir(data_dir) / base  # It holds versions, or configs with versions.
     return base.isidentifier() and any(
         any(folder.glob(f"{between}*/dataset_info.json")) for between in ("", "*/")
     )
 
 
-def check_catalog(name: str, data_dir: str | None) -> dict[str, int] | None:
-    """Checks what can be known of a TFDS data set without reading or downloading it.
+def check_catalog(name: str, data_dir: str | None) -> bool:
+    """Checks a TFDS data set without reading or downloading it.
 
     Args:
-        name: Its name, with a config or version where wanted (`emnist/balanced`, `mnist:3.0.1`).
-        data_dir: The folder of prepared data sets, or None for the default.
+      name: Its name, with a config or version if wanted (`emnist/balanced`, `mnist:3.0.1`).
+      data_dir: The folder of prepared data sets, or None for the default.
 
     Returns:
-        The number of images per split if the data set lies prepared, else None.
+      Whether it is prepared, so that nothing must be downloaded.
 
     Raises:
-        UserError: If the name is unknown, the data set has no images of one fixed size, or it is
-            neither here nor within reach.
+      UserError: As `open_catalog` does, except if the download fails.
     """
     builder = _builder(name, data_dir)
-    if not builder.is_prepared():
+    prepared = builder.is_prepared()
+    if not prepared:
         _check_reachable(builder, name)
-        return None
-    splits = _choose_splits(builder, name)
-    return {ours: builder.info.splits[theirs].num_examples for ours, theirs in splits.items()}
+    return prepared
 
 
-def read_catalog(name: str, data_dir: str | None) -> dict[str, np.ndarray]:
-    """Reads, and if need be downloads, the images of a TFDS data set. Labels are left out.
+def open_catalog(name: str, data_dir: str | None) -> tuple[dict[str, Part], Path]:
+    """Opens a TFDS data set, after a download if it is not prepared; reads no image.
 
     Args:
-        name: Its name, with a config or version where wanted.
-        data_dir: The folder of prepared data sets, or None for the default.
+      name: As for `check_catalog`.
+      data_dir: As for `check_catalog`.
 
     Returns:
-        `[N, H, W, C]` images per split: "train" (the only split, where there is just one), and
-        "valid" and "test" where the data set has them.
+      The images of each split: "train" (the only split, if there is one alone), and "valid" and
+      "test" if the data set has them. And the folder in which it is prepared.
 
     Raises:
-        UserError: As `check_catalog` does; or if the download fails, or files are damaged.
+      UserError: If the name is unknown, the images are not of one fixed size, the data set is not
+        prepared and a server does not answer, or the download fails. The pieces raise it for
+        damaged files.
     """
-    builder = _prepared(name, data_dir)
-    parts = {}
-    for ours, theirs in _choose_splits(builder, name).items():
-        array = _read_split(builder, name, theirs)
-        parts[ours] = as_images(array, _in(name, theirs))
-    return parts
-
-
-def stream_catalog(name: str, data_dir: str | None) -> tuple[dict[str, Part], Path]:
-    """What `read_catalog` reads, ready to come piece by piece.
-
-    Args:
-        name: Its name, with a config or version where wanted.
-        data_dir: The folder of prepared data sets, or None for the default.
-
-    Returns:
-        The parts per split, and the folder in which the data set lies prepared.
-
-    Raises:
-        UserError: As `read_catalog` does; of damaged files, by the pieces.
-    """
-    builder = _prepared(name, data_dir)
-    image = builder.info.features["image"]
-
-    def part(split: str) -> Part:
-        shape = (builder.info.splits[split].num_examples, *image.shape)
-        return Part(
-            _in(name, split),
-            shape,
-            np.dtype(image.np_dtype),
-            lambda scratch: _split_pieces(builder, name, split),
-        )
-
-    splits = _choose_splits(builder, name)
-    return {ours: part(theirs) for ours, theirs in splits.items()}, Path(str(builder.data_dir))
-
-
-def _prepared(name: str, data_dir: str | None) -> Any:
-    """A builder whose data set lies prepared, after a download if need be."""
     builder = _builder(name, data_dir)
     if not builder.is_prepared():
         _check_reachable(builder, name)
         try:
             builder.download_and_prepare()
-        # A builder is somebody's script: it can fail in any way, and every way has this remedy.
+        # A builder is a script that can raise anything; the remedy is always the same.
         except Exception as error:
-            raise UserError(_how_to_place(builder, name, _first_line(error))) from error
-    return builder
+            raise UserError(_how_to_place(builder, name, first_line(error))) from error
+    image = builder.info.features["image"]
+
+    def part(split: str) -> Part:
+        where = f"the TFDS data set {name!r} (split {split!r})"
+        shape, dtype = (builder.info.splits[split].num_examples, *image.shape), image.np_dtype
+        check_layout(shape, np.dtype(dtype), where)
+        return Part(where, shape, np.dtype(dtype), partial(_pieces, builder, name, split))
+
+    splits = _choose_splits(builder, name)
+    return {ours: part(theirs) for ours, theirs in splits.items()}, Path(str(builder.data_dir))
 
 
-def _is_not_about_itself(record: logging.LogRecord) -> bool:
+def _is_of_use(record: logging.LogRecord) -> bool:
     return "`FeatureConnector.dtype` is deprecated" not in record.getMessage()
 
 
@@ -148,8 +120,8 @@ def _base(name: str) -> str:
 def _builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
-    # TFDS 4.9 warns of its own use of its own attribute; nobody here can act on it.
-    logging.getLogger("absl").addFilter(_is_not_about_itself)
+    # TFDS 4.9 warns of a deprecated attribute that only TFDS itself uses.
+    logging.getLogger("absl").addFilter(_is_of_use)
     root = resolve_data_dir(data_dir)
     if not in_catalog(name, data_dir):
         raise UserError(
@@ -158,12 +130,12 @@ def _builder(name: str, data_dir: str | None) -> Any:
         )
     try:
         builder = tfds.builder(name, data_dir=str(root))
-    # TFDS raises ValueError, AssertionError, ImportError or its own for a config, a version or a
-    # builder that cannot be had.
+    # TFDS raises ValueError, AssertionError, ImportError or its own errors for an unknown config or
+    # version and for a builder that cannot be imported.
     except Exception as error:
         raise UserError(
             f"TensorFlow Datasets cannot make {name!r}; check its name, config and version. "
-            f"Received: {_first_line(error)}."
+            f"Received: {first_line(error)}."
         ) from error
     _check_features(builder, name)
     return builder
@@ -189,7 +161,7 @@ def _check_features(builder: Any, name: str) -> None:
 
 
 def _check_reachable(builder: Any, name: str) -> None:
-    """Asks each server once, briefly: TFDS itself would retry for minutes."""
+    """Asks each server once and waits for seconds: TFDS would retry for minutes."""
     import requests
 
     urls = [urlsplit(url) for url in builder.url_infos or {}]
@@ -213,7 +185,7 @@ def _how_to_place(builder: Any, name: str, reason: str) -> str:
 
 
 def _choose_splits(builder: Any, name: str) -> dict[str, str]:
-    """Our split names and the data set's; its only split serves as train."""
+    """The data set's name for each of our splits; if it has only one split, that is "train"."""
     available = list(builder.info.splits)
     chosen = {
         ours: theirs for ours, names in _SPLITS.items() for theirs in names if theirs in available
@@ -228,19 +200,8 @@ def _choose_splits(builder: Any, name: str) -> dict[str, str]:
     return chosen
 
 
-def _read_split(builder: Any, name: str, split: str) -> np.ndarray:
-    """All images of a split."""
-    feature = builder.info.features["image"]
-    images = np.empty((builder.info.splits[split].num_examples, *feature.shape), feature.np_dtype)
-    count = 0
-    for piece in _split_pieces(builder, name, split):
-        images[count : count + len(piece)] = piece
-        count += len(piece)
-    return images
-
-
-def _split_pieces(builder: Any, name: str, split: str) -> Iterator[np.ndarray]:
-    """The images of a split, in the order of the files; only the images are decoded."""
+def _pieces(builder: Any, name: str, split: str) -> Iterator[np.ndarray]:
+    """The images of a split, in the order of the files; nothing else is decoded."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -263,18 +224,9 @@ def _split_pieces(builder: Any, name: str, split: str) -> Iterator[np.ndarray]:
                 yield chunk
         reason = f"{count} of {expected} images"
     except (tf.errors.OpError, OSError, AssertionError, ValueError) as error:
-        count, reason = -1, _first_line(error)
+        count, reason = -1, first_line(error)
     if count != expected:
         raise UserError(
             f"The files of the TFDS data set {name!r} in '{builder.data_dir}' are damaged; remove "
             f"that folder and prepare it again. Received: {reason}."
         )
-
-
-def _in(name: str, split: str) -> str:
-    return f"the TFDS data set {name!r} (split {split!r})"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")

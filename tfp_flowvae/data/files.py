@@ -12,17 +12,17 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
-from tfp_flowvae.data.arrays import as_images, check_layout
+from tfp_flowvae.data.layouts import check_layout
 from tfp_flowvae.data.pieces import PIECE_BYTES, Part, cut, images_in_piece
+from tfp_flowvae.data.reasons import first_line
 from tfp_flowvae.errors import UserError
-
-Layout: TypeAlias = tuple[tuple[int, ...], np.dtype, bool]
 
 _KEYS = {
     "train": ("x_train", "train", "train_images"),
@@ -32,8 +32,10 @@ _KEYS = {
 _SINGLE = ("images", "imgs", "x", "data", "arr_0")
 _LABELS = re.compile(r"y|y_.*|.*(label|target).*", re.IGNORECASE)
 _LEVELS = "levels"
+_ARRAY, _ARCHIVE = "a NumPy array", "an .npz archive"
 
-# What a file cut short, overwritten, encrypted or of another kind makes NumPy and zipfile raise.
+# What NumPy and zipfile raise for a file that is cut short, overwritten, encrypted or of another
+# format.
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -52,172 +54,104 @@ _UNREADABLE = (
 )
 
 
-def read_file(
-    path: Path, image_shape: tuple[int, ...] | None = None
-) -> tuple[dict[str, np.ndarray], int | None]:
-    """Reads the images of a `.npz` or `.npy` file.
-
-    Args:
-        path: The file. A `.npz` file holds `x_train` and perhaps `x_valid` and `x_test` (or
-            `train`, `valid`, `test`), or one array of images; label arrays are passed over. A
-            number `levels` in it declares how many grey levels its integer images have.
-        image_shape: `(H, W, C)` of flattened images, or None.
-
-    Returns:
-        The images per split ("train", perhaps "valid" and "test"), `[N, H, W, C]`, and the
-        declared number of levels (2 of booleans) or None.
-
-    Raises:
-        UserError: If the file cannot be read or does not hold images.
-    """
-    if path.suffix.lower() == ".npy":
-        with _reading(path, "a NumPy array"):
-            array = _require_array(np.load(path, allow_pickle=False))
-        images = as_images(array, repr(str(path)), image_shape=image_shape)
-        return {"train": images}, _declared([array.dtype], None)
-    parts, levels, dtypes = {}, None, []
-    with _reading(path, "an .npz archive"):
-        archive = _open_archive(path)
-    with archive:
-        if _LEVELS in archive.files:
-            levels = _read_levels(path, archive)
-        for split, key in _image_keys(path, archive.files).items():
-            with _reading(path, "an .npz archive"):
-                array = _require_array(archive[key])
-            parts[split] = as_images(array, _in(path, key), levels, image_shape)
-            dtypes.append(array.dtype)
-    return parts, _declared(dtypes, levels)
-
-
-def stream_file(
+def open_file(
     path: Path, image_shape: tuple[int, ...] | None = None
 ) -> tuple[dict[str, Part], int | None]:
-    """What `read_file` reads, ready to come piece by piece.
-
-    Args:
-        path: The file.
-        image_shape: `(H, W, C)` of flattened images, or None.
-
-    Returns:
-        The parts per split, and the declared number of levels or None.
-
-    Raises:
-        UserError: As `check_file` does; what a look at the pixels shows is raised by the pieces.
-    """
-    check_file(path, image_shape)
-    if path.suffix.lower() == ".npy":
-        part = _part(path, None, image_shape)
-        return {"train": part}, _declared([part.dtype], None)
-    with _reading(path, "an .npz archive"):
-        archive = _open_archive(path)
-    with archive:
-        levels = _read_levels(path, archive) if _LEVELS in archive.files else None
-        keys = _image_keys(path, archive.files)
-    parts = {split: _part(path, key, image_shape) for split, key in keys.items()}
-    return parts, _declared([part.dtype for part in parts.values()], levels)
-
-
-def check_file(path: Path, image_shape: tuple[int, ...] | None = None) -> dict[str, int]:
     """Reads the headers of a `.npz` or `.npy` file, and no image.
 
     Args:
-        path: The file.
-        image_shape: `(H, W, C)` of flattened images, or None.
+      path: The file. A `.npz` file holds `x_train` and perhaps `x_valid` and `x_test` (or
+        `train`, `valid`, `test`), or one array of images; label arrays are left out. A number
+        `levels` in it declares how many grey levels its integer images have.
+      image_shape: `(H, W, C)` of flattened images, or None.
 
     Returns:
-        The number of images per split.
+      The images of each split ("train", perhaps "valid" and "test"), and the declared number of
+      levels (2 for booleans) or None.
 
     Raises:
-        UserError: If a header cannot be read or its shape or dtype is not that of images.
+      UserError: If the file cannot be read or does not hold images. If only the pixels are damaged,
+        the pieces of the images raise it.
     """
     if path.suffix.lower() == ".npy":
-        with _reading(path, "a NumPy array"), path.open("rb") as file:
-            shape, dtype, _ = _header(file)
-        check_layout(shape, dtype, repr(str(path)), image_shape)
-        return {"train": shape[0]}
-    sizes = {}
-    with _reading(path, "an .npz archive"):
-        archive = _open_archive(path)
-    with archive:
-        for split, key in _image_keys(path, archive.files).items():
-            with _reading(path, "an .npz archive"), archive.zip.open(f"{key}.npy") as file:
-                shape, dtype, _ = _header(file)
-            check_layout(shape, dtype, _in(path, key), image_shape)
-            sizes[split] = shape[0]
-    return sizes
+        levels = None
+        with _reading(path, _ARRAY):
+            array = _mapped(path)
+        where = repr(str(path))
+        shape = check_layout(array.shape, array.dtype, where, image_shape)
+        parts = {"train": Part(where, shape, array.dtype, partial(cut, array))}
+    else:
+        with _reading(path, _ARCHIVE):
+            archive = _open_archive(path)
+        with archive:
+            levels = _read_levels(path, archive) if _LEVELS in archive.files else None
+            parts = {
+                split: _member(path, archive, key, image_shape)
+                for split, key in _image_keys(path, archive.files).items()
+            }
+    if levels is None and all(part.dtype.kind == "b" for part in parts.values()):
+        levels = 2
+    return parts, levels
 
 
-def _declared(dtypes: list[np.dtype], levels: int | None) -> int | None:
-    """The number of levels that a file declares: by `levels` in it, or by booleans alone."""
-    return 2 if levels is None and all(dtype.kind == "b" for dtype in dtypes) else levels
+def _mapped(path: Path) -> np.memmap:
+    """The array of a `.npy` file."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.memmap):  # An archive that is called .npy.
+        raise ValueError("something else than an array")
+    return array
 
 
-def _part(path: Path, key: str | None, image_shape: tuple[int, ...] | None) -> Part:
-    """The array of a `.npy` file, or under a key of a `.npz` file."""
-    where = repr(str(path)) if key is None else _in(path, key)
-    kind = "a NumPy array" if key is None else "an .npz archive"
-    with _reading(path, kind), _opened(path, key) as (file, size):
+def _member(path: Path, archive: Any, key: str, image_shape: tuple[int, ...] | None) -> Part:
+    """An array of an archive."""
+    with _reading(path, _ARCHIVE), archive.zip.open(f"{key}.npy") as file:
         shape, dtype, _ = _header(file)
-        if math.prod(shape) * dtype.itemsize > size - file.tell():
+        size = archive.zip.getinfo(f"{key}.npy").file_size - file.tell()
+        if math.prod(shape) * dtype.itemsize > size:
             raise ValueError(f"an array of shape {shape} that is cut short")
+
+    where = f"{str(path)!r} (array {key!r})"
     shape = check_layout(shape, dtype, where, image_shape)
-
-    def pieces(scratch: Path) -> Iterator[np.ndarray]:
-        with contextlib.ExitStack() as stack:
-            with _reading(path, kind):
-                found = _pieces(*stack.enter_context(_opened(path, key)), scratch)
-            while True:
-                with _reading(path, kind):
-                    piece = next(found, None)
-                if piece is None:
-                    return
-                yield piece.reshape(-1, *shape[1:])
-
-    return Part(where, shape, dtype, pieces)
+    return Part(where, shape, dtype, partial(_pieces, path, key))
 
 
-@contextlib.contextmanager
-def _opened(path: Path, key: str | None) -> Iterator[tuple[Any, int]]:
-    """An array's file, in an archive or not, and its size."""
-    if key is None:
-        with path.open("rb") as file:
-            yield file, path.stat().st_size
-        return
-    with _open_archive(path) as archive, archive.zip.open(f"{key}.npy") as member:
-        yield member, archive.zip.getinfo(f"{key}.npy").file_size
+def _pieces(path: Path, key: str) -> Iterator[np.ndarray]:
+    """The array under a key of an archive, piece by piece."""
+    with (
+        _reading(path, _ARCHIVE),
+        _open_archive(path) as archive,
+        archive.zip.open(f"{key}.npy") as file,
+    ):
+        yield from _array_pieces(file)
 
 
-def _pieces(file: Any, size: int, scratch: Path) -> Iterator[np.ndarray]:
-    """An array, from its header on."""
+def _array_pieces(file: Any) -> Iterator[np.ndarray]:
+    """An array, from its header on, piece by piece."""
     shape, dtype, fortran = _header(file)
-    if fortran:  # All images begin before the first ends: only a map can cut such an array.
-        with tempfile.TemporaryFile(dir=scratch) as copy:
+    if fortran:  # The values of an image are far apart: only a map can cut such an array.
+        with tempfile.TemporaryFile() as copy:
             shutil.copyfileobj(file, copy, PIECE_BYTES)
             copy.flush()
             yield from cut(np.memmap(copy, dtype, "r", 0, shape, order="F"))
         return
-    step = images_in_piece(shape, dtype)
+    step, row = images_in_piece(shape, dtype), math.prod(shape[1:]) * dtype.itemsize
     for start in range(0, shape[0], step):
-        piece = np.empty((min(step, shape[0] - start), *shape[1:]), dtype)
-        content = piece.reshape(-1).view(np.uint8).data
-        while content:
-            count = file.readinto(content)
-            if not count:
-                raise ValueError(f"an array of shape {shape} that is cut short")
-            content = content[count:]
-        yield piece
-    file.read(1)  # An archive compares its checksum at the end.
+        content = file.read(min(step, shape[0] - start) * row)
+        yield np.frombuffer(content, dtype).reshape(-1, *shape[1:])
+    file.read(1)  # The archive's checksum is compared at the end.
 
 
 @contextlib.contextmanager
 def _reading(path: Path, kind: str) -> Iterator[None]:
-    """Turns whatever a broken file raises into the one sentence that names it."""
+    """Turns what a broken file raises into one sentence that names the file."""
     try:
         yield
     except _UNREADABLE as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-        if "pickle" in reason or "Object arrays" in reason:
+        reason = first_line(error)
+        if "pickle" in reason or "Object arrays" in reason or "Python objects" in reason:
             reason = "Python objects, which are never loaded"
+        if "mmap length" in reason:
+            reason = "an array that is cut short"
         raise UserError(
             f"{str(path)!r} must be {kind} that can be read; check the file, or save it again "
             f"with np.savez or np.save from plain arrays. Received: {reason}."
@@ -231,26 +165,19 @@ def _open_archive(path: Path) -> Any:
     return archive
 
 
-def _require_array(loaded: Any) -> np.ndarray:
-    # An archive that is called .npy, or a member that is no array, loads as something else.
-    if not isinstance(loaded, np.ndarray):
-        raise ValueError("something else than an array")
-    return loaded
-
-
-def _header(file: Any) -> Layout:
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype, bool]:
     version = npy.read_magic(file)
     if version == (1, 0):
         shape, fortran, dtype = npy.read_array_header_1_0(file)
     elif version == (2, 0):
         shape, fortran, dtype = npy.read_array_header_2_0(file)
-    else:  # Written for field names beyond Latin-1 alone, which no image has.
+    else:  # NumPy writes version 3 only for field names that images do not have.
         raise ValueError(f"a header of version {version}")
     return shape, dtype, fortran
 
 
 def _image_keys(path: Path, keys: list[str]) -> dict[str, str]:
-    """Which array holds which split; `{"train": key}` where one array holds everything."""
+    """The array of each split; `{"train": key}` if one array holds all images."""
     found: dict[str, str] = {}
     for split, names in _KEYS.items():
         present = [key for key in keys if key.lower() in names]
@@ -276,15 +203,11 @@ def _image_keys(path: Path, keys: list[str]) -> dict[str, str]:
 
 
 def _read_levels(path: Path, archive: Any) -> int:
-    with _reading(path, "an .npz archive"):
-        value = _require_array(archive[_LEVELS])
+    with _reading(path, _ARCHIVE):
+        value = np.asarray(archive[_LEVELS])
     if value.shape != () or value.dtype.kind not in "iu" or not 2 <= value <= 256:
         raise UserError(
             f"'levels' in {str(path)!r} must be one integer, the number of grey levels, from 2 "
             f"to 256. Received: {np.array2string(value, threshold=5)}."
         )
     return int(value)
-
-
-def _in(path: Path, key: str) -> str:
-    return f"{str(path)!r} (array {key!r})"

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import warnings
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tfp_flowvae.data.pieces import Coloured, Part, images_in_piece
+from tfp_flowvae.data.pieces import Part, images_in_piece
+from tfp_flowvae.data.reasons import first_line
 from tfp_flowvae.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
+_PERHAPS_GREY = ("P", "PA", "LA", "La")  # Pillow's modes of pictures with a palette or alpha.
+_DEEP = (
+    "holds grey pictures of 16 bits, of which the upper 8 are taken; to scale them otherwise, save "
+    "the images as floats in [0, 1] in an .npz file."
+)
 
 
 def list_folder(path: Path) -> dict[str, list[Path]]:
     """The picture files of a folder and the folders in it, sorted by path.
 
     Args:
-        path: The folder. Where it holds a folder `train`, then `train`, `valid` (or `val`,
-            `validation`) and `test` are its splits; else everything in it is one set. Hidden
-            files and files that are no pictures are passed over.
+      path: The folder. If it holds a folder `train`, then `train`, `valid` (or `val`, `validation`)
+        and `test` are its splits; otherwise all its pictures are one set. Hidden files and files
+        that are not pictures are ignored.
 
     Returns:
-        The files per split; `{"train": files}` where the folder has no splits.
+      The files of each split; `{"train": files}` if the folder has no splits.
 
     Raises:
-        UserError: If there are no pictures.
+      UserError: If there are no pictures.
     """
     splits = {"train": path}
     if (path / "train").is_dir():
@@ -47,77 +54,45 @@ def list_folder(path: Path) -> dict[str, list[Path]]:
     return found
 
 
-def read_folder(path: Path) -> dict[str, np.ndarray]:
-    """Reads a folder's pictures, all of one size.
+def open_folder(path: Path, found: dict[str, list[Path]]) -> dict[str, Part]:
+    """The pictures of a folder, all of one size; only their headers are read at once.
 
-    Grey pictures give one channel; if any picture has colour, all get three. Palettes are
-    resolved, the first frame of an animation is taken, and a camera's note on which side is up is
-    heeded. Of grey pictures of 16 bits the upper 8 are taken, with a warning.
-
-    Args:
-        path: The folder; see `list_folder`.
-
-    Returns:
-        uint8 `[N, H, W, C]` per split.
-
-    Raises:
-        UserError: If a file cannot be read, is of another size than the first or has transparent
-            pixels, or if there are no pictures.
-    """
-    found = list_folder(path)
-    pictures = {split: [_read_picture(file) for file in paths] for split, paths in found.items()}
-    files = [file for paths in found.values() for file in paths]
-    flat = [picture for split in pictures.values() for picture in split]
-    first = flat[0].shape[:2]
-    for file, picture in zip(files, flat, strict=True):
-        _check_size(path, files[0], first, file, picture)
-    channels = max(picture.shape[2] for picture in flat)
-    if any(map(_is_deep, flat)):
-        warnings.warn(_deep_note(path), stacklevel=3)
-    return {split: _stack(items, (*first, channels)) for split, items in pictures.items()}
-
-
-def stream_folder(
-    path: Path, found: dict[str, list[Path]], coloured: bool = False
-) -> dict[str, Part]:
-    """What `read_folder` reads, ready to come piece by piece.
+    Grey pictures have one channel; if any picture has colour, all get three. Palettes are resolved,
+    only the first frame of an animation is read, and a camera's note on which side is up is
+    followed. Grey pictures of 16 bits keep their upper 8 bits, with a warning.
 
     Args:
-        path: The folder.
-        found: What `list_folder` found in it.
-        coloured: Whether there is a picture with colour, so that all get three channels.
+      path: The folder.
+      found: What `list_folder` found in it.
 
     Returns:
-        The parts per split. Their pieces raise `Coloured` at the first picture with colour, if they
-        were not told of it.
+      The uint8 images of each split.
 
     Raises:
-        UserError: If the first picture cannot be read; what a look at the others shows is raised
-            by the pieces.
+      UserError: If a file cannot be read. The pieces raise it for pictures that are damaged, have
+        transparent pixels or are not of the first picture's size.
     """
-    first = next(file for files in found.values() for file in files)
-    height, width, channels = _read_picture(first).shape
-    shape = (height, width, 3 if coloured else channels)
-    notes: set[str] = set()
+    files = [file for split in found.values() for file in split]
+    first, modes = files[0], [_mode(file) for file in files]
+    size = _read_picture(first).shape[:2]
+    shape = (*size, 3 if "colour" in modes else 1)
+    warnings = (_DEEP,) if "deep" in modes else ()
 
     def part(files: list[Path]) -> Part:
-        layout = (len(files), *shape)
-        step = images_in_piece(layout, np.dtype(np.uint8))
+        layout, dtype = (len(files), *shape), np.dtype(np.uint8)
+        step = images_in_piece(layout, dtype)
 
-        def pieces(_: Path) -> Iterator[np.ndarray]:
+        def pieces() -> Iterator[np.ndarray]:
             for start in range(0, len(files), step):
-                pictures = []
-                for file in files[start : start + step]:
+                chosen = files[start : start + step]
+                images = np.empty((len(chosen), *shape), dtype)
+                for image, file in zip(images, chosen, strict=True):
                     picture = _read_picture(file)
-                    _check_size(path, first, (height, width), file, picture)
-                    if picture.shape[2] > shape[2]:
-                        raise Coloured
-                    pictures.append(picture)
-                if any(map(_is_deep, pictures)):
-                    notes.add(_deep_note(path))
-                yield _stack(pictures, shape)
+                    _check_size(path, first, size, file, picture)
+                    image[...] = picture  # A grey picture fills all channels.
+                yield images
 
-        return Part(repr(str(path)), layout, np.dtype(np.uint8), pieces, notes)
+        return Part(repr(str(path)), layout, dtype, pieces, warnings)
 
     return {split: part(files) for split, files in found.items()}
 
@@ -143,50 +118,46 @@ def _pictures(folder: Path) -> list[Path]:
     )
 
 
-def _stack(pictures: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    images = np.empty((len(pictures), *shape), np.uint8)
-    for image, picture in zip(images, pictures, strict=True):
-        # A grey picture among coloured ones fills all three channels.
-        image[...] = picture >> 8 if _is_deep(picture) else picture
-    return images
-
-
-def _is_deep(picture: np.ndarray) -> bool:
-    return picture.dtype != np.uint8
-
-
-def _deep_note(path: Path) -> str:
-    return (
-        f"{str(path)!r} holds grey pictures of 16 bits, of which the upper 8 are taken; to scale "
-        "them otherwise, save the images as floats in [0, 1] in an .npz file."
-    )
+def _mode(file: Path) -> str:
+    """One of "grey", "deep" (grey, of 16 bits) and "colour"; decodes few pictures."""
+    with _opened(file) as picture:
+        mode = picture.mode
+    if mode in _PERHAPS_GREY:
+        return "grey" if _read_picture(file).shape[2] == 1 else "colour"
+    return "grey" if mode in ("1", "L") else "deep" if mode.startswith("I") else "colour"
 
 
 def _read_picture(file: Path) -> np.ndarray:
-    """One picture `[H, W, C]` with one channel if it is grey and three if it is not.
+    """One picture, uint8 `[H, W, C]` with one channel if it is grey and three if it is not."""
+    from PIL import ImageOps
 
-    uint8, or, of a grey picture of 16 bits, an integer type that holds them.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            mode = picture.mode
-            if mode in ("1", "L"):
-                return np.asarray(picture.convert("L"))[..., np.newaxis]
-            if mode.startswith("I"):  # Of the formats here PNG alone has such pictures.
-                return np.asarray(picture)[..., np.newaxis]
-            colours = np.asarray(picture.convert("RGBA"))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-        raise UserError(
-            f"The picture {str(file)!r} cannot be read; replace or remove it. Received: {reason}."
-        ) from error
+    with _opened(file) as opened:
+        picture = ImageOps.exif_transpose(opened)
+        mode = picture.mode
+        if mode in ("1", "L"):
+            return np.asarray(picture.convert("L"))[..., np.newaxis]
+        if mode.startswith("I"):  # Of the formats here, only PNG has grey pictures of 16 bits.
+            return (np.asarray(picture) >> 8).astype(np.uint8)[..., np.newaxis]
+        colours = np.asarray(picture.convert("RGBA"))
     if colours[..., 3].min() < 255:
         raise UserError(
             f"The picture {str(file)!r} must be opaque; flatten it onto a background first. "
             f"Received: {int((colours[..., 3] < 255).sum())} pixels with transparency."
         )
-    grey = mode in ("P", "PA", "LA", "La") and (colours[..., :3] == colours[..., :1]).all()
+    grey = mode in _PERHAPS_GREY and (colours[..., :3] == colours[..., :1]).all()
     return colours[..., :1] if grey else colours[..., :3]
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A picture, which Pillow decodes when its pixels are asked for."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as picture:
+            yield picture
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"The picture {str(file)!r} cannot be read; replace or remove it. "
+            f"Received: {first_line(error)}."
+        ) from error

@@ -1,8 +1,8 @@
-"""Images in memory, kept as small as they came.
+"""The images of a data set, as uint8 grey levels or float32 intensities.
 
-Grey levels stay integers: a value `v` of an image with `levels` grey levels stands for the
-intensity `v / (levels - 1)` in [0, 1]. So 60,000 MNIST images take 47 MB and not 188, and the
-intensity of every level is exact. Images that came as floating-point numbers stay float32.
+A value `v` of an image with `levels` grey levels stands for the intensity `v / (levels - 1)` in
+[0, 1]. As uint8, 60,000 MNIST images take 47 MB instead of 188, and the intensity of every level is
+exact.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class ImageSplits:
-    """A data set's images, split in three.
+    """A data set's images, in three splits.
 
     Args:
-        name: What the images were loaded from.
-        train: `[N, H, W, C]`, uint8 levels in `0 .. levels - 1`, or float32 in [0, 1].
-        valid: `[M, H, W, C]`, of train's dtype and range.
-        test: `[T, H, W, C]`, of train's dtype and range.
-        levels: The number of grey levels of uint8 images (256 as a rule, 17 for digits); None
-            for float32 images.
+      name: The data set's name or path.
+      train: `[N, H, W, C]`, uint8 levels in `0 .. levels - 1`, or float32 in [0, 1].
+      valid: `[M, H, W, C]`, with train's dtype and range.
+      test: `[T, H, W, C]`, with train's dtype and range.
+      levels: The number of grey levels of uint8 images (usually 256; 17 for digits); None for
+        float32 images.
 
     Raises:
-        ValueError: If dtype and `levels` do not fit each other or the image shapes differ.
+      ValueError: If dtype and `levels` do not fit each other or the image shapes differ.
     """
 
     name: str
@@ -54,7 +54,7 @@ def require_image_array(images: np.ndarray, levels: int | None) -> None:
     """Checks that an array is `[N, H, W, C]` and either uint8 with levels or float32 without.
 
     Raises:
-        ValueError: If it is not.
+      ValueError: If it is not.
     """
     if images.ndim != 4:
         raise ValueError(f"Images must have shape [N, H, W, C]. Received: shape {images.shape}.")
@@ -71,11 +71,11 @@ def to_unit(images: np.ndarray, levels: int | None) -> np.ndarray:
     """Intensities in [0, 1].
 
     Args:
-        images: uint8 levels or, where `levels` is None, float32 intensities; any shape.
-        levels: The number of grey levels, or None.
+      images: uint8 levels, or float32 intensities if `levels` is None; of any shape.
+      levels: The number of grey levels, or None.
 
     Returns:
-        float32 of the same shape: `images / (levels - 1)`, or `images` itself.
+      float32 of the same shape: `images / (levels - 1)`, or `images` itself if `levels` is None.
     """
     if levels is None:
         return images

@@ -1,73 +1,64 @@
-"""Images that come piece by piece, from sources that may be larger than memory."""
+"""Images that are read piece by piece, from sources that may be larger than memory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-from tfp_flowvae.data.arrays import kept_layout
+from tfp_flowvae.data.values import Values, narrowed
 
 PIECE_BYTES = 1 << 25
-"""The size of a piece: 32 MiB, or one image where that is larger."""
+"""The size of a piece: 32 MiB, or one image if that is larger."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A split of a source, before any of its pixels is read.
+    """One split of a source, before its pixels are read.
 
     Attributes:
-        where: What it is, for messages.
-        shape: `[N, H, W]` or `[N, H, W, C]`, as the source has it.
-        dtype: The source's dtype.
-        pieces: Makes an iterator over the images, from first to last, in arrays of a few of them.
-            It is given a folder in which it may keep a file for a while, and raises `UserError`
-            for what `load_images` would.
-        notes: What there is to say about the images, as the pieces find it.
+      where: What it is, for messages.
+      shape: `[N, H, W, C]`.
+      dtype: The source's dtype.
+      pieces: Makes an iterator over the images from first to last, in arrays of a few images; they
+        may lack the channel axis, or be flattened. It raises `UserError` if they cannot be read.
+      warnings: Warnings about the images, which continue a sentence that begins with the source.
     """
 
     where: str
     shape: tuple[int, ...]
     dtype: np.dtype
-    pieces: Callable[[Path], Iterator[np.ndarray]]
-    notes: set[str] = field(default_factory=set)
+    pieces: Callable[[], Iterator[np.ndarray]]
+    warnings: tuple[str, ...] = ()
 
     @property
-    def kept(self) -> tuple[tuple[int, ...], np.dtype]:
-        """The shape `[N, H, W, C]` and the dtype in which the images are kept."""
-        return kept_layout(self.shape, self.dtype)
+    def layout(self) -> tuple[tuple[int, ...], np.dtype]:
+        """The shape `(H, W, C)` and the dtype of the images as they are kept."""
+        return self.shape[1:], np.dtype(np.float32 if self.dtype.kind == "f" else np.uint8)
 
+    def images(self, levels: int | None) -> Iterator[np.ndarray]:
+        """The images as they are kept, a piece at a time, in order.
 
-@dataclass(frozen=True)
-class Source:
-    """A data set, before any of its pixels is read.
+        Args:
+          levels: The declared number of grey levels of integer images; None means 256.
 
-    Attributes:
-        where: What it is, for messages.
-        parts: "train", and perhaps "valid" and "test".
-        levels: The declared number of grey levels, or None.
-        identity: What tells it from other data sets, and from itself at other times.
-        coloured: Makes the parts anew, with three channels, where the pieces of these may raise
-            `Coloured`; else None.
-    """
-
-    where: str
-    parts: dict[str, Part]
-    levels: int | None
-    identity: list[str]
-    coloured: Callable[[], dict[str, Part]] | None = None
-
-
-class Coloured(Exception):  # noqa: N818
-    """There is colour among images that were grey so far."""
+        Raises:
+          UserError: If the images cannot be read, or, after the last piece, if some values are not
+            those of images. From the first such value on, no images come.
+        """
+        values = Values()
+        for piece in self.pieces():
+            values.see(piece)
+            if values.fit(self.dtype.kind, levels):
+                yield narrowed(piece).reshape(-1, *self.shape[1:])
+        values.check(self.dtype.kind, self.where, levels)
 
 
 def images_in_piece(shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """How many of the images of an array `[N, ...]` of that shape and dtype make a piece."""
-    size = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
-    return max(1, PIECE_BYTES // max(1, size))
+    """How many images of an array `[N, ...]` of that shape and dtype make a piece."""
+    return max(1, PIECE_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
 
 
 def cut(array: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,82 +1,51 @@
-"""Where images come from: a name or a path becomes `ImageSplits`.
+"""Data sets by name or path.
 
-- `digits`: scikit-learn's bundled 1797 images of 8x8 pixels and 17 grey levels; no network.
-- `mnist`, and any image data set of TensorFlow Datasets, by its name; `tfds:NAME` says so
-  explicitly.
-- A path: a `.npz` or `.npy` file, or a folder of pictures. A name wins over a folder that bears
-  it: write `./mnist` for the folder.
+- `digits`: the 1797 images of 8x8 pixels and 17 grey levels that come with scikit-learn.
+- `mnist`, or another image data set of TensorFlow Datasets (TFDS), by its name or as `tfds:NAME`.
+- The path of a `.npz` or `.npy` file or of a folder of pictures. `mnist` is the data set even if
+  there is a folder of that name: write `./mnist` for the folder.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tfp_flowvae.data import catalog, files, folder
-from tfp_flowvae.data.arrays import as_images, grey_levels
-from tfp_flowvae.data.images import ImageSplits
-from tfp_flowvae.data.splits import check_fractions, split_images, split_sizes
+from tfp_flowvae.data.pieces import Part, cut
+from tfp_flowvae.data.splits import Plan, check_fractions, plan_splits
 from tfp_flowvae.errors import UserError, nearest
 
-DIGITS_LEVELS = 17
 _FILES = (".npz", ".npy")
 _PREFIX = "tfds:"
 
 
-def load_images(
-    dataset: str,
-    data_dir: str | None = None,
-    *,
-    image_shape: tuple[int, ...] | None = None,
-    valid_fraction: float | None = None,
-    test_fraction: float | None = None,
-) -> ImageSplits:
-    """Loads a data set's images, split in three; labels are dropped.
+@dataclass(frozen=True)
+class Source:
+    """A data set, before its pixels are read.
 
-    Args:
-        dataset: `digits`, `mnist`, a TFDS name, or a path (see the module's docstring).
-        data_dir: Where TFDS's data sets lie; None for TFDS_DATA_DIR or TFDS's own default.
-        image_shape: `(H, W, C)` of the flattened images `[N, H * W * C]`, channels last, of an
-            `.npz` or `.npy` file; None where images are not flattened.
-        valid_fraction: The part of the train images for validation, where the source has no
-            validation split. By default a tenth, or, if there is a test split,
-            `min(10000, N // 6)` of N images.
-        test_fraction: The part of the train images for testing, where the source has no test
-            split; by default a fifth.
-
-    Returns:
-        The images. The split does not depend on a run's seed.
-
-    Raises:
-        UserError: If the data set is unknown, missing, unreadable, out of reach, or does not hold
-            images.
-
-    Example:
-        >>> splits = load_images("digits")
-        >>> splits.image_shape, len(splits.train), len(splits.valid), len(splits.test)
-        ((8, 8, 1), 1257, 180, 360)
+    Attributes:
+      where: What it is, for messages.
+      plan: Its splits.
+      parts: Opens the splits that the data set comes with; it may read the header of every file.
+      levels: The declared number of grey levels, or None.
+      kind: How its files are read.
+      folder: The folder that its files lie in.
+      files: The files, whose names, sizes and times show whether the data set has changed.
     """
-    check_fractions(valid_fraction, test_fraction)
-    kind, source = resolve(dataset, data_dir, image_shape)
-    levels: int | None = None
-    if kind == "digits":
-        where, levels = "The data set 'digits'", DIGITS_LEVELS
-        parts = {"train": digits()}
-    elif kind == "tfds":
-        where = f"The TFDS data set {source!r}"
-        parts = catalog.read_catalog(source, data_dir)
-    else:
-        where = repr(source)
-        path = Path(source)
-        if path.is_dir():
-            parts = folder.read_folder(path)
-        else:
-            parts, levels = files.read_file(path, image_shape)
-    levels = grey_levels(parts, where, levels)
-    train, valid, test = split_images(parts, where, valid_fraction, test_fraction)
-    return ImageSplits(name=dataset, train=train, valid=valid, test=test, levels=levels)
+
+    where: str
+    plan: Plan
+    parts: Callable[[], dict[str, Part]]
+    levels: int | None
+    kind: str
+    folder: Path
+    files: tuple[Path, ...]
 
 
 def check_dataset(
@@ -87,49 +56,82 @@ def check_dataset(
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
 ) -> None:
-    """Raises what `load_images` would, as far as it can be known at once.
+    """Raises what `load_images` would raise, as far as that can be known at once.
 
-    Neither TensorFlow nor any image is loaded: names, paths, file headers and, for a data set to
-    be downloaded, the server's answer are looked at.
+    It loads neither TensorFlow nor images: it checks names, paths, file headers and, if a data set
+    must be downloaded, whether the server answers.
 
     Args:
-        dataset: As for `load_images`.
-        data_dir: As for `load_images`.
-        image_shape: As for `load_images`.
-        valid_fraction: As for `load_images`.
-        test_fraction: As for `load_images`.
+      dataset: As for `load_images`.
+      data_dir: As for `load_images`.
+      image_shape: As for `load_images`.
+      valid_fraction: As for `load_images`.
+      test_fraction: As for `load_images`.
 
     Raises:
-        UserError: As `load_images` does.
+      UserError: As `load_images` does.
     """
     check_fractions(valid_fraction, test_fraction)
-    kind, source = resolve(dataset, data_dir, image_shape)
-    sizes: dict[str, int] | None = None
-    if kind == "tfds":
-        sizes = catalog.check_catalog(source, data_dir)
-    elif kind == "path":
-        path = Path(source)
-        if path.is_dir():
-            sizes = {split: len(found) for split, found in folder.list_folder(path).items()}
-        else:
-            sizes = files.check_file(path, image_shape)
-    if sizes is not None:
-        split_sizes(sizes, repr(source), valid_fraction, test_fraction)
+    kind, name = _resolve(dataset, data_dir, image_shape)
+    if kind != "tfds" or catalog.check_catalog(name, data_dir):
+        open_source(dataset, data_dir, image_shape, valid_fraction, test_fraction)
 
 
-def resolve(
-    dataset: str, data_dir: str | None, image_shape: tuple[int, ...] | None = None
-) -> tuple[str, str]:
-    """What kind of source a string names ("digits", "tfds", "path"), and its bare name.
+def open_source(
+    dataset: str,
+    data_dir: str | None,
+    image_shape: tuple[int, ...] | None,
+    valid_fraction: float | None,
+    test_fraction: float | None,
+) -> Source:
+    """Opens a data set, after a download if it needs one.
 
-    Args:
-        dataset: As for `load_images`.
-        data_dir: As for `load_images`.
-        image_shape: As for `load_images`.
+    The arguments are those of `load_images`.
 
     Raises:
-        UserError: If it names nothing, `data_dir` is no folder, or `image_shape` is not one of
-            images or comes with anything but an `.npz` or `.npy` file.
+      UserError: As `load_images` does, except for what only the pixels show.
+    """
+    check_fractions(valid_fraction, test_fraction)
+    kind, name = _resolve(dataset, data_dir, image_shape)
+    where, levels, path = repr(name), None, Path(name)
+    if kind == "digits":
+        where, levels, found = "The data set 'digits'", 17, []
+        sizes, parts = {"train": 1797}, _digits
+    elif kind == "folder":
+        listed = folder.list_folder(path)
+        found = [file for pictures in listed.values() for file in pictures]
+        sizes = {split: len(pictures) for split, pictures in listed.items()}
+        parts = partial(folder.open_folder, path, listed)
+    else:
+        if kind == "tfds":
+            where = f"The TFDS data set {name!r}"
+            opened, path = catalog.open_catalog(name, data_dir)
+            found = sorted(path.iterdir())
+        else:
+            opened, levels = files.open_file(path, image_shape)
+            kind, path, found = f"file {image_shape}", path.parent, [path]
+        sizes = {split: part.shape[0] for split, part in opened.items()}
+        parts = partial(dict, opened)
+    plan = plan_splits(sizes, where, valid_fraction, test_fraction)
+    return Source(where, plan, parts, levels, kind, path, tuple(found))
+
+
+def _digits() -> dict[str, Part]:
+    """scikit-learn's images."""
+    from sklearn.datasets import load_digits
+
+    array = load_digits().images.astype(np.uint8)
+    return {"train": Part("the digits", (*array.shape, 1), array.dtype, partial(cut, array))}
+
+
+def _resolve(
+    dataset: str, data_dir: str | None, image_shape: tuple[int, ...] | None
+) -> tuple[str, str]:
+    """The kind of source that a string names (digits, tfds, folder or file) and its bare name.
+
+    Raises:
+      UserError: If it names nothing, `data_dir` is not a folder, or `image_shape` is not the shape
+        of an image or is given with anything but an `.npz` or `.npy` file.
     """
     if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
         what = ", which is a file" if os.path.exists(os.path.expanduser(data_dir)) else ""
@@ -137,10 +139,10 @@ def resolve(
             "data_dir (--data-dir) must be a folder that exists; check its spelling, or make it "
             f"first. Received: {str(data_dir)!r}{what}."
         )
-    kind, source = _resolve_name(dataset, data_dir)
+    kind, name = _resolve_name(dataset, data_dir)
     if image_shape is not None:
-        _check_image_shape(image_shape, dataset, kind == "path" and os.path.isfile(source))
-    return kind, source
+        _check_image_shape(image_shape, dataset, kind == "file")
+    return kind, name
 
 
 def _check_image_shape(image_shape: tuple[int, ...], dataset: str, is_file: bool) -> None:
@@ -158,7 +160,7 @@ def _check_image_shape(image_shape: tuple[int, ...], dataset: str, is_file: bool
 
 
 def _resolve_name(dataset: str, data_dir: str | None) -> tuple[str, str]:
-    """`resolve` for the name alone."""
+    """What `_resolve` returns for a name."""
     if not dataset:
         raise UserError("The data set must be a name or a path. Received: ''.")
     if dataset == "digits":
@@ -169,8 +171,10 @@ def _resolve_name(dataset: str, data_dir: str | None) -> tuple[str, str]:
     plainly_a_path = path.suffix.lower() in _FILES or dataset.startswith((".", "/", "~", "\\"))
     if not plainly_a_path and (dataset == "mnist" or catalog.in_catalog(dataset, data_dir)):
         return "tfds", dataset
-    if path.is_dir() or (path.is_file() and path.suffix.lower() in _FILES):
-        return "path", str(path)
+    if path.is_dir():
+        return "folder", str(path)
+    if path.is_file() and path.suffix.lower() in _FILES:
+        return "file", str(path)
     if path.exists():
         raise UserError(
             "A data set on disk must be an .npz file, an .npy file or a folder of pictures. "
@@ -187,11 +191,3 @@ def _resolve_name(dataset: str, data_dir: str | None) -> tuple[str, str]:
         "the path of an .npz file, an .npy file or a folder of pictures. "
         f"Received: {dataset!r}.{nearest(dataset, known)}"
     )
-
-
-def digits() -> np.ndarray:
-    """scikit-learn's images, uint8 `[1797, 8, 8, 1]`."""
-    from sklearn.datasets import load_digits
-
-    array = load_digits().images.astype(np.uint8)
-    return as_images(array, "scikit-learn's digits", DIGITS_LEVELS)

@@ -1,18 +1,19 @@
-"""Train, validation and test: what a source does not come with is split off its train images.
+"""Train, validation and test images: splits that a source lacks are taken from its train images.
 
-- A source with a test split gives the last `min(10000, N // 6)` of its N train images for
+- If a source has a test split, the last `min(10000, N // 6)` of its N train images are for
   validation (MNIST: 50,000, 10,000 and 10,000).
-- A source without one is shuffled, always in the same way, and split by fractions: a tenth for
-  validation and a fifth for testing (digits: 1257, 180 and 360).
+- If it has none, its train images are shuffled, always in the same way, and split by fractions: a
+  tenth for validation and a fifth for testing (digits: 1257, 180 and 360).
 
-Neither depends on a run's seed, so runs with different seeds are tested on the same images.
+The splits do not depend on a run's seed: all seeds are tested on the same images.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,14 +25,12 @@ SPLIT_SEED = 1797
 VALID_FRACTION, TEST_FRACTION = 0.1, 0.2
 _MOST_VALID = 10_000
 
-Places: TypeAlias = Callable[[int, int], dict[str, tuple[np.ndarray, np.ndarray]]]
-
 
 def check_fractions(valid_fraction: float | None, test_fraction: float | None) -> None:
-    """Checks that fractions lie strictly between 0 and 1 and leave something for training.
+    """Checks that fractions lie strictly between 0 and 1 and leave images for training.
 
     Raises:
-        UserError: If they do not.
+      UserError: If they do not.
     """
     for name, value in (("valid_fraction", valid_fraction), ("test_fraction", test_fraction)):
         if value is not None and not 0.0 < value < 1.0:
@@ -44,25 +43,10 @@ def check_fractions(valid_fraction: float | None, test_fraction: float | None) -
         )
 
 
-def split_sizes(
+def _split_sizes(
     sizes: dict[str, int], where: str, valid_fraction: float | None, test_fraction: float | None
 ) -> tuple[int, int]:
-    """How many train images become validation and test images.
-
-    Args:
-        sizes: The number of images per split of the source: "train", and perhaps "valid", "test".
-        where: The source, for messages.
-        valid_fraction: The part of train for validation; None for the default.
-        test_fraction: The part of train for testing; None for the default.
-
-    Returns:
-        The two numbers; 0 where the source has that split.
-
-    Raises:
-        UserError: If there are too few images, or a fraction is given for a split that the
-            source has.
-    """
-    check_fractions(valid_fraction, test_fraction)
+    """How many train images become validation and test images; the arguments of `plan_splits`."""
     for split, value in (("valid", valid_fraction), ("test", test_fraction)):
         if split in sizes and value is not None:
             raise UserError(
@@ -89,106 +73,98 @@ def split_sizes(
     return valid, test
 
 
-def split_images(
-    parts: dict[str, np.ndarray],
-    where: str,
-    valid_fraction: float | None,
-    test_fraction: float | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Plan:
+    """Which images of a source become train, validation and test images.
+
+    Attributes:
+      sizes: The number of images of "train", "valid" and "test".
+      bounds: For each split that the source's train images go to, its first place among them and
+        the one after its last.
+      shuffled: Whether the train images are shuffled first.
+    """
+
+    sizes: dict[str, int]
+    bounds: dict[str, tuple[int, int]]
+    shuffled: bool
+
+    @cached_property
+    def _ranks(self) -> np.ndarray:
+        """int64 `[N]`: the places of the N train images after the shuffle."""
+        order = np.arange(max(last for _, last in self.bounds.values()))
+        if not self.shuffled:
+            return order
+        ranks = np.empty_like(order)
+        ranks[fixed_permutation(len(order), SPLIT_SEED)] = order
+        return ranks
+
+    def place(
+        self, split: str, first: int, images: np.ndarray, into: Mapping[str, np.ndarray]
+    ) -> None:
+        """Writes some images to their places.
+
+        Args:
+          split: The split of the source that they come from.
+          first: The index of the first of them in it.
+          images: The images `[n, ...]`.
+          into: The arrays `[N, ...]` of "train", "valid" and "test".
+        """
+        last = first + len(images)
+        if split != "train":
+            into[split][first:last] = images
+            return
+        places = self._ranks[first:last]
+        for target, (low, high) in self.bounds.items():
+            own = (low <= places) & (places < high)
+            into[target][places[own] - low] = images[own]
+
+
+def plan_splits(
+    sizes: dict[str, int], where: str, valid_fraction: float | None, test_fraction: float | None
+) -> Plan:
     """Completes a source's splits.
 
     Args:
-        parts: `[N, H, W, C]` images per split: "train", and perhaps "valid", "test".
-        where: The source, for messages.
-        valid_fraction: The part of train for validation; None for the default.
-        test_fraction: The part of train for testing; None for the default.
+      sizes: The number of images of the source's splits: "train", and perhaps "valid", "test".
+      where: The source, for messages.
+      valid_fraction: The fraction of train for validation; None for the default.
+      test_fraction: The fraction of train for testing; None for the default.
 
     Returns:
-        Train, validation and test images.
+      The plan. If the source has no test split, its train images are shuffled; validation images
+      come after the train images, and test images last.
 
     Raises:
-        UserError: As `split_sizes` does.
+      UserError: If there are too few images, or a fraction is given for a split that the source
+        has.
     """
-    sizes = {split: len(images) for split, images in parts.items()}
-    num_valid, num_test = split_sizes(sizes, where, valid_fraction, test_fraction)
-    train = parts["train"]
-    if num_test:
-        order = fixed_permutation(len(train), SPLIT_SEED)
-        cut = len(train) - num_test
-        train, test = train[order[:cut]], train[order[cut:]]
-    else:
-        test = parts["test"]
-    if num_valid:
-        cut = len(train) - num_valid
-        train, valid = train[:cut], train[cut:]
-    else:
-        valid = parts["valid"]
-    return train, valid, test
-
-
-def split_places(
-    sizes: dict[str, int], where: str, valid_fraction: float | None, test_fraction: float | None
-) -> tuple[dict[str, int], dict[str, Places]]:
-    """Where `split_images` puts each image, without the images.
-
-    Args:
-        sizes: The number of images per split of the source: "train", and perhaps "valid", "test".
-        where: The source, for messages.
-        valid_fraction: The part of train for validation; None for the default.
-        test_fraction: The part of train for testing; None for the default.
-
-    Returns:
-        The number of images of train, valid and test; and for each split of the source a function
-        that tells of the images `first .. last - 1` of it, for each split they go to, which of them
-        do (indices that start from 0 at `first`) and where to (indices of that split).
-
-    Raises:
-        UserError: As `split_sizes` does.
-    """
-    num_valid, num_test = split_sizes(sizes, where, valid_fraction, test_fraction)
+    num_valid, num_test = _split_sizes(sizes, where, valid_fraction, test_fraction)
     total = sizes["train"]
-    bounds = {"train": (0, total - num_valid - num_test)}
+    num_train = total - num_valid - num_test
+    bounds = {"train": (0, num_train)}
     if num_valid:
-        bounds["valid"] = (total - num_valid - num_test, total - num_test)
+        bounds["valid"] = (num_train, num_train + num_valid)
     if num_test:
-        bounds["test"] = (total - num_test, total)
-    rank: np.ndarray | None = None
-    if num_test:
-        rank = np.empty(total, np.int64)
-        rank[fixed_permutation(total, SPLIT_SEED)] = np.arange(total)
-
-    def of_train(first: int, last: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        places = np.arange(first, last) if rank is None else rank[first:last]
-        chosen = {
-            split: np.flatnonzero((low <= places) & (places < high))
-            for split, (low, high) in bounds.items()
-        }
-        return {split: (own, places[own] - bounds[split][0]) for split, own in chosen.items()}
-
-    def of_own(split: str) -> Places:
-        return lambda first, last: {split: (np.arange(last - first), np.arange(first, last))}
-
-    places = {split: of_own(split) for split in sizes if split != "train"} | {"train": of_train}
-    own = {split: size for split, size in sizes.items() if split != "train"}
-    return own | {split: high - low for split, (low, high) in bounds.items()}, places
+        bounds["test"] = (num_train + num_valid, total)
+    sizes = sizes | {split: high - low for split, (low, high) in bounds.items()}
+    return Plan(sizes, bounds, shuffled=num_test > 0)
 
 
 def fixed_permutation(size: int, seed: int) -> np.ndarray:
-    """A permutation of `0 .. size - 1` that is the same on every machine and NumPy release.
+    """A permutation of `0 .. size - 1` that every machine and every NumPy release repeats.
 
-    NumPy promises a stable stream for its bit generators' raw output alone, so the permutation
-    sorts that (two equal 64-bit keys would merely keep their order).
+    It sorts the raw output of a bit generator, the only stream that NumPy promises to keep.
 
     Args:
-        size: How many indices.
-        seed: Which permutation.
+      size: The number of indices.
+      seed: The seed of the generator.
 
     Returns:
-        int64 `[size]`.
+      int64 `[size]`.
     """
     return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
 
 
 def _part(fraction: float, total: int) -> int:
-    # Rounded up, so that no split is empty; 0.1 * 30 is a little more than 3 and still means 3.
+    # Rounded up, so that no split is empty; 0.1 * 30 is slightly above 3 and must give 3.
     return math.ceil(fraction * total - 1e-9)

@@ -5,10 +5,19 @@ import re
 import numpy as np
 import pytest
 
-from tfp_flowvae.data.arrays import as_images, check_layout, grey_levels
+from tfp_flowvae.data.layouts import check_layout
+from tfp_flowvae.data.pieces import Part, cut
+from tfp_flowvae.data.values import grey_levels
 from tfp_flowvae.errors import UserError
 
 WHERE = "'a.npy'"
+
+
+def as_images(array, levels=None, image_shape=None):
+    """What is kept of an array that arrives in one piece."""
+    shape = check_layout(array.shape, array.dtype, WHERE, image_shape)
+    (images,) = Part(WHERE, shape, array.dtype, lambda: cut(array)).images(levels)
+    return images
 
 
 @pytest.mark.parametrize(
@@ -21,7 +30,7 @@ WHERE = "'a.npy'"
     ],
 )
 def test_shapes(shape, expected):
-    assert as_images(np.zeros(shape, np.uint8), WHERE).shape == expected
+    assert as_images(np.zeros(shape, np.uint8)).shape == expected
 
 
 @pytest.mark.parametrize(
@@ -29,7 +38,7 @@ def test_shapes(shape, expected):
 )
 def test_integers_become_uint8_with_their_values(dtype):
     array = np.array([[[0, 1], [1, 0]]]).astype(dtype)
-    images = as_images(array, WHERE)
+    images = as_images(array)
     assert images.dtype == np.uint8
     np.testing.assert_array_equal(images[..., 0], [[[0, 1], [1, 0]]])
 
@@ -37,21 +46,20 @@ def test_integers_become_uint8_with_their_values(dtype):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f8"])
 def test_floats_stay_floats(dtype):
     array = np.array([[[0.0, 0.1], [0.75, 1.0]]]).astype(dtype)
-    images = as_images(array, WHERE)
+    images = as_images(array)
     assert images.dtype == np.float32
     assert images.dtype.isnative
     np.testing.assert_array_equal(images[..., 0], array.astype(np.float32))
 
 
 def test_floats_a_rounding_error_outside_are_clipped():
-    images = as_images(np.array([[[-1e-7, 0.5, 1 + 1e-7]]]), WHERE)
+    images = as_images(np.array([[[-1e-7, 0.5, 1 + 1e-7]]]))
     np.testing.assert_array_equal(images.ravel(), np.float32([0, 0.5, 1]))
 
 
-def test_result_is_contiguous():
+def test_images_in_any_memory_order():
     array = np.asfortranarray(np.random.default_rng(0).integers(0, 255, (4, 5, 6), np.uint8))
-    images = as_images(array[::2], WHERE)
-    assert images.flags.c_contiguous
+    images = as_images(array[::2])
     np.testing.assert_array_equal(images[..., 0], array[::2])
 
 
@@ -80,7 +88,7 @@ def test_layouts_refused(array, message):
         check_layout(np.shape(array), array.dtype, WHERE)
     assert WHERE in str(caught.value)
     with pytest.raises(UserError, match=message):
-        as_images(np.asarray(array), WHERE)
+        as_images(np.asarray(array))
 
 
 @pytest.mark.parametrize(
@@ -104,62 +112,44 @@ def test_values_refused(value, dtype, levels, message):
     array = np.zeros((2, 2, 2), dtype)
     array[1, 0, 1] = value
     with pytest.raises(UserError, match=message) as caught:
-        as_images(array, WHERE, levels)
+        as_images(array, levels)
     assert WHERE in str(caught.value)
 
 
-def parts(**splits):
-    return {split: as_images(np.asarray(array), WHERE) for split, array in splits.items()}
-
-
 @pytest.mark.parametrize(
-    ("array", "levels"),
+    ("brightest", "declared", "levels", "warning"),
     [
-        (np.array([[[0, 255]]]), 256),
-        (np.array([[[0.0, 1.0]]]), None),
+        (255, None, 256, None),
+        (64, None, 256, None),
+        (16, None, 256, r"^holds images that are nearly black: .* 16 of 255; .*'levels'"),
+        (0, None, 256, r"^holds images that are nearly black: .* 0 of 255"),
+        (1, None, 2, r"^holds no value but 0 and 1, so .* black and white; .*'levels'"),
+        (1, 17, 17, None),
+        (1.0, None, None, None),
+        (1 / 16, None, None, None),
+        (0.0624, None, None, r"^holds images that are nearly black: .* 0\.0624 of 1"),
+        (1 / 255, None, None, r"^holds images that are nearly black: .* 0\.00392 of 1; .*twice"),
     ],
 )
-def test_levels_follow_from_the_values(array, levels):
-    assert grey_levels(parts(train=array), WHERE, None) == levels
+def test_levels_and_warning_follow_from_the_brightest_value(brightest, declared, levels, warning):
+    dtype = np.dtype(np.float32 if isinstance(brightest, float) else np.uint8)
+    found, said = grey_levels(dtype, brightest, WHERE, declared)
+    assert found == levels
+    assert re.search(warning, said) if warning else said is None
 
 
-def test_declared_levels_win():
-    assert grey_levels(parts(train=[[[0, 1]]]), WHERE, 17) == 17
-
-
-@pytest.mark.parametrize(
-    ("brightest", "message", "levels"),
-    [
-        (0, r"^'a.npy' holds images that are nearly black: .* 0 of 255", 256),
-        (1, r"^'a.npy' holds no value but 0 and 1, so .* black and white; .*'levels'", 2),
-        (16, r"^'a.npy' holds images that are nearly black: .* 16 of 255; .*'levels'", 256),
-        (1 / 255, r"^'a.npy' holds images that are nearly black: .* 0\.00392 of 1; .*twice", None),
-        (0.0624, r"^'a.npy' holds images that are nearly black: .* 0\.0624 of 1", None),
-    ],
-)
-def test_nearly_black_images_are_pointed_out(brightest, message, levels):
-    with pytest.warns(UserWarning, match=message):
-        assert grey_levels(parts(train=[[[0 * brightest, brightest]]]), WHERE, None) == levels
-
-
-@pytest.mark.parametrize("brightest", [64, 255, 1 / 16, 1.0])
-def test_images_that_one_can_see_are_no_matter(brightest, recwarn):
-    # One bright image is enough, in whichever split.
-    dark = np.full((3, 1, 2), 0 * brightest)
-    assert grey_levels(parts(train=dark, test=[[[0 * brightest, brightest]]]), WHERE, None) in (
-        256,
-        None,
-    )
-    assert not recwarn
+def test_float_images_have_no_levels():
+    with pytest.raises(UserError, match=r"^'a.npy' .*drop 'levels'.*levels=4 with float images\.$"):
+        grey_levels(np.dtype(np.float32), 0.5, WHERE, 4)
 
 
 @pytest.mark.parametrize("high", [256, 300, 1023, 4095, 50_000, 65_535])
 def test_the_advice_for_deep_integers_makes_images_of_them(high):
     images = np.linspace(0, high, 8).astype(np.uint16).reshape(2, 2, 2)
     with pytest.raises(UserError) as caught:
-        as_images(images, WHERE)
+        as_images(images)
     expression = re.search(r"\(images >> .*\('uint8'\)", str(caught.value)).group()
-    assert 127 < as_images(eval(expression), WHERE).max() <= 255
+    assert 127 < as_images(eval(expression)).max() <= 255
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 1), (8, 1, 3), (2, 4, 3)])
@@ -167,9 +157,9 @@ def test_the_advice_for_deep_integers_makes_images_of_them(high):
 def test_flattened_images(shape, dtype):
     images = np.random.default_rng(0).integers(0, 2, (5, *shape)).astype(dtype)
     for array in (images.reshape(5, -1), np.asfortranarray(images.reshape(5, -1)), images):
-        np.testing.assert_array_equal(as_images(array, WHERE, image_shape=shape), images)
+        np.testing.assert_array_equal(as_images(array, image_shape=shape), images)
     if shape[-1] == 1:
-        read = as_images(images[..., 0], WHERE, image_shape=shape)
+        read = as_images(images[..., 0], image_shape=shape)
         np.testing.assert_array_equal(read, images)
 
 
@@ -183,19 +173,6 @@ def test_flattened_images(shape, dtype):
         ((0, 784), r"holds no images.*shape \(0, 784\)\.$"),
     ],
 )
-def test_what_has_not_the_image_shape_is_refused(shape, message):
+def test_other_shapes_than_the_image_shape_are_refused(shape, message):
     with pytest.raises(UserError, match=message):
-        as_images(np.zeros(shape, np.uint8), WHERE, image_shape=(28, 28, 1))
-
-
-@pytest.mark.parametrize(
-    "test", [np.zeros((1, 2, 2), np.uint8), np.zeros((1, 1, 2), float)], ids=["shape", "kind"]
-)
-def test_splits_must_be_alike(test):
-    with pytest.raises(UserError, match=r"one shape, all integers or all floats.*Received: .* and"):
-        grey_levels(parts(train=[[[0, 255]]], test=test), WHERE, None)
-
-
-def test_floats_have_no_levels():
-    with pytest.raises(UserError, match=r"drop 'levels'.*levels=4 with float images\.$"):
-        grey_levels(parts(train=[[[0.0, 0.5]]]), WHERE, 4)
+        as_images(np.zeros(shape, np.uint8), image_shape=(28, 28, 1))

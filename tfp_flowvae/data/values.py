@@ -1,0 +1,147 @@
+"""The values of images: their range, and what it says about them.
+
+Integers are grey levels, from 0 to 255 if nothing else is declared; floats are intensities in
+[0, 1]. The values arrive in pieces, so `Values` collects what the messages need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfp_flowvae.errors import UserError
+
+_ROUNDING = 1e-6  # Resizing and averaging in float32 leave values this far outside [0, 1].
+# Images whose brightest value is below this are nearly black: of 256 levels, and of floats.
+_DIM, _DIM_FLOAT = 64, 1 / 16
+
+
+@dataclass
+class Values:
+    """The range of an array's values, collected piece by piece.
+
+    Attributes:
+      low: The lowest value, NaN if any value is NaN; None before the first piece.
+      high: The highest value, likewise.
+      broken: How many values are not finite.
+      count: How many values were seen.
+    """
+
+    low: Any = None
+    high: Any = None
+    broken: int = 0
+    count: int = 0
+
+    def see(self, piece: np.ndarray) -> None:
+        """Adds a piece, which has the dtype of the pieces before it."""
+        low, high = piece.min(), piece.max()
+        # The extremes of an array with a NaN are NaN, so they show whether every value is finite.
+        if piece.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+            self.broken += int(piece.size - np.count_nonzero(np.isfinite(piece)))
+        self.count += piece.size
+        self.low = low if self.low is None else np.minimum(self.low, low)
+        self.high = high if self.high is None else np.maximum(self.high, high)
+
+    def fit(self, kind: str, levels: int | None = None) -> bool:
+        """Whether the values are those of images; the arguments are those of `check`."""
+        if kind == "f":
+            return not self.broken and self.low >= -_ROUNDING and self.high <= 1 + _ROUNDING
+        return self.low >= 0 and self.high <= (levels or 256) - 1
+
+    def check(self, kind: str, where: str, levels: int | None = None) -> None:
+        """Checks that the values are those of images.
+
+        Args:
+          kind: The kind of their dtype: b, u, i or f.
+          where: The file, and the array in it, for messages.
+          levels: The declared number of grey levels of integer images; None means 256.
+
+        Raises:
+          UserError: If they are not.
+        """
+        if self.fit(kind, levels):
+            return
+        low, high = self.low, self.high
+        if kind != "f":
+            deep = levels is None and low >= 0 and high < 2**16
+            advice = (
+                f"take their upper 8 bits, (images >> {int(high).bit_length() - 8}).astype('uint8')"
+                if deep
+                else "rescale them"
+            )
+            raise UserError(
+                f"Integer images in {where} must lie in 0..{(levels or 256) - 1}; {advice}, or "
+                f"save floats in [0, 1]. Received: values from {low} to {high}."
+            )
+        if self.broken:
+            what = "NaN" if np.isnan(low) or np.isnan(high) else "infinite values"
+            raise UserError(
+                f"Images in {where} must be finite floats in [0, 1]; remove or repair the broken "
+                f"ones. Received: {what} ({self.broken} of {self.count} values are not finite)."
+            )
+        advice = "divide them by 255" if low >= 0 and high <= 255 else "rescale them"
+        raise UserError(
+            f"Float images in {where} must lie in [0, 1]; {advice} before saving. "
+            f"Received: values from {low:g} to {high:g}."
+        )
+
+
+def narrowed(images: np.ndarray) -> np.ndarray:
+    """Checked images in the smallest dtype that keeps their values.
+
+    Booleans and integers become uint8. Floats become float32 in [0, 1]: those within 1e-6 of the
+    range are clipped.
+    """
+    if images.dtype.kind != "f":
+        return images.astype(np.uint8, copy=False)
+    images = images.astype(np.float32, copy=False)
+    return images.clip(0.0, 1.0) if images.min() < 0 or images.max() > 1 else images
+
+
+def grey_levels(
+    dtype: np.dtype, brightest: float, where: str, declared: int | None
+) -> tuple[int | None, str | None]:
+    """The number of grey levels, and a warning about the images if they look odd.
+
+    Args:
+      dtype: uint8 or float32.
+      brightest: The highest value of all splits.
+      where: The source; it begins the message.
+      declared: The number of levels that the source declares, or None.
+
+    Returns:
+      The levels: None for floats; for integers the declared number, 2 if only 0 and 1 occur
+      (images that are binary already), or 256. And the warning, which continues a sentence that
+      begins with the source, or None.
+
+    Raises:
+      UserError: If float images come with levels.
+    """
+    if dtype != np.uint8:
+        if declared is not None:
+            raise UserError(
+                f"{where} declares grey levels, which only integer images have: drop 'levels', or "
+                f"save integers. Received: levels={declared} with float images."
+            )
+        if brightest >= _DIM_FLOAT:
+            return None, None
+        return None, (
+            "holds images that are nearly black: the brightest value is "
+            f"{brightest:.3g} of 1; divide them by their largest value before saving, or by "
+            "255 once and not twice."
+        )
+    if declared is not None or brightest >= _DIM:
+        return declared or 256, None
+    if brightest == 1:
+        return 2, (
+            "holds no value but 0 and 1, so its images are read as black and white; save "
+            "booleans to say that they are, or an .npz file with a number 'levels' beside the "
+            "images to say that they are not."
+        )
+    return 256, (
+        f"holds images that are nearly black: the brightest value is {brightest} of "
+        "255; if fewer grey levels are meant, save an .npz file with a number 'levels' beside "
+        "the images, or floats in [0, 1]."
+    )
