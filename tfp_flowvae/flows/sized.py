@@ -25,6 +25,9 @@ class SizedLayer(keras.layers.Layer):
       ValueError: If a size is below 1.
     """
 
+    event_size: int  # known once the layer is built
+    context_size: int | None
+
     def __init__(
         self, *, event_size: int | None = None, context_size: int | None = None, **kwargs: Any
     ) -> None:
@@ -35,7 +38,7 @@ class SizedLayer(keras.layers.Layer):
                     "event_size and context_size must be at least 1 (context_size may be None). "
                     f"Received: {event_size=}, {context_size=}."
                 )
-        self.event_size, self.context_size = event_size, context_size
+        self.event_size, self.context_size = event_size, context_size  # type: ignore[assignment]
 
     def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
         """Takes the sizes that the constructor left open from the shapes.

@@ -55,7 +55,8 @@ class Sylvester(RepeatedFlow):
         self.kind = checked_word("kind", kind, KINDS)
         if reflections < 1:
             raise ValueError(f"reflections must be at least 1. Received: {reflections=}.")
-        self.width, self.reflections = width, reflections
+        self.width: Any = width  # chosen by `build` where it is None
+        self.reflections = reflections
 
     def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
         """Chooses the width that the constructor left open, and creates the weights."""

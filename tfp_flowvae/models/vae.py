@@ -76,6 +76,10 @@ class FlowVAE(FastModel):
     ```
     """
 
+    encoder: keras.layers.Layer
+    decoder: keras.layers.Layer
+    likelihood: Likelihood
+
     def __init__(
         self,
         *,
@@ -94,10 +98,12 @@ class FlowVAE(FastModel):
         # Under mixed precision Keras would round the images to 8 bits of mantissa before `call`.
         super().__init__(**{"autocast": False, **kwargs})
         self.image_shape, self.latent_size = tuple(image_shape), latent_size
-        is_name = isinstance(likelihood, str)
-        self.likelihood = make_likelihood(likelihood) if is_name else likelihood
-        is_name = isinstance(encoder, str)
-        self.encoder = make_encoder(encoder, self.image_shape) if is_name else encoder
+        if isinstance(likelihood, str):
+            likelihood = make_likelihood(likelihood)
+        self.likelihood = likelihood
+        if isinstance(encoder, str):
+            encoder = make_encoder(encoder, self.image_shape)
+        self.encoder = encoder
         if isinstance(decoder, str):
             channels = self.likelihood.output_channels(self.image_shape[-1])
             decoder = make_decoder(decoder, self.image_shape, latent_size, output_channels=channels)

@@ -88,7 +88,7 @@ class Noise:
     ) -> tf.Tensor:
         """The noise of this replica's examples."""
         share = None if batch_axis is None else replicas.share_of(shape[batch_axis])
-        if share is None:
+        if share is None or batch_axis is None:
             return draw(tf.stack(shape), self.seed)
         if replicas.shapes_are_fixed():
             return draw(tf.stack(shape), tf.random.fold_in(self.seed, replicas.own_index()))
