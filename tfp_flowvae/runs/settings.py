@@ -112,7 +112,7 @@ class Settings:
         None,
         "data",
         "static: one Bernoulli draw; dynamic: a new draw of the training images in each epoch; "
-        "threshold: 1 from one half on; none: keep the grey levels",
+        "threshold: 1 where the level exceeds one half; none: keep the grey levels",
         choices=BINARIZATIONS,
         optional=True,
         shown="dynamic for the bernoulli likelihood, else none",
