@@ -144,7 +144,7 @@ def test_a_read_only_cache_is_read(tmp_path, monkeypatch, assert_same):
     def locked(home):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(home))
 
-    monkeypatch.setattr(cache, "locked", locked)
+    monkeypatch.setattr(cache, "FileLock", locked)
     assert_same(stream_images("digits", cache=tmp_path), load_images("digits"))
     np.testing.assert_array_equal(binarize_fixed(splits.train, 17, "static", "train")[0], binary)
     with pytest.raises(UserError, match=r"cannot be kept in the cache.*Permission denied\.$"):
