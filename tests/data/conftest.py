@@ -1,4 +1,4 @@
-"""Fixtures of the data tests: MNIST, a small TFDS data set made on the spot, images on disk."""
+"""Fixtures of the data tests: MNIST, a small TFDS data set, and images on disk."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tiny_builder():
 
 @pytest.fixture(scope="session")
 def tiny_dir(tiny_builder, tmp_path_factory):
-    """A data_dir in which the small data set `tiny_pictures` lies prepared."""
+    """A data_dir with the prepared data set `tiny_pictures`."""
     folder = tmp_path_factory.mktemp("tfds")
     tiny_builder(data_dir=str(folder)).download_and_prepare()
     return folder
@@ -57,14 +57,14 @@ def tiny_dir(tiny_builder, tmp_path_factory):
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    """Seven images of 4 x 5 pixels make a piece, so that there are many pieces, the last small."""
+    """Pieces of seven images of 4 x 5 pixels, so that 60 images make many pieces."""
     monkeypatch.setattr(pieces, "PIECE_BYTES", 150)
     monkeypatch.setattr(binarize, "_CHUNK", 77)
 
 
 @pytest.fixture(scope="session")
 def assert_same():
-    """A check that images on disk are, bit for bit, those in memory."""
+    """A check that images on disk equal images in memory, bit for bit."""
 
     def check(streamed, resident):
         assert (streamed.name, streamed.levels) == (resident.name, resident.levels)
@@ -86,7 +86,7 @@ def grey_images():
 
 @pytest.fixture
 def image_file(grey_images):
-    """A function that writes them to a path, in the format that its name says."""
+    """A function that writes `grey_images` to a path, in the format of its name."""
     grey = grey_images
     formats = {
         "uint8.npy": lambda path: np.save(path, grey),
@@ -110,7 +110,7 @@ def image_file(grey_images):
 
 @pytest.fixture
 def pictures(grey_images):
-    """A function that writes some of them as pictures into a new folder, a few in colour."""
+    """A function that writes `grey_images` as pictures into a new folder, some in colour."""
 
     def write(path, count=23, coloured=()):
         path.mkdir(parents=True)

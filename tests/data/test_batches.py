@@ -38,7 +38,7 @@ def test_steps_per_epoch(count, size, steps):
 
 
 @pytest.mark.parametrize("size", [1, 5, 23, 100])
-def test_every_image_exactly_once_an_epoch(size):
+def test_an_epoch_has_every_image_exactly_once(size):
     steps = steps_per_epoch(23, size)
     batches = take(3 * steps, NUMBERED, levels=None, batch_size=size)
     epochs = [np.concatenate(batches[e * steps : (e + 1) * steps]).ravel() for e in range(3)]
@@ -66,7 +66,7 @@ def test_intensities_are_those_of_to_unit(levels):
 
 @pytest.mark.parametrize("binarization", BINARIZATIONS)
 @pytest.mark.parametrize("images", [GREY, to_unit(GREY, 256)], ids=["uint8", "float32"])
-def test_the_stream_is_a_function_of_the_seed(images, binarization):
+def test_the_stream_depends_on_the_seed_epoch_and_step_alone(images, binarization):
     kwargs = {
         "levels": 256 if images.dtype == np.uint8 else None,
         "binarization": binarization,
@@ -77,9 +77,7 @@ def test_the_stream_is_a_function_of_the_seed(images, binarization):
     assert_equal(stream, take(15, images, **kwargs))
     other = take(15, images, seed=2, **kwargs)
     assert any((a != b).any() for a, b in zip(stream, other, strict=True))
-    # Starting at epoch 2 is what comes after two epochs, bit for bit.
-    assert_equal(stream[10:], take(5, images, start_epoch=2, **kwargs))
-    # So is starting within epoch 1: the rest of it, and all of the next.
+    # A start within epoch 1 gives the rest of it and all of the next, bit for bit.
     assert_equal(stream[8:], take(7, images, start_epoch=1, start_step=3, **kwargs))
 
 
@@ -148,7 +146,7 @@ def ancestors(dataset):
 
 
 @pytest.mark.parametrize("size", [1, 5, 23, 100])
-def test_evaluation_shows_all_in_order(size):
+def test_evaluation_has_every_image_in_order(size):
     batches = evaluation_batches(GREY, size, levels=256)
     assert batches.cardinality() == steps_per_epoch(23, size)
     for _ in range(2):
@@ -179,7 +177,7 @@ def test_evaluation_of_floats_and_of_binary_images():
         (GREY.astype(int), {}, r"Received: int64 with levels=256\.$"),
     ],
 )
-def test_refusals(images, kwargs, message):
+def test_wrong_arguments_are_refused(images, kwargs, message):
     error = UserError if "binarization" in kwargs else ValueError
     with pytest.raises(error, match=message):
         take(1, images, **kwargs)

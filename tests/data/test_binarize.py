@@ -13,7 +13,7 @@ LEVELS = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(4000, axis=
 
 @pytest.mark.parametrize("how", ["static", "dynamic"])
 @pytest.mark.parametrize(("images", "levels"), [(LEVELS, 256), (to_unit(LEVELS, 256), None)])
-def test_pixels_are_one_with_their_intensity_as_probability(how, images, levels):
+def test_draws_have_the_intensity_as_probability(how, images, levels):
     binary, new_levels = binarize_fixed(images, levels, how, "train")
     assert (binary.dtype, new_levels, binary.shape) == (np.uint8, 2, images.shape)
     assert set(np.unique(binary)) == {0, 1}
@@ -27,14 +27,14 @@ def test_pixels_are_one_with_their_intensity_as_probability(how, images, levels)
     assert 0.8 < scores.std() < 1.2
 
 
-def test_integers_and_floats_are_drawn_alike():
+def test_integers_and_floats_give_the_same_draw():
     one, _ = binarize_fixed(LEVELS, 256, "static", "test")
     two, _ = binarize_fixed(to_unit(LEVELS, 256), None, "static", "test")
     np.testing.assert_array_equal(one, two)
 
 
 def test_the_draw_is_fixed():
-    # Frozen: a change here changes every figure that anyone has published.
+    # Frozen: another draw would change every published figure.
     binary, _ = binarize_fixed(LEVELS[:5], 256, "static", "test")
     assert hashlib.sha256(binary.tobytes()).hexdigest()[:16] == "4cda2665c386b32d"
 
@@ -66,7 +66,7 @@ def test_threshold():
     assert binary.ravel().tolist() == [0] * 9 + [1] * 8
 
 
-def test_binary_images_stay_as_they_are():
+def test_binary_images_are_unchanged():
     images = (LEVELS > 99).astype(np.uint8)
     for how in BINARIZATIONS:
         binary, levels = binarize_fixed(images, 2, how, "train")
@@ -74,10 +74,10 @@ def test_binary_images_stay_as_they_are():
         assert levels == 2
 
 
-def test_none():
+def test_none_returns_the_arguments():
     assert binarize_fixed(LEVELS, 256, "none", "test") == (LEVELS, 256)
 
 
-def test_unknown():
+def test_unknown_names_are_refused():
     with pytest.raises(UserError, match=r"static, dynamic.*'statc'\. Did you mean 'static'\?$"):
         binarize_fixed(LEVELS, 256, "statc", "test")

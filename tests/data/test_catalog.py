@@ -17,7 +17,7 @@ from tfp_flowvae.errors import UserError
 
 @pytest.fixture
 def offline(monkeypatch):
-    """No server answers; what TFDS would do then, which takes minutes, must not be tried."""
+    """No server answers, and TFDS must not try a download, which would take minutes."""
     asked = []
 
     def head(url, timeout):
@@ -115,7 +115,7 @@ def test_downloads_when_needed(tiny_builder, tmp_path, monkeypatch):
         ("huggingface:mnist", r"that TensorFlow Datasets knows\. Received: 'huggingface:mnist'"),
     ],
 )
-def test_names_refused(name, message, tmp_path, offline):
+def test_wrong_names_are_refused(name, message, tmp_path, offline):
     for function in (check_catalog, read_catalog):
         with pytest.raises(UserError, match=message):
             function(name, str(tmp_path))
@@ -169,7 +169,7 @@ def test_a_damaged_description(tiny_dir, tmp_path):
         read_catalog("tiny_pictures", str(folder))
 
 
-def test_nothing_here_loads_tensorflow(tmp_path):
+def test_checks_do_not_load_tensorflow(tmp_path):
     """Names and prepared folders are checked before the slow import."""
     code = (
         "import sys\n"

@@ -96,7 +96,7 @@ def test_compressed_and_upper_case(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "A.NPZ")[0]["train"][..., 0], IMAGES)
 
 
-def test_labels_with_objects_are_passed_over(tmp_path):
+def test_labels_with_objects_are_ignored(tmp_path):
     path = npz(tmp_path, images=IMAGES, labels=np.array([{}] * 7, object))
     assert len(read(path)[0]["train"]) == 7
 
@@ -146,7 +146,7 @@ def test_declared_levels_must_be_a_number_of_levels(tmp_path, levels):
         ({"images": IMAGES[:0]}, r"holds no images.*shape \(0, 4, 5\)\.$"),
     ],
 )
-def test_npz_refused(tmp_path, arrays, message):
+def test_wrong_archives_are_refused(tmp_path, arrays, message):
     refused(npz(tmp_path, **arrays), message)
 
 
@@ -172,17 +172,17 @@ def test_objects_are_never_unpickled(tmp_path):
         ("a.npy", b"\x93NUMPY\x01\x00\x10\x00{broken header!!"),
     ],
 )
-def test_no_such_format(tmp_path, name, content):
+def test_files_of_another_format_are_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     refused(tmp_path / name, r"must be (a NumPy array|an \.npz archive) that can be read.*Received")
 
 
-def test_array_under_the_archives_name(tmp_path):
+def test_an_array_named_npz_is_refused(tmp_path):
     npy(tmp_path, IMAGES).rename(tmp_path / "a.npz")
     refused(tmp_path / "a.npz", r"belongs into a \.npy file")
 
 
-def test_archive_under_the_arrays_name(tmp_path):
+def test_an_archive_named_npy_is_refused(tmp_path):
     npz(tmp_path, images=IMAGES).rename(tmp_path / "a.npy")
     refused(tmp_path / "a.npy", r"must be a NumPy array that can be read")
 
@@ -212,8 +212,8 @@ def test_encrypted(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_flipped_byte_is_noticed_or_harmless(tmp_path, seed):
-    """No exception but ours leaves, wherever in the archive the damage is."""
+def test_a_flipped_bit_is_refused_or_harmless(tmp_path, seed):
+    """Damage anywhere in the archive raises `UserError` alone."""
     path = npz(tmp_path, x_train=IMAGES, x_test=IMAGES[:2])
     content = bytearray(path.read_bytes())
     rng = np.random.default_rng(seed)
@@ -235,7 +235,7 @@ def test_opening_reads_no_image(tmp_path):
     refused(path, r"must be an \.npz archive that can be read.*Bad CRC-32", from_header=False)
 
 
-def test_archive_members_that_are_no_arrays(tmp_path):
+def test_archive_members_that_are_not_arrays_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("images", b"text")
     refused(tmp_path / "a.npz", r"that can be read")

@@ -86,7 +86,7 @@ def test_opaque_alpha_is_dropped(tmp_path):
     np.testing.assert_array_equal(read_folder(tmp_path)["train"][0, ..., 0], GREY[0])
 
 
-def test_of_grey_pictures_of_16_bits_the_upper_8_are_taken(tmp_path):
+def test_16_bit_pictures_keep_their_upper_8_bits(tmp_path):
     deep = RNG.integers(0, 2**16, (3, 6, 5), np.uint16)
     for i, array in enumerate(deep):
         save(tmp_path / f"{i}.png", array)
@@ -95,7 +95,7 @@ def test_of_grey_pictures_of_16_bits_the_upper_8_are_taken(tmp_path):
     images = parts["train"]
     assert "grey pictures of 16 bits, of which the upper 8 are" in warning
     np.testing.assert_array_equal(images[..., 0], [*(deep // 256).astype(np.uint8), GREY[0]])
-    # A picture that was made of 8 bits comes back as it was.
+    # A picture made from 8 bits keeps its values.
     save(tmp_path / "0.png", GREY[1].astype(np.uint16) * 257)
     save(tmp_path / "1.png", COLOUR[0])
     parts, (warning,) = read(tmp_path)
@@ -110,14 +110,14 @@ def test_first_frame_of_an_animation(tmp_path):
     np.testing.assert_array_equal(read_folder(tmp_path)["train"], GREY[:1, ..., None])
 
 
-def test_the_cameras_orientation_is_heeded(tmp_path):
+def test_the_orientation_in_exif_is_followed(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # The camera was turned: show it a quarter turn clockwise.
+    exif[0x0112] = 6  # Show it a quarter turn clockwise.
     save(tmp_path / "a.png", GREY[0], exif=exif)
     np.testing.assert_array_equal(read_folder(tmp_path)["train"][0, ..., 0], np.rot90(GREY[0], -1))
 
 
-def test_folders_within_are_read_in_order(tmp_path):
+def test_subfolders_are_read_in_order(tmp_path):
     save(tmp_path / "cats" / "1.png", GREY[0])
     save(tmp_path / "dogs" / "0.png", GREY[1])
     save(tmp_path / ".cache" / "0.png", GREY[2])
@@ -156,7 +156,7 @@ def test_no_pictures(tmp_path):
         (np.full((6, 5, 2), 99, np.uint8), r"opaque; flatten.*30 pixels with transparency"),
     ],
 )
-def test_pictures_refused(tmp_path, array, message):
+def test_wrong_pictures_are_refused(tmp_path, array, message):
     save(tmp_path / "a.png", GREY[0])
     save(tmp_path / "b.png", array)
     with pytest.raises(UserError, match=message) as caught:
@@ -174,7 +174,7 @@ def test_damaged(tmp_path, keep):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_flipped_byte_raises_nothing_but_ours(tmp_path, seed):
+def test_a_flipped_bit_raises_only_user_errors(tmp_path, seed):
     rng = np.random.default_rng(seed)
     suffix = ("png", "gif", "jpg", "bmp")[seed % 4]
     save(tmp_path / f"a.{suffix}", GREY[0])

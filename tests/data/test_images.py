@@ -22,7 +22,7 @@ def test_every_level_has_its_intensity(levels):
     np.testing.assert_array_equal(unit, (np.arange(levels) / (levels - 1)).astype(np.float32))
 
 
-def test_floats_are_left_alone():
+def test_floats_are_unchanged():
     images = np.linspace(0, 1, 5, dtype=np.float32)
     assert to_unit(images, None) is images
 

@@ -83,7 +83,7 @@ def test_images_in_any_memory_order():
         (np.zeros((2, 8, 8), [("r", "u1")]), r"dtype \[\('r', 'u1'\)\]\.$"),
     ],
 )
-def test_layouts_refused(array, message):
+def test_wrong_layouts_are_refused(array, message):
     with pytest.raises(UserError, match=message) as caught:
         check_layout(np.shape(array), array.dtype, WHERE)
     assert WHERE in str(caught.value)
@@ -108,7 +108,7 @@ def test_layouts_refused(array, message):
         (-np.inf, np.float16, None, r"Received: infinite values \(1 of 8 values"),
     ],
 )
-def test_values_refused(value, dtype, levels, message):
+def test_wrong_values_are_refused(value, dtype, levels, message):
     array = np.zeros((2, 2, 2), dtype)
     array[1, 0, 1] = value
     with pytest.raises(UserError, match=message) as caught:

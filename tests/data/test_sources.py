@@ -92,7 +92,7 @@ def test_tfds(tiny_dir, tmp_path, monkeypatch):
         splits = load_images(name, str(tiny_dir))
         assert [len(s) for s in (splits.train, splits.valid, splits.test)] == [13, 4, 5]
         assert (splits.image_shape, splits.levels) == ((3, 5, 3), 256)
-    # A name wins over a folder that bears it, and ./ says that the folder is meant.
+    # The data set is meant even if there is a folder of its name; ./ means the folder.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny_pictures").mkdir()
     assert len(load_images("tiny_pictures", str(tiny_dir)).test) == 5
@@ -120,7 +120,7 @@ def test_tfds(tiny_dir, tmp_path, monkeypatch):
         ("empty_folder", r"'empty_folder' must hold pictures"),
     ],
 )
-def test_refused_at_once_and_on_loading(dataset, message, tmp_path, monkeypatch):
+def test_wrong_data_sets_are_refused_by_check_and_load(dataset, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "table.csv").write_text("1,2")
     (tmp_path / "empty_folder").mkdir()
@@ -167,7 +167,7 @@ def test_flattened_images(tmp_path):
         ("folder", (8, 8, 1), r"leave it out\. Received: 8 8 1 with the data set 'folder'\.$"),
     ],
 )
-def test_image_shapes_refused(dataset, image_shape, message, tmp_path, monkeypatch):
+def test_wrong_image_shapes_are_refused(dataset, image_shape, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save(tmp_path / "flat.npy", IMAGES.reshape(60, -1))
     (tmp_path / "folder").mkdir()
@@ -176,7 +176,7 @@ def test_image_shapes_refused(dataset, image_shape, message, tmp_path, monkeypat
             function(dataset, image_shape=image_shape)
 
 
-def test_fractions_refused(tmp_path):
+def test_wrong_fractions_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=IMAGES, x_test=IMAGES)
     for function in (check_dataset, load_images):
         with pytest.raises(UserError, match=r"test split of its own"):
@@ -218,7 +218,7 @@ def test_images_that_do_not_fit_in_memory(tmp_path, monkeypatch):
         load_images(str(tmp_path / "a.npy"))
 
 
-def test_a_nearly_black_data_set_warns_its_caller(tmp_path):
+def test_the_warning_about_dark_images_names_the_caller(tmp_path):
     np.save(tmp_path / "a.npy", IMAGES % 17)
     with pytest.warns(UserWarning, match="nearly black") as caught:
         load_images(str(tmp_path / "a.npy"))

@@ -10,7 +10,7 @@ from tfp_flowvae.errors import UserError
 
 
 def numbered(count, start=0):
-    """Images that are told apart by their one value."""
+    """Images of one pixel, each of another value."""
     return np.arange(start, start + count, dtype=np.float32).reshape(-1, 1, 1, 1)
 
 
@@ -24,7 +24,7 @@ def split(parts):
     return into["train"], into["valid"], into["test"]
 
 
-def test_without_a_test_split_all_are_shuffled_and_none_is_lost():
+def test_without_a_test_split_all_images_are_shuffled():
     splits = split({"train": numbered(1797)})
     assert [len(s) for s in splits] == [1257, 180, 360]
     values = np.concatenate(splits).ravel()
@@ -33,14 +33,14 @@ def test_without_a_test_split_all_are_shuffled_and_none_is_lost():
 
 
 def test_the_shuffle_is_fixed():
-    # Frozen: a change of these numbers changes every figure that anyone has published.
+    # Frozen: another shuffle would change every published figure.
     assert fixed_permutation(10, 1797).tolist() == [9, 7, 3, 6, 0, 2, 5, 1, 4, 8]
     first, second = (split({"train": numbered(50)}) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_with_a_test_split_the_last_of_train_validate():
+def test_with_a_test_split_the_last_train_images_are_for_validation():
     parts = {"train": numbered(60), "test": numbered(7, 100)}
     train, valid, test = split(parts)
     np.testing.assert_array_equal(train, numbered(50))
@@ -94,7 +94,7 @@ def test_sizes(sizes, fractions, expected):
         ({"train": 9, "valid": 1}, (0.1, None), r"a valid split of its own.*_fraction=0\.1\.$"),
     ],
 )
-def test_refusals(sizes, fractions, message):
+def test_wrong_arguments_are_refused(sizes, fractions, message):
     check = check_fractions if "must" in message else partial(plan_splits, sizes, "x")
     with pytest.raises(UserError, match=message):
         check(*fractions)
@@ -102,7 +102,7 @@ def test_refusals(sizes, fractions, message):
 
 @pytest.mark.parametrize("total", range(3, 20))
 @pytest.mark.parametrize("fractions", [(None, None), (0.5, 0.4), (0.01, 0.98), (0.98, 0.01)])
-def test_three_images_always_suffice(total, fractions):
+def test_three_images_are_always_enough(total, fractions):
     sizes = plan_splits({"train": total}, "x", *fractions).sizes
     assert min(sizes.values()) >= 1
     assert sum(sizes.values()) == total

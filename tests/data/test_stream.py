@@ -1,4 +1,4 @@
-"""Images that stay on disk are those of `load_images`, bit for bit, and so are the errors."""
+"""`stream_images` gives the images of `load_images`, bit for bit, and its errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_pictures_of_16_bits(pictures, coloured, tmp_path, assert_same):
         resident = load_images(str(path))
     messages = {str(warning.message) for warning in caught}
     assert [warning.filename for warning in caught] == [__file__]
-    for _ in range(2):  # From the cache, too, it is said.
+    for _ in range(2):  # The second time from the cache.
         with pytest.warns(UserWarning, match="the upper 8 are taken") as caught:
             streamed = stream_images(str(path), cache=tmp_path / "cache")
         assert {str(warning.message) for warning in caught} == messages
@@ -64,7 +64,7 @@ def test_folder(pictures, coloured, tmp_path, assert_same):
     assert_same(streamed, load_images(str(path)))
 
 
-def test_a_folder_with_splits_of_which_one_has_colour(pictures, tmp_path, assert_same):
+def test_folder_with_colour_in_one_split(pictures, tmp_path, assert_same):
     path = pictures(tmp_path / "pictures" / "train").parent
     pictures(path / "test", count=9, coloured=(8,))
     streamed = stream_images(str(path), cache=tmp_path / "cache")
@@ -120,7 +120,7 @@ def test_mnist(mnist_dir, tmp_path, monkeypatch, assert_same):
     ],
 )
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
-def test_arrays_refused_in_the_same_words(array, suffix, tmp_path):
+def test_wrong_arrays_give_the_errors_of_load_images(array, suffix, tmp_path):
     path = tmp_path / f"a.{suffix}"
     np.save(path, array) if suffix == "npy" else np.savez(path, images=array)
     assert refusal(stream_images, path, cache=tmp_path / "cache") == refusal(load_images, path)
@@ -143,7 +143,7 @@ def refusal(function, path, **kwargs):
     ],
     ids=["size", "transparent", "damaged"],
 )
-def test_pictures_refused_in_the_same_words(pictures, picture, tmp_path):
+def test_wrong_pictures_give_the_errors_of_load_images(pictures, picture, tmp_path):
     path = pictures(tmp_path / "pictures")
     if picture is None:
         (path / "020.png").write_bytes((path / "020.png").read_bytes()[:50])
@@ -152,7 +152,7 @@ def test_pictures_refused_in_the_same_words(pictures, picture, tmp_path):
     assert refusal(stream_images, path, cache=tmp_path / "cache") == refusal(load_images, path)
 
 
-def test_splits_that_differ(tmp_path):
+def test_splits_that_differ_give_the_error_of_load_images(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, x_train=IMAGES, x_test=IMAGES[:, :3])
     assert refusal(stream_images, path, cache=tmp_path / "cache") == refusal(load_images, path)
@@ -183,7 +183,7 @@ def test_a_header_that_promises_too_much(tmp_path):
 
 
 @pytest.mark.parametrize("images", [IMAGES % 17, IMAGES // 128, IMAGES / 255**2, 0 * IMAGES])
-def test_what_is_odd_about_the_values_is_said_each_time(images, tmp_path, assert_same):
+def test_every_call_warns_about_odd_values(images, tmp_path, assert_same):
     np.save(tmp_path / "a.npy", images)
     with pytest.warns(UserWarning, match="black") as caught:
         resident = load_images(str(tmp_path / "a.npy"))

@@ -1,4 +1,4 @@
-"""The cache of prepared images: reused, never half done, written by one process at a time."""
+"""The cache of prepared images: reused, complete, and written by one process at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def listing(path):
     return {file: file.stat().st_mtime_ns for file in path.rglob("*")}
 
 
-def test_a_second_run_reads_nothing_again(pictures, tmp_path, monkeypatch, assert_same):
+def test_a_second_run_maps_the_cached_images(pictures, tmp_path, monkeypatch, assert_same):
     path, folder = pictures(tmp_path / "pictures"), tmp_path / "cache"
     first = stream_images(str(path), cache=folder)
     before = listing(folder)
@@ -36,7 +36,7 @@ def test_a_second_run_reads_nothing_again(pictures, tmp_path, monkeypatch, asser
 
 
 @pytest.mark.parametrize("change", ["content", "one more", "renamed", "fractions"])
-def test_another_data_set_is_prepared_anew(pictures, change, tmp_path, assert_same):
+def test_a_changed_data_set_is_prepared_again(pictures, change, tmp_path, assert_same):
     path = pictures(tmp_path / "pictures")
     first = stream_images(str(path), cache=tmp_path / "cache")
     kwargs = {}
@@ -87,7 +87,7 @@ stream.stream_images(sys.argv[1], cache=sys.argv[2])
 """
 
 
-def test_a_killed_preparation_is_not_taken_for_complete(tmp_path, assert_same):
+def test_a_killed_preparation_is_repeated(tmp_path, assert_same):
     np.save(tmp_path / "a.npy", IMAGES)
     arguments = [str(tmp_path / "a.npy"), str(tmp_path / "cache"), "5"]
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=60, check=False)
@@ -129,7 +129,7 @@ def test_space_on_the_disk_is_reserved_before_images_are_written(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["file", "below a file"])
-def test_a_cache_that_cannot_be(place, tmp_path):
+def test_a_cache_that_cannot_be_made(place, tmp_path):
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "x" if place == "below a file" else tmp_path / "file"
     with pytest.raises(UserError, match=r"cannot be kept in the cache .*Received: .*\.$") as caught:
@@ -144,7 +144,7 @@ def test_a_read_only_cache_is_read(tmp_path, monkeypatch, assert_same):
     def locked(home):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(home))
 
-    monkeypatch.setattr(cache, "locked", locked)
+    monkeypatch.setattr(cache, "FileLock", locked)
     assert_same(stream_images("digits", cache=tmp_path), load_images("digits"))
     np.testing.assert_array_equal(binarize_fixed(splits.train, 17, "static", "train")[0], binary)
     with pytest.raises(UserError, match=r"cannot be kept in the cache.*Permission denied\.$"):

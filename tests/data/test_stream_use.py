@@ -1,4 +1,4 @@
-"""What is made of images on disk: binary images and batches, without a copy in memory."""
+"""Binary images and batches of images on disk, without a copy in memory."""
 
 from __future__ import annotations
 
@@ -71,23 +71,22 @@ def test_batches(name, binarization, image_file, tmp_path, monkeypatch):
     image_file(tmp_path / name)
     resident = load_images(str(tmp_path / name))
     streamed = stream_images(str(tmp_path / name), cache=tmp_path / "cache")
-    streams = []
-    for splits in (resident, streamed):
-        for start in ((0, 0), (1, 3)):
-            stream = training_batches(
-                splits.train,
-                levels=splits.levels,
-                batch_size=5,
-                seed=3,
-                binarization=binarization,
-                start_epoch=start[0],
-                start_step=start[1],
-            )
-            streams.append([stream.element_spec, *(b.numpy() for b in stream.take(20))])
-    for one, two in zip(streams[:2], streams[2:], strict=True):
-        assert one[0] == two[0]
-        assert [b.tobytes() for b in one[1:]] == [b.tobytes() for b in two[1:]]
-    assert streams[2][1 + 9 + 3].tobytes() == streams[3][1].tobytes()
+
+    def stream(splits, epoch, step, count):
+        found = training_batches(
+            splits.train,
+            levels=splits.levels,
+            batch_size=5,
+            seed=3,
+            binarization=binarization,
+            start_epoch=epoch,
+            start_step=step,
+        )
+        return [found.element_spec, *(batch.numpy().tobytes() for batch in found.take(count))]
+
+    expected = stream(resident, 0, 0, 20)
+    assert stream(streamed, 0, 0, 20) == expected
+    assert stream(streamed, 1, 3, 8) == [expected[0], *expected[1 + 9 + 3 :]]
 
 
 @pytest.mark.parametrize("size", [1, 5, 12, 100])
@@ -105,7 +104,7 @@ def test_evaluation_batches(size, tmp_path, monkeypatch):
 
 
 def test_memory_holds_pieces_and_not_the_images(tmp_path, monkeypatch, assert_same):
-    """4 MB of float64 in an archive, and 16 KiB at a time."""
+    """4 MB of float64 in an archive, read 16 KiB at a time."""
     monkeypatch.setattr(pieces, "PIECE_BYTES", 1 << 14)
     monkeypatch.setattr(binarize, "_CHUNK", 1 << 12)
     images = RNG.integers(0, 256, (500, 32, 32), np.uint8)
@@ -122,7 +121,7 @@ def test_memory_holds_pieces_and_not_the_images(tmp_path, monkeypatch, assert_sa
 
     resident, most = peak(load_images, str(tmp_path / "a.npz"))
     assert most > 2_000_000
-    peak(stream_images, "digits", cache=cache)  # What Python imports is not counted.
+    peak(stream_images, "digits", cache=cache)  # Imports are not counted.
     streamed, most = peak(stream_images, str(tmp_path / "a.npz"), cache=cache)
     assert most < 300_000
     assert_same(streamed, resident)
@@ -166,7 +165,7 @@ warm = training_batches(np.zeros((9, 2, 2, 1), np.uint8), levels=2, batch_size=3
 next(iter(warm))
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 now = int(status["VmData"].split()[0]) * 1024
-resource.setrlimit(resource.RLIMIT_DATA, (now + 160 * 2**20,) * 2)  # Not for mapped files.
+resource.setrlimit(resource.RLIMIT_DATA, (now + 160 * 2**20,) * 2)  # Mapped files do not count.
 splits = function(sys.argv[2])
 batches = training_batches(splits.train, levels=splits.levels, batch_size=100, seed=0,
                            binarization="static")
@@ -177,7 +176,7 @@ print(sum(float(tf.reduce_sum(batch)) for batch in batches.take(20)))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
 def test_a_data_set_larger_than_memory(tmp_path):
-    """250 MB of images, and no more than 160 MB to a process for what is not a file."""
+    """250 MB of images, in a process that may hold 160 MB besides mapped files."""
     images = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (60_000, 64, 64))
     images[::1000] = 255
     images.flush()

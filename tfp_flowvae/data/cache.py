@@ -111,7 +111,7 @@ def found_or_made(folder: Path, find: Callable[[], _T | None], make: Callable[[]
         cache = folder.parent
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            with locked(folder):
+            with FileLock(folder.with_name(f".{folder.name}.lock")):  # It ends with the process.
                 found = find()  # Another process may have been faster.
                 if found is None:
                     make()
@@ -124,8 +124,3 @@ def found_or_made(folder: Path, find: Callable[[], _T | None], make: Callable[[]
     if found is None:
         raise RuntimeError(f"{folder} does not hold what was just written to it.")
     return found
-
-
-def locked(folder: Path) -> FileLock:
-    """A lock on a folder of a cache, to be entered; it ends with the process."""
-    return FileLock(folder.with_name(f".{folder.name}.lock"))

@@ -104,7 +104,5 @@ def read_images(
             first += len(piece)
             done(len(piece))
     levels, note = grey_levels(dtype, brightest, source.where, source.levels)
-    notes = {note for part in parts.values() for note in part.warnings} | (
-        {note} if note else set()
-    )
-    return images, levels, sorted(notes)
+    notes = {warning for part in parts.values() for warning in part.warnings}
+    return images, levels, sorted(filter(None, {*notes, note}))

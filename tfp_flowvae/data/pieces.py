@@ -45,14 +45,13 @@ class Part:
           levels: The declared number of grey levels of integer images; None means 256.
 
         Raises:
-          UserError: If the images cannot be read, or, after the last piece, if some values are not
-            those of images. From the first such value on, no images come.
+          UserError: If the images cannot be read, or, after the last piece, if some of their values
+            are not those of images.
         """
         values = Values()
         for piece in self.pieces():
             values.see(piece)
-            if values.fit(self.dtype.kind, levels):
-                yield narrowed(piece).reshape(-1, *self.shape[1:])
+            yield narrowed(piece).reshape(-1, *self.shape[1:])
         values.check(self.dtype.kind, self.where, levels)
 
 

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that is not blank, without a full stop at its end.
-
-    Args:
-      error: The error.
-
-    Returns:
-      At most 300 characters; the name of the error's class if it has no message.
-    """
+    """The first line of an error's message, without its full stop; its class without a message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]

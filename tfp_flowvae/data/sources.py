@@ -61,12 +61,7 @@ def check_dataset(
     It loads neither TensorFlow nor images: it checks names, paths, file headers and, if a data set
     must be downloaded, whether the server answers.
 
-    Args:
-      dataset: As for `load_images`.
-      data_dir: As for `load_images`.
-      image_shape: As for `load_images`.
-      valid_fraction: As for `load_images`.
-      test_fraction: As for `load_images`.
+    The arguments are those of `load_images`.
 
     Raises:
       UserError: As `load_images` does.

@@ -43,36 +43,6 @@ def check_fractions(valid_fraction: float | None, test_fraction: float | None) -
         )
 
 
-def _split_sizes(
-    sizes: dict[str, int], where: str, valid_fraction: float | None, test_fraction: float | None
-) -> tuple[int, int]:
-    """How many train images become validation and test images; the arguments of `plan_splits`."""
-    for split, value in (("valid", valid_fraction), ("test", test_fraction)):
-        if split in sizes and value is not None:
-            raise UserError(
-                f"{where} has a {split} split of its own: leave {split}_fraction out. "
-                f"Received: {split}_fraction={value}."
-            )
-
-    total = sizes["train"]
-    lacking = [split for split in ("valid", "test") if split not in sizes]
-    if total <= len(lacking):
-        raise UserError(
-            f"{where} holds too few images to split: at least {len(lacking) + 1} are needed. "
-            f"Received: {total}."
-        )
-    valid = test = 0
-    if "test" in lacking:
-        test = min(_part(test_fraction or TEST_FRACTION, total), total - len(lacking))
-    if "valid" in lacking:
-        if test or valid_fraction is not None:
-            valid = _part(valid_fraction or VALID_FRACTION, total)
-        else:
-            valid = max(1, min(_MOST_VALID, total // 6))
-        valid = min(valid, total - test - 1)
-    return valid, test
-
-
 @dataclass(frozen=True)
 class Plan:
     """Which images of a source become train, validation and test images.
@@ -138,16 +108,33 @@ def plan_splits(
       UserError: If there are too few images, or a fraction is given for a split that the source
         has.
     """
-    num_valid, num_test = _split_sizes(sizes, where, valid_fraction, test_fraction)
+    for split, value in (("valid", valid_fraction), ("test", test_fraction)):
+        if split in sizes and value is not None:
+            raise UserError(
+                f"{where} has a {split} split of its own: leave {split}_fraction out. "
+                f"Received: {split}_fraction={value}."
+            )
     total = sizes["train"]
-    num_train = total - num_valid - num_test
-    bounds = {"train": (0, num_train)}
-    if num_valid:
-        bounds["valid"] = (num_train, num_train + num_valid)
-    if num_test:
-        bounds["test"] = (num_train + num_valid, total)
+    lacking = [split for split in ("valid", "test") if split not in sizes]
+    if total <= len(lacking):
+        raise UserError(
+            f"{where} holds too few images to split: at least {len(lacking) + 1} are needed. "
+            f"Received: {total}."
+        )
+    valid = test = 0
+    if "test" in lacking:
+        test = min(_part(test_fraction or TEST_FRACTION, total), total - len(lacking))
+    if "valid" in lacking:
+        if test or valid_fraction is not None:
+            valid = _part(valid_fraction or VALID_FRACTION, total)
+        else:
+            valid = max(1, min(_MOST_VALID, total // 6))
+        valid = min(valid, total - test - 1)
+    train = total - valid - test
+    places = {"valid": (train, train + valid), "test": (train + valid, total)}
+    bounds = {"train": (0, train)} | {split: places[split] for split in lacking}
     sizes = sizes | {split: high - low for split, (low, high) in bounds.items()}
-    return Plan(sizes, bounds, shuffled=num_test > 0)
+    return Plan(sizes, bounds, shuffled="test" in lacking)
 
 
 def fixed_permutation(size: int, seed: int) -> np.ndarray:

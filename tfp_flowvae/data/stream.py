@@ -6,8 +6,9 @@ images, their dtype and their grey levels are those of `load_images`, bit for bi
 batches.
 
 Memory holds a piece of 32 MiB at a time, and 8 to 24 bytes per image if a split is shuffled; the
-system keeps as much of the files in memory as it has room for. A data set is recognised by its path
-or version, and by the names, sizes and times of its files.
+system keeps as much of the files in memory as it has room for. Arrays in Fortran order in an `.npz`
+file are copied to a temporary file first. A data set is recognised by its path or version, and by
+the names, sizes and times of its files.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ from tfp_flowvae.data.cache import CONTENTS, create_images, found_or_made, open_
 from tfp_flowvae.data.images import ImageSplits
 from tfp_flowvae.data.loading import read_images
 from tfp_flowvae.data.sources import Source, open_source
-from tfp_flowvae.errors import UserError
 
 _FORMAT = 3  # The format of a cache's folders; folders of other formats are not read.
 
@@ -48,14 +48,11 @@ def stream_images(
 ) -> ImageSplits:
     """`load_images` for data sets that are larger than memory.
 
+    The other arguments are those of `load_images`.
+
     Args:
-      dataset: As for `load_images`.
-      data_dir: As for `load_images`.
       cache: The folder that keeps the images between runs, one byte per value of integer images and
         four per value of floats. It may be removed while no run uses it.
-      image_shape: As for `load_images`.
-      valid_fraction: As for `load_images`.
-      test_fraction: As for `load_images`.
 
     Returns:
       The images of `load_images`, as read-only `np.memmap`s.
@@ -85,13 +82,7 @@ def _folder_name(dataset: str, source: Source, fractions: str) -> str:
     if source.files:
         identity.append(str(source.folder.resolve()))
     for file in source.files:
-        try:
-            status = file.stat()
-        except OSError as error:
-            raise UserError(
-                f"The file {str(file)!r} cannot be read; replace or remove it. "
-                f"Received: {error.strerror}."
-            ) from error
+        status = file.stat()
         name = file.relative_to(source.folder)
         identity.append(f"{name} {status.st_size} {status.st_mtime_ns}")
     total = hashlib.sha256(b"\0".join(map(os.fsencode, identity))).hexdigest()

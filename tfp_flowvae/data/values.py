@@ -44,12 +44,6 @@ class Values:
         self.low = low if self.low is None else np.minimum(self.low, low)
         self.high = high if self.high is None else np.maximum(self.high, high)
 
-    def fit(self, kind: str, levels: int | None = None) -> bool:
-        """Whether the values are those of images; the arguments are those of `check`."""
-        if kind == "f":
-            return not self.broken and self.low >= -_ROUNDING and self.high <= 1 + _ROUNDING
-        return self.low >= 0 and self.high <= (levels or 256) - 1
-
     def check(self, kind: str, where: str, levels: int | None = None) -> None:
         """Checks that the values are those of images.
 
@@ -61,18 +55,16 @@ class Values:
         Raises:
           UserError: If they are not.
         """
-        if self.fit(kind, levels):
-            return
-        low, high = self.low, self.high
+        low, high, most = self.low, self.high, (levels or 256) - 1
         if kind != "f":
-            deep = levels is None and low >= 0 and high < 2**16
-            advice = (
-                f"take their upper 8 bits, (images >> {int(high).bit_length() - 8}).astype('uint8')"
-                if deep
-                else "rescale them"
-            )
+            if low >= 0 and high <= most:
+                return
+            advice = "rescale them"
+            if levels is None and low >= 0 and high < 2**16:
+                shift = int(high).bit_length() - 8
+                advice = f"take their upper 8 bits, (images >> {shift}).astype('uint8')"
             raise UserError(
-                f"Integer images in {where} must lie in 0..{(levels or 256) - 1}; {advice}, or "
+                f"Integer images in {where} must lie in 0..{most}; {advice}, or "
                 f"save floats in [0, 1]. Received: values from {low} to {high}."
             )
         if self.broken:
@@ -81,22 +73,24 @@ class Values:
                 f"Images in {where} must be finite floats in [0, 1]; remove or repair the broken "
                 f"ones. Received: {what} ({self.broken} of {self.count} values are not finite)."
             )
-        advice = "divide them by 255" if low >= 0 and high <= 255 else "rescale them"
-        raise UserError(
-            f"Float images in {where} must lie in [0, 1]; {advice} before saving. "
-            f"Received: values from {low:g} to {high:g}."
-        )
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            advice = "divide them by 255" if low >= 0 and high <= 255 else "rescale them"
+            raise UserError(
+                f"Float images in {where} must lie in [0, 1]; {advice} before saving. "
+                f"Received: values from {low:g} to {high:g}."
+            )
 
 
 def narrowed(images: np.ndarray) -> np.ndarray:
-    """Checked images in the smallest dtype that keeps their values.
+    """Images in the smallest dtype that keeps the values that `Values.check` allows.
 
     Booleans and integers become uint8. Floats become float32 in [0, 1]: those within 1e-6 of the
     range are clipped.
     """
     if images.dtype.kind != "f":
         return images.astype(np.uint8, copy=False)
-    images = images.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        images = images.astype(np.float32, copy=False)
     return images.clip(0.0, 1.0) if images.min() < 0 or images.max() > 1 else images
 
 
