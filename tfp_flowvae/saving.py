@@ -13,6 +13,7 @@ from tfp_flowvae.flows.adopted import supplied
 from tfp_flowvae.models import FlowVAE
 
 KERAS_FILE = "model.keras"
+ENDPOINTS = ("sample", "encode", "decode", "reconstruct", "elbo", "log_prior")
 
 
 def export(model: FlowVAE, path: str | Path) -> None:
@@ -36,12 +37,24 @@ def export(model: FlowVAE, path: str | Path) -> None:
       path: The folder; made if need be. `tfp_flowvae.load(path)` gives the model back.
     """
     path = Path(path)
+    served = _served(model)
+    signatures = {name: getattr(served, name) for name in ENDPOINTS}
+    # TensorFlow Serving asks for this name where a request gives none.
+    signatures["serving_default"] = signatures[ENDPOINTS[0]]
+    tf.saved_model.save(served, str(path), signatures=signatures)
+    model.save(path / KERAS_FILE)
+
+
+def _served(model: FlowVAE) -> tf.train.Checkpoint:
+    """The endpoints as functions, and the variables that they use in the model's order.
+
+    `keras.export.ExportArchive` lists the variables in the order of a set of their addresses, so
+    that two runs with the same weights make different files, and it writes each of them twice.
+    """
     images = tf.TensorSpec([None, *model.image_shape], tf.float32, name="x")
     latents = tf.TensorSpec([None, model.event_size], tf.float32, name="z")
     count, seed = tf.TensorSpec([], tf.int32, name="n"), tf.TensorSpec([], tf.int32, name="seed")
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    endpoints = {
+    functions = {
         "sample": (lambda n, seed: {"images": model.sample(n, seed)}, [count, seed]),
         "encode": (lambda x, seed: {"z": model.encode(x, seed)}, [images, seed]),
         "decode": (lambda z: {"images": model.decode(z)}, [latents]),
@@ -49,10 +62,14 @@ def export(model: FlowVAE, path: str | Path) -> None:
         "elbo": (lambda x, seed: {"elbo": model.elbo(x, seed=seed)}, [images, seed]),
         "log_prior": (lambda z: {"log_prior": model.prior_layer(z)}, [latents]),
     }
-    for name, (function, signature) in endpoints.items():
-        archive.add_endpoint(name, function, input_signature=signature)
-    archive.write_out(str(path), verbose=False)
-    model.save(path / KERAS_FILE)
+    served = tf.train.Checkpoint()
+    served.variables = [variable.value for variable in model.variables]
+    served.trainable_variables = [variable.value for variable in model.trainable_variables]
+    served.non_trainable_variables = [variable.value for variable in model.non_trainable_variables]
+    for name in ENDPOINTS:
+        function, signature = functions[name]
+        setattr(served, name, tf.function(function, input_signature=signature, autograph=False))
+    return served
 
 
 def load(path: str | Path, prior: Any = None, flow: Any = None) -> FlowVAE:
