@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flowvae import networks
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows import make_flow
 from tfp_flowvae.models import FlowPosterior, FlowPrior, GaussianMixtureBase, VampBase
@@ -109,6 +110,38 @@ def test_a_vae_with_such_a_prior_trains_every_weight_and_comes_back(make_vae, di
     again = keras.saving.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(again.elbo(digits[:5], seed=1), vae.elbo(digits[:5], seed=1))
     np.testing.assert_array_equal(again.sample(3, seed=1), vae.sample(3, seed=1))
+
+
+def _with_batch_norm(make_vae, prior):
+    encoder = networks.MLPEncoder(IMAGE, hidden=(16,), norm="batch")
+    return make_vae(prior=prior, encoder=encoder, seed=1)
+
+
+def test_pseudo_inputs_leave_the_moving_statistics_to_the_data(make_vae, digits):
+    found = []
+    for prior in ("none", "vamp:3"):
+        vae = _with_batch_norm(make_vae, prior)
+        vae.encoder.set_weights([np.ones(w.shape) for w in vae.encoder.weights])
+        vae(digits[:64], training=True)
+        found.append([w.numpy() for w in vae.encoder.non_trainable_weights])
+    for without, with_pseudo_inputs in zip(*found, strict=True):
+        assert not np.array_equal(without, np.ones(without.shape))
+        np.testing.assert_array_equal(with_pseudo_inputs, without)
+
+
+def test_with_batch_norm_the_prior_is_in_training_what_it_is_in_evaluation(make_vae, stir, digits):
+    vae = stir(_with_batch_norm(make_vae, "vamp:3+realnvp:2,hidden=8"))
+    vae.adapt(digits)
+    (norm,) = (x for x in vae._flatten_layers() if isinstance(x, keras.layers.BatchNormalization))
+    norm.momentum = 0.0  # the moving statistics are those of the last batch
+    start = vae.seed_generator.state.numpy()
+    terms = []
+    for training in (True, False):
+        vae.seed_generator.state.assign(start)
+        terms.append(vae(digits, training=training))
+    assert np.abs(norm.moving_mean.numpy()).max() > 0.1
+    for name, in_training in terms[0].items():
+        np.testing.assert_array_equal(terms[1][name], in_training, err_msg=name)
 
 
 def test_mixture_serialises():

@@ -140,6 +140,12 @@ class VampBase(PriorBase):
     u_k are pseudo-inputs, learnable images, and q0 is the posterior's Gaussian base, before its
     flow: a flow's density at z under every u_k would cost K inverses.
 
+    What is mixed is the posterior of the same moment. Batch norms therefore normalise the
+    pseudo-inputs by the statistics of the images: in training those of the batch, else the moving
+    ones, which pseudo-inputs never move. In an encoder of one's own that takes
+    `networks.BatchNormalization`; Keras's own uses the moving statistics in training, too, and they
+    lag behind.
+
     Args:
       event_size: D.
       components: K.
@@ -197,7 +203,8 @@ class VampBase(PriorBase):
                 "A VampBase mixes the posterior of a FlowVAE: give it to one as part of its prior. "
                 "Received: a VampBase on its own."
             )
-        components = self._base_of(self.pseudo_inputs)
+        with _compat.inference():
+            components = self._base_of(self.pseudo_inputs)
         mixture = tfd.Categorical(logits=_compat.live(self._logits))
         return GaussianMixture(mixture, components)
 

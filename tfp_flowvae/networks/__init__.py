@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfp_flowvae.networks.batch_norm import BatchNormalization
     from tfp_flowvae.networks.gated_conv import GatedConvDecoder, GatedConvEncoder
     from tfp_flowvae.networks.gated_mlp import GatedMLPDecoder, GatedMLPEncoder
     from tfp_flowvae.networks.made import MADE
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tfp_flowvae.networks.resnet import ResNetDecoder, ResNetEncoder
 
 _LAZY = {
+    "BatchNormalization": "batch_norm",
     "GatedConvDecoder": "gated_conv",
     "GatedConvEncoder": "gated_conv",
     "GatedMLPDecoder": "gated_mlp",
@@ -36,6 +38,7 @@ _LAZY = {
 __all__ = [
     "MADE",
     "MLP",
+    "BatchNormalization",
     "GatedConvDecoder",
     "GatedConvEncoder",
     "GatedMLPDecoder",
