@@ -157,6 +157,34 @@ def test_a_built_model_is_not_built_from_a_batch_and_its_optimizer_is():
     assert len(model.optimizer.variables) == 6
 
 
+def test_layers_within_are_in_inference_and_those_after_as_before():
+    class Told(keras.layers.Layer):
+        def call(self, x, training=None):
+            seen.append(training)
+            return x
+
+    class Outer(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.told = Told()
+
+        def call(self, x):
+            self.told(x)
+            with _compat.inference():
+                self.told(x)
+            return self.told(x)
+
+    seen, outer = [], Outer()
+    outer(tf.ones([1]))  # is built here, which calls it too
+    for training, wanted in ((True, [True, False, True]), (False, [False] * 3)):
+        seen.clear()
+        outer(tf.ones([1]), training=training)
+        assert seen == wanted
+    with _compat.inference():
+        outer.told(tf.ones([1]))
+    assert seen[3:] == [None]
+
+
 def test_gradients_are_summed_over_the_replicas_where_it_is_left_out():
     optimizer, weight, seen = keras.optimizers.SGD(1.0), keras.Variable([1.0, 2.0]), []
     optimizer._all_reduce_sum_gradients = lambda pairs: seen.append(1) or list(pairs)

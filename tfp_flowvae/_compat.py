@@ -6,7 +6,8 @@ what a flow needs has no public name. `tests/test_compat.py` fails when any of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -106,6 +107,48 @@ def layers_within(model: keras.Model) -> list[keras.Layer]:
     Keras 3.15: `model.layers` are the outermost ones, and a layer's own have no public name.
     """
     return list(model._flatten_layers())
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    """Layers called within act as in inference, whatever the call around them is for.
+
+    Keras 3.15: `training=False` given to a layer inside another's call holds for everything that
+    the outer one calls afterwards, too, and the call's context has no public name.
+    """
+    context = _call_context()
+    if context is None:  # outside of any call layers are in inference
+        yield
+        return
+    training, context.training = context.training, False
+    try:
+        yield
+    finally:
+        context.training = training
+
+
+class RemembersMoments:
+    """For a Keras batch norm: the moments that it takes can be had again within the outermost call.
+
+    Keras 3.15: it takes them in a private method and keeps nothing of them but moving averages.
+    They are kept with the context of the call, which ends with it: they are tensors of its graph.
+    """
+
+    def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        moments = super()._moments(inputs, mask)  # type: ignore[misc]
+        vars(_call_context()).setdefault("_batch_moments", {})[id(self)] = moments
+        return moments
+
+    def moments_in_this_call(self) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """The last mean and variance that were taken in the outermost call; None for none."""
+        return getattr(_call_context(), "_batch_moments", {}).get(id(self))
+
+
+def _call_context() -> Any:
+    """Keras's record of the outermost layer call under way; None outside of any."""
+    from keras.src.backend.common.global_state import get_global_attribute
+
+    return get_global_attribute("current_call_ctx")
 
 
 class BuiltAlready:

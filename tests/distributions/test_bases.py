@@ -121,6 +121,37 @@ def test_a_mixture_given_a_context_is_a_density_for_each_example(stir):
     assert np.all(np.abs(np.mean(z, axis=0) - base.mean()) < error)
 
 
+def _with_batch_norm(make_vae, prior):
+    return make_vae(prior=prior, encoder="mlp:16,norm=batch", seed=1)
+
+
+def test_pseudo_inputs_leave_the_moving_statistics_to_the_data(make_vae, digits):
+    found = []
+    for prior in ("none", "vamp:3"):
+        vae = _with_batch_norm(make_vae, prior)
+        vae.encoder.set_weights([np.ones(w.shape) for w in vae.encoder.weights])
+        vae(digits[:64], training=True)
+        found.append([w.numpy() for w in vae.encoder.non_trainable_weights])
+    for without, with_pseudo_inputs in zip(*found, strict=True):
+        assert not np.array_equal(without, np.ones(without.shape))
+        np.testing.assert_array_equal(with_pseudo_inputs, without)
+
+
+def test_with_batch_norm_the_prior_is_in_training_what_it_is_in_evaluation(make_vae, stir, digits):
+    vae = stir(_with_batch_norm(make_vae, "vamp:3+realnvp:2,hidden=8"))
+    vae.adapt(digits)
+    (norm,) = (x for x in vae._flatten_layers() if isinstance(x, keras.layers.BatchNormalization))
+    norm.momentum = 0.0  # the moving statistics are those of the last batch
+    start = vae.seed_generator.state.numpy()
+    terms = []
+    for training in (True, False):
+        vae.seed_generator.state.assign(start)
+        terms.append(vae(digits, training=training))
+    assert np.abs(norm.moving_mean.numpy()).max() > 0.1
+    for name, in_training in terms[0].items():
+        np.testing.assert_array_equal(terms[1][name], in_training, err_msg=name)
+
+
 def test_mixture_serialises():
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(_mixture("planar:2"))))
     again = keras.saving.deserialize_keras_object(config)

@@ -26,6 +26,7 @@ ENDPOINTS = {
     "elbo": (["seed", "x"], "elbo"),
     "log_prior": (["z"], "log_prior"),
 }
+SHARD = "data-00000-of-00001"
 FAST_PAIRS = [("iaf", "maf"), ("planar+householder", "realnvp")]
 
 # Run first: makes the rest of the script's Python one that has TensorFlow only.
@@ -239,6 +240,50 @@ def test_runs_where_only_tensorflow_is(exported, tmp_path):
     wanted += [z, vae.decode(z), vae.reconstruct(x, 3), vae.elbo(x, seed=3), vae.prior_layer(z)]
     for answer, value in zip(json.loads(done.stdout.splitlines()[-1]), wanted, strict=True):
         np.testing.assert_allclose(np.reshape(answer, value.shape), value, rtol=1e-4, atol=1e-4)
+
+
+WRITES_AN_EXPORT = """
+import sys
+import keras
+from tfp_flowvae import models, networks, saving
+from tfp_flowvae.flows import make_flow
+
+keras.utils.set_random_seed(0)
+junk = [object() for _ in range(int(sys.argv[2]))]  # moves what is made later in memory
+vae = models.FlowVAE(
+    encoder=networks.MLPEncoder((5, 3, 1), hidden=(16, 16), norm="batch"),
+    posterior=models.FlowPosterior(make_flow("iaf:2,hidden=8", 4, 16)),
+    prior=models.make_prior("mixture:3+realnvp:2,hidden=8", 4),
+    decoder=networks.MLPDecoder((5, 3, 1), 4, hidden=(16,)),
+    seed=0,
+)
+saving.export(vae, sys.argv[1])
+"""
+
+
+def test_two_processes_write_the_same_bytes(tmp_path, launch):
+    script = tmp_path / "write.py"
+    script.write_text(WRITES_AN_EXPORT)
+    runs = [
+        launch(str(script), str(tmp_path / f"run_{i}"), str(10_007 * i), PYTHONHASHSEED=str(i + 1))
+        for i in range(2)
+    ]
+    for run in runs:
+        assert run.wait(timeout=300) == 0, run.stdout.read()
+    files = ["saved_model.pb", *(f"variables/variables.{end}" for end in (SHARD, "index"))]
+    for name in files:
+        first, second = ((tmp_path / f"run_{i}" / name).read_bytes() for i in range(2))
+        assert first == second, name
+
+
+def test_variables_are_written_once_and_found_by_whoever_loads_them(exported):
+    vae, path, loaded = exported
+    for kind in ("variables", "trainable_variables", "non_trainable_variables"):
+        for ours, theirs in zip(getattr(vae, kind), getattr(loaded, kind), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    shapes = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    written = [shape for shape in shapes.get_variable_to_shape_map().values() if shape]
+    assert sorted(written) == sorted(list(v.shape) for v in vae.variables)
 
 
 @pytest.mark.slow

@@ -121,6 +121,11 @@ class Vamp(Base):
     u_k are pseudo-inputs, learnable images, and q0 is the posterior's base, before its flow: a
     flow's density at z under every u_k would cost K inverses.
 
+    The posteriors are those of the same step. Batch norm therefore normalises the pseudo-inputs by
+    the statistics of the images: in training those of the batch, otherwise the moving ones, which
+    pseudo-inputs never change. An encoder of your own needs `networks.BatchNormalization` for that;
+    Keras's own uses the moving statistics in training, too, which lag behind.
+
     Args:
       components: K.
       image_shape: `(H, W, C)`. The model that the prior stands in fills it in.
@@ -188,7 +193,8 @@ class Vamp(Base):
                 "The base 'vamp' mixes the posterior of a FlowVAE: give it to one as part of its "
                 "prior. Received: a Vamp on its own."
             )
-        components = self._posterior_base(self.pseudo_inputs)
+        with _compat.inference():
+            components = self._posterior_base(self.pseudo_inputs)
         return NormalMixture(tfd.Categorical(logits=_compat.live(self._logits)), components)
 
     def get_config(self) -> dict[str, Any]:

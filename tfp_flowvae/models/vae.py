@@ -131,7 +131,6 @@ class FlowVAE(FastModel):
                 f"Received: an encoder whose output has shape {tuple(features.shape)} for B = 1."
             )
         ensure_built(self.posterior_layer, latents, (None, features.shape[-1]))
-        # Pseudo-inputs are no data: they must not move the statistics of batch normalisation.
         self.prior_layer.base.attach(
             lambda x: self.posterior_layer.base.distribution(self.encoder(x)), self.image_shape
         )

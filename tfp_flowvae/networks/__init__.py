@@ -9,6 +9,7 @@ from tfp_flowvae._lazy import lazy
 from tfp_flowvae.networks.registry import NETWORKS, NetworkEntry, register_network
 
 _LAZY = {
+    "BatchNormalization": "batch_norm",
     "GatedConvDecoder": "gated_conv",
     "GatedConvEncoder": "gated_conv",
     "GatedMLPDecoder": "gated_mlp",

@@ -97,7 +97,17 @@ class Convolution(Stage):
         ensure_built(self._convolution, (None, *self.in_shape))
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps `[B, *in_shape]` to `[B, *out_shape]`."""
+        """Maps `[B, *in_shape]` to `[B, *out_shape]`; B may be 0.
+
+        TensorFlow 2.21 with oneDNN answers a batch of 0 with the shape of the convolution's input,
+        in the gradient of a transposed convolution too, so such a batch does not get there.
+        """
+        if x.shape[0]:
+            return self._convolve(x)
+        none = tf.zeros([0, *self.out_shape], self.compute_dtype)
+        return tf.cond(tf.shape(x)[0] > 0, lambda: self._convolve(x), lambda: none)
+
+    def _convolve(self, x: tf.Tensor) -> tf.Tensor:
         y = self._convolution(x)
         return y[:, : self.out_shape[0], : self.out_shape[1]] if self._crops else y
 

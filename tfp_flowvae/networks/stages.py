@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flowvae.networks.batch_norm import BatchNormalization
 from tfp_flowvae.networks.building import ensure_built
 from tfp_flowvae.networks.initial import normal, scale_after
 
@@ -43,9 +44,7 @@ class Style:
         """
         if self.norm == "batch":
             shared = tf.distribute.get_strategy().num_replicas_in_sync > 1
-            return keras.layers.BatchNormalization(
-                synchronized=shared, dtype=self.dtype, name="norm"
-            )
+            return BatchNormalization(synchronized=shared, dtype=self.dtype, name="norm")
         if self.norm == "layer" and len(shape) == 1:
             return keras.layers.LayerNormalization(dtype=self.dtype, name="norm")
         if self.norm == "layer":

@@ -172,12 +172,27 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         if kwargs:
             super().export(filepath, **kwargs)
             return
-        archive = keras.export.ExportArchive()
-        archive.track(self)
-        for name, (function, signature) in self.endpoints().items():
-            archive.add_endpoint(name, function, input_signature=signature)
-        archive.write_out(str(filepath), verbose=False)
+        served = self._served()
+        signatures = {name: getattr(served, name) for name in self.endpoints()}
+        # TensorFlow Serving asks for this name where a request gives none.
+        signatures["serving_default"] = next(iter(signatures.values()))
+        tf.saved_model.save(served, str(filepath), signatures=signatures)
         self.save(Path(filepath) / KERAS_FILE)
+
+    def _served(self) -> tf.train.Checkpoint:
+        """The endpoints as functions, and the variables that they use in the model's order.
+
+        `keras.export.ExportArchive` lists the variables in the order of a set of their addresses,
+        so that two runs with the same weights make different files, and writes each of them twice.
+        """
+        served = tf.train.Checkpoint()
+        served.variables = [v.value for v in self.variables]
+        served.trainable_variables = [v.value for v in self.trainable_variables]
+        served.non_trainable_variables = [v.value for v in self.non_trainable_variables]
+        for name, (function, signature) in self.endpoints().items():
+            traced = tf.function(function, input_signature=signature, autograph=False)
+            setattr(served, name, traced)
+        return served
 
     @property
     def step(self) -> tf.Tensor | None:
