@@ -94,6 +94,57 @@ def test_extreme_knots(seed, spread, count, dtype):
     assert np.all(np.isfinite(log_det))
 
 
+NEAR = {  # knots and scores
+    "knots, one pair": ([-1.0, 0.0, 1e-20, 1.0], [-1.0, 0.0, 1.0, 2.0]),
+    "knots, all": ([0.0, 1e-20, 2e-20, 3e-20], [-1.0, 0.0, 1.0, 2.0]),
+    "scores, one pair": ([-1.0, 0.0, 1.0, 2.0], [-1.0, 0.0, 1e-20, 1.0]),
+    "scores, all": ([-1.0, 0.0, 1.0, 2.0], [0.0, 1e-20, 2e-20, 4e-20]),
+    "both": ([-1.0, 0.0, 1e-20, 1.0], [-1.0, 0.0, 1e-20, 1.0]),
+    "far apart": ([-1e20, 0.0, 1e20, 3e20], [-1.0, 0.0, 1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize("name", NEAR)
+def test_gradients_where_knots_are_1e20_apart_or_1e_minus_20(name, direction):
+    """In float32 against float64, at the knots, in every bin and beyond."""
+    knots, scores = (np.float32([part]) for part in NEAR[name])
+    edges = (scores if direction == "forward" else knots)[0].astype(np.float64)
+    length = edges[-1] - edges[0]
+    points = [*edges, *(0.3 * edges[:-1] + 0.7 * edges[1:]), edges[0] - length, edges[-1] + length]
+    # Slopes are exponentials of logarithms of up to log(1e20).
+    allowed = (8 + np.log(1e20)) * np.finfo(np.float32).eps
+    steps = [np.diff(part.astype(np.float64)) for part in (knots, scores)]
+    nearest = [
+        1.0 / np.minimum([*step[:1], *step], [*step, *step[-1:]]) for step in map(np.ravel, steps)
+    ]
+
+    def gradients(point, dtype):
+        arguments = [tf.constant(part, dtype) for part in (knots, scores, [point])]
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(arguments)
+            bijector = MarginalInverseCDF(*arguments[:2])
+            image, log_det = getattr(bijector, f"{direction}_and_log_det")(arguments[2])
+        found = [tape.gradient(target, arguments) for target in (image, log_det)]
+        return [[np.ravel(part) for part in parts] for parts in found]
+
+    checked = 0
+    for point in np.float32(points):
+        exact = gradients(point, np.float64)
+        if max(np.max(np.abs(part)) for parts in exact for part in parts) > 1e38:
+            continue  # no float32 number
+        checked += 1
+        found = gradients(point, np.float32)
+        for got, wanted in zip(found[0], exact[0], strict=True):
+            assert np.all(np.abs(got - wanted) <= allowed * np.max(np.abs(wanted)))
+        # One eps of a step's length is that much of its logarithm, and of the log-det.
+        sizes = [*nearest, np.max(nearest[direction == "forward"])]
+        for got, wanted, size in zip(found[1], exact[1], sizes, strict=True):
+            size = np.maximum(size, np.max(np.abs(wanted)))
+            assert np.all(np.abs(got - wanted) <= allowed * size)
+    assert checked >= len(points) - 2
+
+
 def test_batches_make_trainable_and_composite():
     bijector = MarginalInverseCDF(increasing(4, 1, 3, 5), increasing(2, 3, 5, seed=1))
     assert bijector.experimental_batch_shape() == [4, 2]

@@ -144,6 +144,48 @@ def test_radii_whose_squares_overflow():
     np.testing.assert_allclose(radial.inverse(tf.identity(y)), x, rtol=1e-6)
 
 
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize("beta", [-3.0, 0.7, 50.0])
+@pytest.mark.parametrize("alpha", [1e-20, 1e-10, 1.0, 1e10])
+def test_gradients_at_every_scale_of_alpha(alpha, beta, direction):
+    """Of a value and a log-det in float32, against float64 at the same numbers."""
+    d, weights = 3, np.array([1.0, -2.0, 3.0], np.float32)
+    radius = np.array([0.0, 1e-25, 1e-20, 1e-15, 1.0, 1e5])
+    x = np.float32(radius[:, np.newaxis] * [0.6, -0.64, 0.48])
+    alpha, beta = np.float32(alpha), np.float32(beta)
+
+    def gradients(dtype, jit_compile=False):
+        center, each = np.zeros((6, d)), np.ones(6)
+        values = (x, center, alpha * each, beta * each)
+        arguments = [tf.constant(value, dtype) for value in values]
+
+        def compute(arguments):
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(arguments)
+                radial = Radial(*arguments[1:])
+                image, log_det = getattr(radial, f"{direction}_and_log_det")(arguments[0])
+                total = tf.reduce_sum(image * weights.astype(dtype))
+            return [tape.gradient(t, arguments) for t in (total, log_det)]
+
+        run = tf.function(compute, jit_compile=True) if jit_compile else compute
+        return [[part.numpy() for part in parts] for parts in run(arguments)]
+
+    # One eps of an argument is that of gamma times this, and lengths count against alpha, at least.
+    unit = EPS * (1.0 + abs(np.log(alpha)) + abs(beta))
+    gamma = Reference(np.zeros(d), alpha, beta).gamma
+    stretch = max(1.0, gamma / alpha, alpha / gamma)
+    of_value = [stretch, stretch, stretch * radius / alpha, stretch * radius]
+    of_log_det = [stretch * d / alpha, stretch * d / alpha, stretch * d / alpha, d]
+    exact = gradients(np.float64)
+    for compiled in (False, True) if alpha < 1e-15 else (False,):
+        found = gradients(np.float32, compiled)
+        for ours, theirs, scales in zip(found, exact, (of_value, of_log_det), strict=True):
+            for got, wanted, scale in zip(ours, theirs, scales, strict=True):
+                assert np.all(np.isfinite(got))
+                size = np.reshape(scale * np.ones(6), [6] + [1] * (got.ndim - 1))
+                assert np.all(np.abs(got - wanted) <= 16 * unit * size)
+
+
 # Down to numbers that processors may flush to 0.
 numbers = st.floats(-1e3, 1e3, width=32).filter(lambda x: x == 0.0 or abs(x) > 1e-25)
 

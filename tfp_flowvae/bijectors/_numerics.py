@@ -50,6 +50,18 @@ def norm_and_unit(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return norm[..., 0], unit
 
 
+def quotient(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """x / y, whose derivatives overflow only where they are too large themselves.
+
+    The derivative in y is -x / y^2 times what comes from above, and TensorFlow divides x by y twice
+    before it multiplies: 0 times infinity where y is 1e-20 in float32. Here x and y are scaled by
+    1 / y first, a constant, and the second division comes last.
+    """
+    # A product: two divisions are to XLA one by a product, which underflows.
+    unit = tf.stop_gradient(1.0 / y)
+    return (x * unit) / (y * unit)
+
+
 def softplus(x: tf.Tensor) -> tf.Tensor:
     """log(1 + e^x) to a few units in the last place, down to underflow, with its derivative."""
     large = 20.0  # e^-20 is the whole correction there, to float64's last place

@@ -214,10 +214,11 @@ def _move(
     from_scale = tf.maximum(
         from_scale, _numerics.tiny(point.dtype) / _numerics.epsilon(point.dtype)
     )
-    change = excess / from_scale
+    change = _numerics.quotient(excess, from_scale)
     shrinks = change < -0.5
+    ratio = _numerics.quotient(to_scale, from_scale)
     start = tf.where(shrinks[..., tf.newaxis], center, point)
-    return start + offset * tf.where(shrinks, to_scale / from_scale, change)[..., tf.newaxis]
+    return start + offset * tf.where(shrinks, ratio, change)[..., tf.newaxis]
 
 
 def _log_det(
@@ -229,12 +230,12 @@ def _log_det(
     x: tf.Tensor,
 ) -> tf.Tensor:
     event_size = tf.cast(tf.shape(x)[-1] if x.shape[-1] is None else x.shape[-1], x.dtype)
-    inverse = 1.0 / (alpha + radius)
-    part = alpha * inverse
-    change = excess * inverse
-    across = _log_sum(change, (gamma + radius) * inverse, log_ratio)
+    scale = alpha + radius
+    part, change = (_numerics.quotient(v, scale) for v in (alpha, excess))
+    across = _log_sum(change, _numerics.quotient(gamma + radius, scale), log_ratio)
     # 1 - p^2 = (r / (alpha + r)) (1 + p): the ray's own stretch as a sum of positive terms.
-    total = radius * inverse * (1.0 + part) + part * gamma * inverse
+    total = _numerics.quotient(radius, scale) * (1.0 + part)
+    total += part * _numerics.quotient(gamma, scale)
     return (event_size - 1.0) * across + _log_sum(part * change, total, log_ratio)
 
 
