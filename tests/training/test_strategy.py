@@ -65,14 +65,22 @@ def _start_workers(start, case, folder, configs):
     return processes, outputs
 
 
+def _assert_equal_sums(several, one, name):
+    """Numbers that differ by rounding: devices add their images up in another order.
+
+    At most 45 images go into a mean, and 20 into the gradient of each of 9 steps before it.
+    """
+    rounding = (45 + 9 * 20) * np.finfo(np.float32).eps * np.max(np.abs(one))
+    np.testing.assert_allclose(several, one, rtol=0, atol=rounding, err_msg=name)
+
+
 def _assert_same_numbers(one, several):
     assert sorted(one["history"]) == sorted(several["history"])
     for name, values in one["history"].items():
-        np.testing.assert_allclose(
-            several["history"][name], values, rtol=2e-5, atol=1e-5, err_msg=name
-        )
-    assert several["free_energy"] == pytest.approx(one["free_energy"], rel=1e-5, abs=1e-5)
-    np.testing.assert_allclose(several["weights"], one["weights"], rtol=1e-4, atol=1e-4)
+        _assert_equal_sums(several["history"][name], values, name)
+    for name, value in one["free_energy"].items():
+        _assert_equal_sums(several["free_energy"][name], value, name)
+    _assert_equal_sums(several["weights"], one["weights"], "weights")
     assert several["steps"] == one["steps"] == 9
     assert several["any"] == one["any"] == [True, False]
     assert len(set(one["history"]["loss"])) == 3  # it does train
