@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shlex
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tfp_flowvae.cli import main
-from tfp_flowvae.data import ImageSplits, load_images
+from tfp_flowvae.data import ImageSplits, binarize_fixed, load_images
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs import TrainConfig
 from tfp_flowvae.runs.folder import RunFolder
@@ -68,9 +69,12 @@ def test_early_stopping_keeps_the_best_epoch(ema, splits):
     elbos = [row["val_elbo"] for row in session.rows]
     assert len(elbos) == int(np.argmax(elbos)) + 3 < 20
     kept = -session.evaluate()["valid_free_energy"]
-    # The kept weights are the best up to the noise of one sample per image, and not the last.
-    assert max(elbos) - elbos[-1] > 3.0
-    assert abs(kept - max(elbos)) < 1.5
+    # The kept weights are the best up to the noise of one sample an image, five standard errors of
+    # it, and not the last.
+    images, _ = binarize_fixed(splits.valid, splits.levels, "dynamic", "valid")
+    one, two = (session.model.elbo(images.astype(np.float32), seed=i).numpy() for i in (1, 2))
+    noise = 5 * np.std(one - two) / np.sqrt(len(images))
+    assert abs(kept - max(elbos)) < noise < max(elbos) - elbos[-1]
 
 
 def test_evaluation_uses_the_averaged_weights(splits):
@@ -81,9 +85,10 @@ def test_evaluation_uses_the_averaged_weights(splits):
         session.fit(verbose=0)
         weights = session.model.get_weights()
         moved[ema] = max(np.max(np.abs(a - b)) for a, b in zip(start, weights, strict=True))
-    # 8 steps of Adam, each of at most 1e-3. Keras's average starts at the weights of the first.
-    assert moved[None] > 4e-3
-    assert moved[0.999] < 1.1e-3
+    # Keras's average starts at the weights after the first of 8 steps, which Adam moves by at most
+    # the rate, 1e-3; later steps it makes (1 - 0.9) / sqrt(1 - 0.999) = 3.2 times as long at most.
+    most = 1e-3 + (1 - 0.999**7) * 7 * 3.2e-3
+    assert moved[0.999] < most < moved[None]
 
 
 def test_reports_how_often_the_gradient_was_clipped(splits):
@@ -118,12 +123,13 @@ def test_progress_is_a_line_an_epoch_and_the_rest_is_in_the_history(splits, caps
 )
 def test_grey_levels_are_scored_in_bits_per_dimension(name, splits):
     session = _session(splits, likelihood=name, epochs=2, components=2)
+    before = session.evaluate()
     session.fit(verbose=0)
-    metrics = session.evaluate()
-    bits = metrics["test_free_energy"] / 64 / np.log(2)
-    assert metrics["test_bits_per_dimension"] == pytest.approx(bits)
-    # A uniform distribution over 17 levels takes log2(17) = 4.1 bits.
-    assert 1.0 < bits < 6.0
+    after = session.evaluate()
+    for metrics in (before, after):
+        assert metrics["test_bits_per_dimension"] == metrics["test_free_energy"] / 64 / math.log(2)
+    # A code takes more than no bits, and fewer where something was learned.
+    assert 0.0 < after["test_bits_per_dimension"] < before["test_bits_per_dimension"]
 
 
 def test_a_mixture_of_levels_needs_levels(splits):
