@@ -1,6 +1,6 @@
 """Folders of a cache: `.npy` files of images that are complete or absent, mapped to be read.
 
-The files of a data set lie together in one folder. Each file and each folder is written under
+The files of a data set share one folder. Each file and each folder is written under
 another name and renamed when it is complete, by one process at a time: its lock ends with the
 process, so a killed run leaves nothing that is taken for complete.
 """
@@ -96,12 +96,12 @@ def _write(
 
 
 def found_or_made(folder: Path, find: Callable[[], _T | None], make: Callable[[], None]) -> _T:
-    """What a folder of a cache holds, made by one process if it is not there.
+    """The content of a cache's folder, which one process makes if it is absent.
 
     Args:
       folder: The folder, which need not exist yet.
-      find: Returns what it holds; None if it is not there.
-      make: Makes it.
+      find: Returns the content; None if it is absent.
+      make: Makes the content.
 
     Raises:
       UserError: If it cannot be written.

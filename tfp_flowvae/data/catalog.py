@@ -177,8 +177,8 @@ def _check_reachable(builder: Any, name: str) -> None:
 def _how_to_place(builder: Any, name: str, reason: str) -> str:
     root = builder.data_dir_root
     return (
-        f"The data set {name!r} is not in '{root}' and cannot be downloaded here: where there is "
-        f"a network, run `python -c \"import tensorflow_datasets as tfds; tfds.load('{name}', "
+        f"The data set {name!r} is not in '{root}' and cannot be downloaded here: on a machine "
+        f"with a network, run `python -c \"import tensorflow_datasets as tfds; tfds.load('{name}', "
         f"data_dir='tfds')\"`, then copy 'tfds/{_base(name)}' to '{root}/{_base(name)}', or name "
         f"the folder that holds it as data_dir (--data-dir). Received: {reason}."
     )

@@ -28,7 +28,7 @@ _KEYS = {
 _SINGLE = ("images", "imgs", "x", "data", "arr_0")
 _LABELS = re.compile(r"y|y_.*|.*(label|target).*", re.IGNORECASE)
 _LEVELS = "levels"
-_ARRAY, _ARCHIVE = "a NumPy array", "an .npz archive"
+_ARCHIVE = "an .npz archive"
 
 
 def open_file(
@@ -52,7 +52,7 @@ def open_file(
     """
     if path.suffix.lower() == ".npy":
         levels = None
-        with _reading(path, _ARRAY):
+        with _reading(path, "a NumPy array"):
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             if not isinstance(array, np.memmap):
                 raise ValueError("something else than an array")

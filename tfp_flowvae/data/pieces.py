@@ -19,7 +19,7 @@ class Part:
     """One split of a source, before its pixels are read.
 
     Attributes:
-      where: What it is, for messages.
+      where: The split's name in messages.
       shape: `[N, H, W, C]`.
       dtype: The source's dtype.
       pieces: Makes an iterator over the images from first to last, in arrays of a few images; they

@@ -30,12 +30,12 @@ class Source:
     """A data set, before its pixels are read.
 
     Attributes:
-      where: What it is, for messages.
+      where: The data set's name in messages.
       plan: Its splits.
       parts: Opens the splits that the data set comes with; it may read the header of every file.
       levels: The declared number of grey levels, or None.
       kind: How its files are read.
-      folder: The folder that its files lie in.
+      folder: The folder of its files.
       files: The files, whose names, sizes and times show whether the data set has changed.
     """
 
