@@ -177,7 +177,7 @@ def _likelihoods(model: Any, images: np.ndarray, seed: int, scratch: Path) -> np
             aside = scratch / "partial.npy"
             np.save(aside, values)
             aside.replace(kept)
-        found.append(np.load(kept))
+        found.append(np.load(kept, allow_pickle=False))
     return np.concatenate(found)
 
 

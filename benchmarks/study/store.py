@@ -95,5 +95,5 @@ def read_optima(name: str, folder: Path = RESULTS) -> dict[str, np.ndarray]:
 
 def read_per_image(name: str, folder: Path = RESULTS) -> dict[str, np.ndarray]:
     """The values of each test image, float64 `[N]` in nats: `free_energy` and `nll`."""
-    with np.load(folder / f"{name}.npz") as values:
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as values:
         return {key: values[key] / _PER_NAT for key in values.files}

@@ -1,4 +1,4 @@
-"""What every encoder and decoder promises, over all kinds of the catalog."""
+"""What every encoder and decoder promises, over all kinds of the registry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_flowvae.networks import catalog
+from tfp_flowvae.networks.registry import NETWORKS, make_decoder, make_encoder
 
 SLOW = pytest.mark.slow
 IMAGE_SHAPES = [
@@ -16,7 +16,7 @@ IMAGE_SHAPES = [
     (28, 28, 1),
     *(pytest.param(shape, marks=SLOW) for shape in [(8, 8, 1), (3, 10, 1), (32, 32, 3)]),
 ]
-KINDS = list(catalog.NETWORKS)
+KINDS = list(NETWORKS)
 NORMS = ["none", "batch", pytest.param("layer", marks=SLOW)]
 D = 3
 
@@ -27,17 +27,17 @@ def _fast(*fast):
 
 
 def _sizes(kind, decoder=False):
-    if "channels" not in catalog.NETWORKS[kind].options:
+    if "channels" not in NETWORKS[kind].options:
         return {"hidden": (6, 5)}
     return {"hidden": (6,) if decoder else (6, 5), "channels": (4, 3)}
 
 
 def _encoder(kind, image_shape, **options):
-    return catalog.make_encoder(kind, image_shape, **{**_sizes(kind), **options})
+    return make_encoder(kind, image_shape, **{**_sizes(kind), **options})
 
 
 def _decoder(kind, image_shape, **options):
-    return catalog.make_decoder(kind, image_shape, D, **{**_sizes(kind, decoder=True), **options})
+    return make_decoder(kind, image_shape, D, **{**_sizes(kind, decoder=True), **options})
 
 
 def _stir(layer):
@@ -222,6 +222,6 @@ def test_refuses_in_one_sentence(kind):
     with pytest.raises(ValueError, match=r"initial_bias must hold 2 numbers.*Received: \[1.0\]"):
         _decoder(kind, (7, 5, 1), output_channels=2, initial_bias=[1.0])
     with pytest.raises(ValueError, match=r"Received: event_size=0, output_channels=1\."):
-        catalog.make_decoder(kind, (7, 5, 1), 0)
+        make_decoder(kind, (7, 5, 1), 0)
     with pytest.raises(ValueError, match=r"\(height, width, channels\).*Received: \(0, 8, 1\)\."):
         _encoder(kind, (0, 8, 1))

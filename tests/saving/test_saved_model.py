@@ -245,19 +245,20 @@ def test_runs_where_only_tensorflow_is(exported, tmp_path):
 WRITES_AN_EXPORT = """
 import sys
 import keras
-from tfp_flowvae import models, networks, saving
-from tfp_flowvae.flows import make_flow
+import tfp_flowvae as fv
 
 keras.utils.set_random_seed(0)
 junk = [object() for _ in range(int(sys.argv[2]))]  # moves what is made later in memory
-vae = models.FlowVAE(
-    encoder=networks.MLPEncoder((5, 3, 1), hidden=(16, 16), norm="batch"),
-    posterior=models.FlowPosterior(make_flow("iaf:2,hidden=8", 4, 16)),
-    prior=models.make_prior("mixture:3+realnvp:2,hidden=8", 4),
-    decoder=networks.MLPDecoder((5, 3, 1), 4, hidden=(16,)),
+vae = fv.FlowVAE(
+    image_shape=(5, 3, 1),
+    latent_size=4,
+    encoder="mlp:16x16,norm=batch",
+    posterior="iaf:2,hidden=8",
+    prior="mixture:3+realnvp:2,hidden=8",
+    decoder="mlp:16",
     seed=0,
 )
-saving.export(vae, sys.argv[1])
+fv.export(vae, sys.argv[1])
 """
 
 
