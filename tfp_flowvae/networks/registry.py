@@ -124,7 +124,7 @@ def make_encoder(spec: str, image_shape: Sequence[int], **options: Any) -> keras
     Args:
       spec: A name in `NETWORKS` or a spec string, such as `"mlp:128x128,activation=relu"`.
       image_shape: `(H, W, C)`.
-      **options: Further options; those that are None are left at the network's defaults.
+      **options: Further arguments of the class; those that are None stay at its defaults.
 
     Raises:
       UserError: If the spec does not parse, or the network has no such option.
@@ -161,16 +161,15 @@ def make_decoder(
 
 
 def _known(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that are given, if the network has them.
+    """The options that are given.
 
     Raises:
-      UserError: If it has one of them not.
+      UserError: If one of them is an option of other networks alone.
     """
     given = {key: value for key, value in options.items() if value is not None}
-    entry = NETWORKS[name]
     for key, value in given.items():
-        if key not in entry.options:
-            takers = [other for other, e in NETWORKS.items() if key in e.options]
+        takers = [other for other, entry in NETWORKS.items() if key in entry.options]
+        if takers and name not in takers:
             raise UserError(
                 f"The network {name!r} has no {key}; those that do are {', '.join(takers)}. "
                 f"Received: {key}={value}."
