@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flowvae.bijectors import ContractiveResidual
-from tfp_flowvae.bijectors._residual_inverse import iteration_bound
+from tfp_flowvae.bijectors.internal.residual_inverse import iteration_bound
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 from numpy.testing import assert_allclose
 
 from tfp_flowvae import bijectors as fvb
-from tfp_flowvae.bijectors._orthonormal import orthonormal_columns
+from tfp_flowvae.bijectors.internal.orthonormal import orthonormal_columns
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

@@ -32,8 +32,8 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors._parametric import ParametricBijector
-from tfp_flowvae.bijectors._statistics import log_statistics
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal.statistics import log_statistics
 
 _DIRECTIONS = ("forward", "inverse")
 

@@ -43,7 +43,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _log_det_series, _residual_inverse, _validate
-from tfp_flowvae.bijectors._residual_net import ACTIVATIONS, ResidualNet, limit_norm
+from tfp_flowvae.bijectors.internal.residual_net import ACTIVATIONS, ResidualNet, limit_norm
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
 MAX_EXACT_SIZE = 64

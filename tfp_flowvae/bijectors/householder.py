@@ -37,7 +37,7 @@ import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _numerics, _stack
-from tfp_flowvae.bijectors._parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
 
 _MOST_IN_FLOAT32 = 8
 

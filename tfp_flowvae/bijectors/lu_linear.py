@@ -26,8 +26,8 @@ import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _numerics, _permute, _validate
-from tfp_flowvae.bijectors._linear import multiply, solve_triangular
-from tfp_flowvae.bijectors._parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal.linear import multiply, solve_triangular
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
 
 
 class LULinear(ParametricBijector):

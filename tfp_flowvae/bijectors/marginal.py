@@ -27,7 +27,7 @@ from tensorflow_probability import bijectors as tfb
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _marginal_fit, _validate
-from tfp_flowvae.bijectors._monotone_spline import MonotoneSpline
+from tfp_flowvae.bijectors.internal.monotone_spline import MonotoneSpline
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
 _AXES = {"knots": "DN", "scores": "DN"}

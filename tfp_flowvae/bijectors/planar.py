@@ -51,11 +51,11 @@ import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _numerics, _root, _stack
-from tfp_flowvae.bijectors._activations import (
+from tfp_flowvae.bijectors.internal.activations import (
     Activation,
     log_derivative,
 )
-from tfp_flowvae.bijectors._parametric import ActivatedBijector
+from tfp_flowvae.bijectors.internal.parametric import ActivatedBijector
 
 
 class _PlanarBase(ActivatedBijector):

@@ -35,7 +35,7 @@ import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _numerics, _stack, _validate
-from tfp_flowvae.bijectors._parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
 
 
 class _RadialBase(ParametricBijector):

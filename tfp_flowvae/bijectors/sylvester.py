@@ -45,7 +45,7 @@ import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _permute, _validate
-from tfp_flowvae.bijectors._sylvester import (
+from tfp_flowvae.bijectors.internal.sylvester import (
     Frame,
     Mirrors,
     SpanningColumns,

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import _stack
-from tfp_flowvae.bijectors._sylvester import (
+from tfp_flowvae.bijectors.internal.sylvester import (
     FramedSylvester,
     Mirrors,
     SpanningColumns,

@@ -27,8 +27,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfp_flowvae.bijectors import _numerics, _root
-from tfp_flowvae.bijectors._activations import Activation
-from tfp_flowvae.bijectors._linear import multiply, solve_triangular
+from tfp_flowvae.bijectors.internal.activations import Activation
+from tfp_flowvae.bijectors.internal.linear import multiply, solve_triangular
 
 
 def implicit_solution(

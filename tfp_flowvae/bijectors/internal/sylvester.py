@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfp_flowvae.bijectors import _numerics, _triangular, _validate
-from tfp_flowvae.bijectors._activations import (
+from tfp_flowvae.bijectors.householder import HouseholderFlow
+from tfp_flowvae.bijectors.internal.activations import (
     Activation,
     log_derivative,
 )
-from tfp_flowvae.bijectors._linear import multiply
-from tfp_flowvae.bijectors._orthonormal import orthonormal_columns
-from tfp_flowvae.bijectors._parametric import ActivatedBijector
-from tfp_flowvae.bijectors.householder import HouseholderFlow
+from tfp_flowvae.bijectors.internal.linear import multiply
+from tfp_flowvae.bijectors.internal.orthonormal import orthonormal_columns
+from tfp_flowvae.bijectors.internal.parametric import ActivatedBijector
 
 
 class Frame(NamedTuple):

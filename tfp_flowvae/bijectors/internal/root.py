@@ -14,7 +14,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfp_flowvae.bijectors import _numerics
-from tfp_flowvae.bijectors._activations import Activation
+from tfp_flowvae.bijectors.internal.activations import Activation
 
 # More than any s and c in the tests need by a factor of two; a bisection alone would need as many.
 _MAX_ITERATIONS = {tf.float32: 60, tf.float64: 120}

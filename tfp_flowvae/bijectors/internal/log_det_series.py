@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors._residual_net import ResidualNet
+from tfp_flowvae.bijectors.internal.residual_net import ResidualNet
 
 _ALGORITHM = "philox"  # what TensorFlow selects by itself differs between XLA and the rest
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae.bijectors import _validate
-from tfp_flowvae.bijectors._activations import ACTIVATIONS, Activation, check_activation
+from tfp_flowvae.bijectors.internal.activations import ACTIVATIONS, Activation, check_activation
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
 

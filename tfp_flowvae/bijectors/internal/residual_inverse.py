@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tfp_flowvae.bijectors import _numerics
-from tfp_flowvae.bijectors._residual_net import ResidualNet
+from tfp_flowvae.bijectors.internal.residual_net import ResidualNet
 
 _ZERO = tf.UnconnectedGradients.ZERO
 

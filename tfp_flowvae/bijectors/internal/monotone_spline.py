@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_flowvae.bijectors._numerics import quotient
+from tfp_flowvae.bijectors.internal.numerics import quotient
 
 
 class MonotoneSpline:

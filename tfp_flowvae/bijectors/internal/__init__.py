@@ -1,0 +1,1 @@
+"""What several bijectors share: root finding, fixed points, activations, triangular matrices."""
