@@ -36,7 +36,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _fixed_point, _numerics
+from tfp_flowvae.bijectors.internal import fixed_point, numerics
 
 
 class SolvesInOrder(Protocol):
@@ -159,7 +159,7 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
         else:
             solution = solve(tf.stop_gradient(x), _transform_entry)
         size = self._event_size(x)
-        y = _fixed_point.attach_gradient(apply, solution, size, exact=solve is not None)
+        y = fixed_point.attach_gradient(apply, solution, size, exact=solve is not None)
         if not self.validate_args:
             return y
         with tf.control_dependencies([self._assert_fixed(apply, y)]):
@@ -181,7 +181,7 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
         size = self._event_size(x)
         if isinstance(size, int) and size == 1:
             return x, tf.constant(0)
-        return _fixed_point.iterate(apply, x, size - 1, self._tolerance)
+        return fixed_point.iterate(apply, x, size - 1, self._tolerance)
 
     @staticmethod
     def _event_size(x: tf.Tensor) -> int | tf.Tensor:
@@ -190,7 +190,7 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
 
     def _assert_fixed(self, apply: Callable[[tf.Tensor], tf.Tensor], y: tf.Tensor) -> tf.Operation:
         gap = tf.abs(apply(y) - y)
-        allowed = self._tolerance + 1e3 * _numerics.epsilon(y.dtype) * (1.0 + tf.abs(y))
+        allowed = self._tolerance + 1e3 * numerics.epsilon(y.dtype) * (1.0 + tf.abs(y))
         message = (
             f"{type(self).__name__} takes an autoregressive conditioner. "
             "Received: one for which the iteration still changes after D passes, by"

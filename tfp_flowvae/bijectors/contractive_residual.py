@@ -11,7 +11,7 @@ norms are bounded from above and not merely estimated: see `limit_norm` in `_res
 
 The inverse is the fixed point of x <- y - g(x), reached to rounding within a number of steps that
 follows from c and the dtype alone, and differentiated in y and in the weights by the implicit
-function theorem: see `_residual_inverse.py`. Both directions satisfy
+function theorem: see `residual_inverse.py`. Both directions satisfy
 
     (1 - c) ||z - z'|| <= ||f(z) - f(z')|| <= (1 + c) ||z - z'|| .
 
@@ -42,7 +42,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _log_det_series, _residual_inverse, _validate
+from tfp_flowvae.bijectors.internal import log_det_series, residual_inverse, validate
 from tfp_flowvae.bijectors.internal.residual_net import ACTIVATIONS, ResidualNet, limit_norm
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
@@ -171,7 +171,7 @@ class ContractiveResidual(JointEvaluation, tfb.AutoCompositeTensorBijector):
             return []
         named = {f"kernels_{i}": kernel for i, kernel in enumerate(self._kernels)}
         named |= {f"biases_{i}": bias for i, bias in enumerate(self._biases)}
-        return _validate.finite_assertions(type(self).__name__, named, is_init)
+        return validate.finite_assertions(type(self).__name__, named, is_init)
 
     def _forward(self, x: tf.Tensor) -> tf.Tensor:
         x, net = self._prepare(x)
@@ -179,7 +179,7 @@ class ContractiveResidual(JointEvaluation, tfb.AutoCompositeTensorBijector):
 
     def _inverse(self, y: tf.Tensor) -> tf.Tensor:
         y, net = self._prepare(y)
-        return _residual_inverse.invert(net, y, self.lipschitz)
+        return residual_inverse.invert(net, y, self.lipschitz)
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x, net = self._prepare(x)
@@ -188,13 +188,13 @@ class ContractiveResidual(JointEvaluation, tfb.AutoCompositeTensorBijector):
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         y, net = self._prepare(y)
-        x = _residual_inverse.invert(net, y, self.lipschitz)
+        x = residual_inverse.invert(net, y, self.lipschitz)
         return x, -self._linearize(net, x)[1]
 
     def _prepare(self, x: tf.Tensor) -> tuple[tf.Tensor, ResidualNet]:
         """Returns x with the batch shape of the result, and g."""
         owner, shape = type(self).__name__, self._kernels[0].shape
-        x = _validate.check_event(owner, x, shape if shape.rank is None else shape[-2:-1])
+        x = validate.check_event(owner, x, shape if shape.rank is None else shape[-2:-1])
         biases = [tf.convert_to_tensor(bias) for bias in self._biases]
         net = ResidualNet(self.constrained_kernels(), biases, ACTIVATIONS[self.activation])
         for kernel, bias in zip(net.kernels, net.biases, strict=True):
@@ -205,12 +205,12 @@ class ContractiveResidual(JointEvaluation, tfb.AutoCompositeTensorBijector):
         """Returns g(x) and log det(I + J)."""
         value, slopes = net.linearize(x)
         if self.log_det == "exact":
-            return value, _log_det_series.exact(net, slopes) + tf.zeros_like(x[..., 0])
-        probe_seed, length_seed = _log_det_series.split_seed(self._seed)
-        probes = _log_det_series.draw_probes(x, self._probes, probe_seed)
+            return value, log_det_series.exact(net, slopes) + tf.zeros_like(x[..., 0])
+        probe_seed, length_seed = log_det_series.split_seed(self._seed)
+        probes = log_det_series.draw_probes(x, self._probes, probe_seed)
         if self.log_det == "series":
-            return value, _log_det_series.truncated(net, slopes, probes, self._terms)
-        return value, _log_det_series.roulette(
+            return value, log_det_series.truncated(net, slopes, probes, self._terms)
+        return value, log_det_series.roulette(
             net, slopes, probes, self._terms, self.lipschitz, length_seed
         )
 
@@ -238,7 +238,7 @@ def _convert_layers(
     axes |= {f"biases_{i}": sizes[i + 1] for i in range(count)}
     values = {f"kernels_{i}": kernel for i, kernel in enumerate(kernels)}
     values |= {f"biases_{i}": bias for i, bias in enumerate(biases)}
-    tensors = list(_validate.convert_parameters(owner, axes, values).values())
+    tensors = list(validate.convert_parameters(owner, axes, values).values())
     return tensors[:count], tensors[count:]
 
 

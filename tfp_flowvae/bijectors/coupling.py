@@ -26,7 +26,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _validate
+from tfp_flowvae.bijectors.internal import validate
 from tfp_flowvae.bijectors.joint import JointEvaluation, forward_and_log_det, inverse_and_log_det
 
 
@@ -171,7 +171,7 @@ class Coupling(JointEvaluation, tfb.Bijector):
 
     def _checked(self, x: tf.Tensor) -> tf.Tensor:
         owner = type(self).__name__
-        x = _validate.check_event(owner, _floating(owner, x), tf.TensorShape(self._mask.shape))
+        x = validate.check_event(owner, _floating(owner, x), tf.TensorShape(self._mask.shape))
         if self.validate_args:
             x = tf.debugging.assert_all_finite(x, f"{owner} takes finite points.")
         return x

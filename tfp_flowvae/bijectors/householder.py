@@ -36,7 +36,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _numerics, _stack
+from tfp_flowvae.bijectors.internal import numerics, stack
 from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
 
 _MOST_IN_FLOAT32 = 8
@@ -96,7 +96,7 @@ class HouseholderFlow(ParametricBijector):
 
     def _reflect(self, x: tf.Tensor, adjoint: bool) -> tf.Tensor:
         x = self._checked(x)
-        _, mirrors = _numerics.norm_and_unit(tf.convert_to_tensor(self.v))
+        _, mirrors = numerics.norm_and_unit(tf.convert_to_tensor(self.v))
         if mirrors.shape.rank != 2:
             return _one_by_one(mirrors, x, adjoint)
         length = mirrors.shape[-2]
@@ -111,7 +111,7 @@ def _one_by_one(mirrors: tf.Tensor, x: tf.Tensor, adjoint: bool) -> tf.Tensor:
     # 2 over what the rounded mirror's square is, not over 1: that is what keeps lengths.
     squares = _or_one(tf.reduce_sum(tf.square(mirrors), axis=-1, keepdims=True))
     scaled = mirrors * tf.sqrt(2.0 / squares)
-    return _stack.run_stack(_reflection, x, (scaled,), (1,), reverse=adjoint)[0]
+    return stack.run_stack(_reflection, x, (scaled,), (1,), reverse=adjoint)[0]
 
 
 def _reflection(x: tf.Tensor, hint: None, mirror: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None]:
@@ -125,7 +125,7 @@ def _product(mirrors: tf.Tensor, x: tf.Tensor, adjoint: bool) -> tf.Tensor:
     gram = tf.matmul(mirrors, mirrors, transpose_b=True)
     # Half of what the rounded rows' squares are, not of 1, makes the product orthogonal.
     half = 0.5 * _or_one(tf.linalg.diag_part(gram))
-    lower = _numerics.with_diagonal(tf.linalg.band_part(gram, -1, 0), half)
+    lower = numerics.with_diagonal(tf.linalg.band_part(gram, -1, 0), half)
     points = tf.reshape(x, [-1, tf.shape(x)[-1]])
     inner = tf.matmul(mirrors, points, transpose_b=True)
     weights = tf.linalg.triangular_solve(lower, inner, adjoint=adjoint)

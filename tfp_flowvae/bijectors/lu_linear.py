@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _numerics, _permute, _validate
+from tfp_flowvae.bijectors.internal import numerics, permute, validate
 from tfp_flowvae.bijectors.internal.linear import multiply, solve_triangular
 from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
 
@@ -89,7 +89,7 @@ class LULinear(ParametricBijector):
         super().__init__(dict(locals()), is_constant_jacobian=True)
 
     def _keep_others(self, parameters: Mapping[str, Any]) -> None:
-        self._permutation = _permute.convert(
+        self._permutation = permute.convert(
             type(self).__name__, parameters["permutation"], self._event_shape()
         )
 
@@ -117,7 +117,7 @@ class LULinear(ParametricBijector):
           ValueError: If `matrix` is not square, or singular: then a graph raises
             `tf.errors.InvalidArgumentError` when it runs.
         """
-        tensors = _validate.convert_parameters(cls.__name__, {"matrix": "DD"}, {"matrix": matrix})
+        tensors = validate.convert_parameters(cls.__name__, {"matrix": "DD"}, {"matrix": matrix})
         try:
             packed, pivots = tf.linalg.lu(tensors["matrix"])
         except tf.errors.InvalidArgumentError as error:
@@ -130,7 +130,7 @@ class LULinear(ParametricBijector):
             lower=_strict(packed, lower=True),
             log_diag=tf.math.log(tf.abs(diagonal)),
             upper=_strict(packed, lower=False),
-            permutation=_permute.invert(pivots),  # TensorFlow's pivots take W to L U
+            permutation=permute.invert(pivots),  # TensorFlow's pivots take W to L U
             shift=shift,
             sign=tf.where(diagonal < 0.0, -tf.ones_like(diagonal), tf.ones_like(diagonal)),
             validate_args=validate_args,
@@ -141,7 +141,7 @@ class LULinear(ParametricBijector):
     def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
         properties = super()._parameter_properties(dtype)
         properties["sign"] = properties["sign"]._replace(is_preferred=False)
-        return properties | {"permutation": _permute.properties()}
+        return properties | {"permutation": permute.properties()}
 
     @property
     def lower(self) -> tf.Tensor | tf.Variable:
@@ -176,9 +176,7 @@ class LULinear(ParametricBijector):
     def _parameter_control_dependencies(self, is_init: bool) -> list:
         return [
             *super()._parameter_control_dependencies(is_init),
-            *_permute.assertions(
-                type(self).__name__, self.permutation, is_init, self.validate_args
-            ),
+            *permute.assertions(type(self).__name__, self.permutation, is_init, self.validate_args),
         ]
 
     def _factors(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -191,16 +189,16 @@ class LULinear(ParametricBijector):
             sign = tf.convert_to_tensor(self.sign)
             diagonal = tf.where(sign < 0.0, -diagonal, diagonal)
         lower = _strict(lower, lower=True)
-        lower = _numerics.with_diagonal(lower, tf.ones_like(lower[..., 0]))
+        lower = numerics.with_diagonal(lower, tf.ones_like(lower[..., 0]))
         upper = _strict(upper, lower=False) + tf.zeros_like(diagonal)[..., tf.newaxis]
-        return lower, _numerics.with_diagonal(upper, diagonal + tf.zeros_like(upper[..., 0]))
+        return lower, numerics.with_diagonal(upper, diagonal + tf.zeros_like(upper[..., 0]))
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = self._checked(x)
         lower, upper = self._factors()
         y = multiply(lower, multiply(upper, x))
         if self.permutation is not None:
-            y = _permute.gather(y, tf.convert_to_tensor(self.permutation))
+            y = permute.gather(y, tf.convert_to_tensor(self.permutation))
         if self.shift is not None:
             y += self.shift
         return y, self._log_det(y)
@@ -210,7 +208,7 @@ class LULinear(ParametricBijector):
         if self.shift is not None:
             x -= self.shift
         if self.permutation is not None:
-            x = _permute.gather(x, _permute.invert(tf.convert_to_tensor(self.permutation)))
+            x = permute.gather(x, permute.invert(tf.convert_to_tensor(self.permutation)))
         lower, upper = self._factors()
         x = solve_triangular(lower, x, lower=True)
         x = solve_triangular(upper, x, lower=False)
@@ -224,4 +222,4 @@ class LULinear(ParametricBijector):
 def _strict(matrix: tf.Tensor, *, lower: bool) -> tf.Tensor:
     """What of `matrix` is below its diagonal, or above it."""
     triangle = tf.linalg.band_part(matrix, -1, 0) if lower else tf.linalg.band_part(matrix, 0, -1)
-    return _numerics.with_diagonal(triangle, tf.zeros_like(matrix[..., 0]))
+    return numerics.with_diagonal(triangle, tf.zeros_like(matrix[..., 0]))

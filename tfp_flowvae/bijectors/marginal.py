@@ -26,7 +26,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _marginal_fit, _validate
+from tfp_flowvae.bijectors.internal import marginal_fit, validate
 from tfp_flowvae.bijectors.internal.monotone_spline import MonotoneSpline
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
@@ -69,7 +69,7 @@ class MarginalInverseCDF(JointEvaluation, tfb.AutoCompositeTensorBijector):
         owner = type(self).__name__
         with tf.name_scope(name) as name:
             values = {"knots": knots, "scores": scores}
-            tensors = _validate.convert_parameters(owner, _AXES, values)
+            tensors = validate.convert_parameters(owner, _AXES, values)
             self._knots, self._scores = tensors["knots"], tensors["scores"]
             shape = self._knots.shape
             if shape.rank is not None and shape[-1] == 1:
@@ -109,7 +109,7 @@ class MarginalInverseCDF(JointEvaluation, tfb.AutoCompositeTensorBijector):
             return []
         named = {"knots": self.knots, "scores": self.scores}
         owner = type(self).__name__
-        assertions = _validate.finite_assertions(owner, named, is_init)
+        assertions = validate.finite_assertions(owner, named, is_init)
         for name, value in named.items():
             if is_init != _compat.is_ref(value):
                 assertions += _increasing_assertions(owner, name, tf.convert_to_tensor(value))
@@ -128,7 +128,7 @@ class MarginalInverseCDF(JointEvaluation, tfb.AutoCompositeTensorBijector):
 
     def _checked(self, x: tf.Tensor) -> tf.Tensor:
         shape = self.knots.shape
-        return _validate.check_event(
+        return validate.check_event(
             type(self).__name__, x, shape if shape.rank is None else shape[-2:-1]
         )
 
@@ -159,8 +159,8 @@ def fit_marginals(
       ValueError: If x has another rank, fewer than 8 rows, values that are not finite or a constant
         column, or another argument is out of its range.
     """
-    data = _marginal_fit.checked_data("fit_marginals", x, num_knots, smoothing)
-    knots, scores = _marginal_fit.fit(data, num_knots, smoothing)
+    data = marginal_fit.checked_data("fit_marginals", x, num_knots, smoothing)
+    knots, scores = marginal_fit.fit(data, num_knots, smoothing)
     dtype = tf.as_dtype(data.dtype)
     return MarginalInverseCDF(tf.constant(knots, dtype), tf.constant(scores, dtype), name=name)
 

@@ -50,7 +50,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _numerics, _root, _stack
+from tfp_flowvae.bijectors.internal import numerics, root, stack
 from tfp_flowvae.bijectors.internal.activations import (
     Activation,
     log_derivative,
@@ -87,9 +87,9 @@ class _PlanarBase(ActivatedBijector):
     def _constrain(self) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
         """Returns `(u^, w, b, s, log s)`, all that a step needs, and 1 / ||w||, 0 at w = 0."""
         u, w, b = (tf.convert_to_tensor(p) for p in (self.u, self.w, self.b))
-        length, unit = _numerics.norm_and_unit(w)
+        length, unit = numerics.norm_and_unit(w)
         product = tf.reduce_sum(u * w, axis=-1)
-        slope, log_slope, change = _numerics.unit_softplus(product)
+        slope, log_slope, change = numerics.unit_softplus(product)
         # u^ is put together from its part along w and the rest, so that w.u^ is m(w.u) also where
         # u is long. The rest's own part along w is 0 but for rounding: so is its derivative.
         along = tf.reduce_sum(u * unit, axis=-1)
@@ -193,11 +193,11 @@ class PlanarFlow(_PlanarBase):
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         step = partial(_forward_step, self._h())
-        return _stack.run_stack(step, self._checked(x), self._constrain()[0], (1, 1, 0, 0, 0))
+        return stack.run_stack(step, self._checked(x), self._constrain()[0], (1, 1, 0, 0, 0))
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         constrained, inverse_length = self._constrain()
-        return _stack.run_stack(
+        return stack.run_stack(
             partial(_inverse_step, self._h()),
             self._checked(y),
             (*constrained, inverse_length),
@@ -233,7 +233,7 @@ def _inverse_step(
     log_slope: tf.Tensor,
     inverse_length: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    t = _root.implicit_root(h, slope, tf.reduce_sum(w * y, axis=-1) + b, hint)
+    t = root.implicit_root(h, slope, tf.reduce_sum(w * y, axis=-1) + b, hint)
     h_t = h.value(t)
     x = y - u * h_t[..., tf.newaxis]
     products = tf.reduce_sum(w * x, axis=-1)

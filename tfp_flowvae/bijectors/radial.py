@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _numerics, _stack, _validate
+from tfp_flowvae.bijectors.internal import numerics, stack, validate
 from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
 
 
@@ -66,21 +66,21 @@ class _RadialBase(ParametricBijector):
 
     @classmethod
     def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        return _validate.parameter_properties(cls._AXES, positive={"alpha": dtype})
+        return validate.parameter_properties(cls._AXES, positive={"alpha": dtype})
 
     def _parameter_control_dependencies(self, is_init: bool) -> list:
         found = super()._parameter_control_dependencies(is_init)
         if not self.validate_args:
             return found
         owner = type(self).__name__
-        return [*found, *_validate.positive_assertions(owner, "alpha", self.alpha, is_init)]
+        return [*found, *validate.positive_assertions(owner, "alpha", self.alpha, is_init)]
 
     def _constrain(self) -> tuple[tf.Tensor, ...]:
         """Returns `(center, alpha, gamma, beta^, log(gamma / alpha))`, all that a step needs."""
         center, alpha, beta = (
             tf.convert_to_tensor(p) for p in (self.center, self.alpha, self.beta)
         )
-        gamma, excess, log_gamma = _numerics.shifted_softplus(beta, alpha)
+        gamma, excess, log_gamma = numerics.shifted_softplus(beta, alpha)
         return center, alpha, gamma, excess, log_gamma - tf.math.log(alpha)
 
 
@@ -162,10 +162,10 @@ class RadialFlow(_RadialBase):
         super().__init__(dict(locals()))
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _stack.run_stack(_forward_step, self._checked(x), self._constrain(), (1, 0, 0, 0, 0))
+        return stack.run_stack(_forward_step, self._checked(x), self._constrain(), (1, 0, 0, 0, 0))
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _stack.run_stack(
+        return stack.run_stack(
             _inverse_step, self._checked(y), self._constrain(), (1, 0, 0, 0, 0), reverse=True
         )
 
@@ -180,7 +180,7 @@ def _forward_step(
     log_ratio: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, None]:
     offset = x - center
-    radius = _numerics.norm_and_unit(offset)[0]
+    radius = numerics.norm_and_unit(offset)[0]
     y = _move(x, offset, center, from_scale=alpha + radius, to_scale=gamma + radius, excess=excess)
     return y, _log_det(radius, alpha, gamma, excess, log_ratio, x), None
 
@@ -195,7 +195,7 @@ def _inverse_step(
     log_ratio: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, None]:
     offset = y - center
-    radius = _inner_radius(_numerics.norm_and_unit(offset)[0], alpha, gamma)
+    radius = _inner_radius(numerics.norm_and_unit(offset)[0], alpha, gamma)
     x = _move(y, offset, center, from_scale=gamma + radius, to_scale=alpha + radius, excess=-excess)
     return x, -_log_det(radius, alpha, gamma, excess, log_ratio, y), None
 
@@ -211,12 +211,10 @@ def _move(
 ) -> tf.Tensor:
     """center + offset * to / from, with to - from = excess, by the way that does not cancel."""
     # Above 0 also where the center's slope gamma / alpha underflows, at the center itself.
-    from_scale = tf.maximum(
-        from_scale, _numerics.tiny(point.dtype) / _numerics.epsilon(point.dtype)
-    )
-    change = _numerics.quotient(excess, from_scale)
+    from_scale = tf.maximum(from_scale, numerics.tiny(point.dtype) / numerics.epsilon(point.dtype))
+    change = numerics.quotient(excess, from_scale)
     shrinks = change < -0.5
-    ratio = _numerics.quotient(to_scale, from_scale)
+    ratio = numerics.quotient(to_scale, from_scale)
     start = tf.where(shrinks[..., tf.newaxis], center, point)
     return start + offset * tf.where(shrinks, ratio, change)[..., tf.newaxis]
 
@@ -231,11 +229,11 @@ def _log_det(
 ) -> tf.Tensor:
     event_size = tf.cast(tf.shape(x)[-1] if x.shape[-1] is None else x.shape[-1], x.dtype)
     scale = alpha + radius
-    part, change = (_numerics.quotient(v, scale) for v in (alpha, excess))
-    across = _log_sum(change, _numerics.quotient(gamma + radius, scale), log_ratio)
+    part, change = (numerics.quotient(v, scale) for v in (alpha, excess))
+    across = _log_sum(change, numerics.quotient(gamma + radius, scale), log_ratio)
     # 1 - p^2 = (r / (alpha + r)) (1 + p): the ray's own stretch as a sum of positive terms.
-    total = _numerics.quotient(radius, scale) * (1.0 + part)
-    total += part * _numerics.quotient(gamma, scale)
+    total = numerics.quotient(radius, scale) * (1.0 + part)
+    total += part * numerics.quotient(gamma, scale)
     return (event_size - 1.0) * across + _log_sum(part * change, total, log_ratio)
 
 
@@ -245,7 +243,7 @@ def _log_sum(excess: tf.Tensor, total: tf.Tensor, lowest: tf.Tensor) -> tf.Tenso
     Or `lowest`, the logarithm at the center, where `total` has underflowed.
     """
     is_near = excess > -0.5
-    tiny = _numerics.tiny(total.dtype)
+    tiny = numerics.tiny(total.dtype)
     far = tf.where(total < tiny, lowest, tf.math.log(tf.maximum(total, tiny)))
     return tf.where(is_near, tf.math.log1p(tf.where(is_near, excess, tf.zeros_like(excess))), far)
 
@@ -257,7 +255,7 @@ def _inner_radius(outer: tf.Tensor, alpha: tf.Tensor, gamma: tf.Tensor) -> tf.Te
     outer, alpha, gamma = outer / scale, alpha / scale, gamma / scale
     middle = outer - gamma
     product = alpha * outer
-    root = tf.sqrt(tf.maximum(tf.square(middle) + 4.0 * product, _numerics.tiny(outer.dtype)))
+    root = tf.sqrt(tf.maximum(tf.square(middle) + 4.0 * product, numerics.tiny(outer.dtype)))
     return scale * tf.where(
         middle > 0.0, 0.5 * (middle + root), 2.0 * product / (root - tf.minimum(middle, 0.0))
     )

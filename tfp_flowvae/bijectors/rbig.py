@@ -29,7 +29,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _marginal_fit
+from tfp_flowvae.bijectors.internal import marginal_fit
 from tfp_flowvae.bijectors.marginal import MarginalInverseCDF
 from tfp_flowvae.bijectors.rotation import Rotation
 
@@ -78,7 +78,7 @@ def fit_rbig(
       TypeError: If x is not float32 or float64.
       ValueError: If x is not as above, or another argument is out of its range.
     """
-    data = _marginal_fit.checked_data("fit_rbig", x, num_knots, smoothing)
+    data = marginal_fit.checked_data("fit_rbig", x, num_knots, smoothing)
     _check_options(layers, rotation)
     options: dict[str, Any] = {"validate_args": validate_args}
     dtype = tf.as_dtype(data.dtype)
@@ -90,7 +90,7 @@ def fit_rbig(
         takes_axes = rotation == "pca" or layer == 0
         matrix = _principal_axes(data) if takes_axes else _random_rotation(rng, data.shape[1])
         data = (data.astype(np.float64) @ matrix).astype(data.dtype)
-        knots, scores = _marginal_fit.fit(data, num_knots, smoothing)
+        knots, scores = marginal_fit.fit(data, num_knots, smoothing)
         knots, scores = tf.constant(knots, dtype), tf.constant(scores, dtype)
         marginals = MarginalInverseCDF(knots, scores, **options)
         data = np.concatenate([marginals.inverse(part).numpy() for part in _pieces(data)])

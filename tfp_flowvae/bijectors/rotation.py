@@ -16,7 +16,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _numerics, _validate
+from tfp_flowvae.bijectors.internal import numerics, validate
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
 _AXES = {"matrix": "DD"}
@@ -48,7 +48,7 @@ class Rotation(JointEvaluation, tfb.AutoCompositeTensorBijector):
     ) -> None:
         parameters = dict(locals())
         with tf.name_scope(name) as name:
-            tensors = _validate.convert_parameters(type(self).__name__, _AXES, {"matrix": matrix})
+            tensors = validate.convert_parameters(type(self).__name__, _AXES, {"matrix": matrix})
             self._matrix = tensors["matrix"]
             super().__init__(
                 forward_min_event_ndims=1,
@@ -85,7 +85,7 @@ class Rotation(JointEvaluation, tfb.AutoCompositeTensorBijector):
         product = tf.matmul(matrix, matrix, transpose_a=True)
         identity = tf.eye(matrix.shape[-1], dtype=matrix.dtype)
         error = tf.reduce_max(tf.abs(product - identity))
-        allowed = tf.constant(_numerics.epsilon(matrix.dtype) ** 0.5, matrix.dtype)
+        allowed = tf.constant(numerics.epsilon(matrix.dtype) ** 0.5, matrix.dtype)
         message = "Rotation takes an orthogonal matrix"
         static = tf.get_static_value(error)
         if static is None:
@@ -103,7 +103,7 @@ class Rotation(JointEvaluation, tfb.AutoCompositeTensorBijector):
         return x, tf.zeros_like(x[..., 0])
 
     def _times(self, x: tf.Tensor, transpose: bool) -> tf.Tensor:
-        x = _validate.check_event(type(self).__name__, x, self.matrix.shape[-1:])
+        x = validate.check_event(type(self).__name__, x, self.matrix.shape[-1:])
         matrix = tf.convert_to_tensor(self.matrix)
         if matrix.shape.rank == 2:  # one matrix for all points: one product
             return tf.tensordot(x, matrix, [[-1], [0 if transpose else 1]])

@@ -30,7 +30,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flowvae.bijectors import _numerics
+from tfp_flowvae.bijectors.internal import numerics
 
 _TRAINED_BINS = 8
 _LEAST, _STEEPEST = 0.1, 10.0  # the defaults of `spline_from_raw`
@@ -145,7 +145,7 @@ def _inverse_fractions(d: _Bin) -> tuple[tf.Tensor, tf.Tensor]:
     eta, rest = d.below / d.height, d.above / d.height
     b = rest * d.left - eta * d.right
     discriminant = b * b + 4.0 * slope * slope * eta * rest
-    root = tf.sqrt(tf.maximum(discriminant, _numerics.tiny(b.dtype)))
+    root = tf.sqrt(tf.maximum(discriminant, numerics.tiny(b.dtype)))
     # Of the root's two forms the one in which nothing cancels. Not |b|: at 0 its gradient is 0.
     is_positive = b >= 0.0
     total = root + tf.where(is_positive, b, -b)

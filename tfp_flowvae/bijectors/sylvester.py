@@ -44,7 +44,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _permute, _validate
+from tfp_flowvae.bijectors.internal import permute, validate
 from tfp_flowvae.bijectors.internal.sylvester import (
     Frame,
     Mirrors,
@@ -203,7 +203,7 @@ class TriangularSylvester(SylvesterStep):
 
     @classmethod
     def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        return _validate.parameter_properties(cls._AXES) | {"permutation": _permute.properties()}
+        return validate.parameter_properties(cls._AXES) | {"permutation": permute.properties()}
 
     @property
     def permutation(self) -> tf.Tensor | tf.Variable | None:
@@ -212,21 +212,19 @@ class TriangularSylvester(SylvesterStep):
 
     def _keep_others(self, parameters: Mapping[str, Any]) -> None:
         super()._keep_others(parameters)
-        self._permutation = _permute.convert(
+        self._permutation = permute.convert(
             type(self).__name__, parameters["permutation"], self.b.shape[-1:]
         )
 
     def _parameter_control_dependencies(self, is_init: bool) -> list:
         return [
             *super()._parameter_control_dependencies(is_init),
-            *_permute.assertions(
-                type(self).__name__, self.permutation, is_init, self.validate_args
-            ),
+            *permute.assertions(type(self).__name__, self.permutation, is_init, self.validate_args),
         ]
 
     def _frame(self) -> Frame:
         if self.permutation is None:
             return Frame(tf.identity, tf.identity)
         order = tf.convert_to_tensor(self.permutation)
-        back = _permute.invert(order)
-        return Frame(lambda x: _permute.gather(x, order), lambda x: _permute.gather(x, back))
+        back = permute.invert(order)
+        return Frame(lambda x: permute.gather(x, order), lambda x: permute.gather(x, back))

@@ -13,7 +13,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors import _stack
+from tfp_flowvae.bijectors.internal import stack
 from tfp_flowvae.bijectors.internal.sylvester import (
     FramedSylvester,
     Mirrors,
@@ -42,7 +42,7 @@ class _SylvesterStack(FramedSylvester):
             return (*step(h, self._frame_of(part), System(*system), x), None)
 
         parameters = (self._frames(), *self._system())
-        return _stack.run_stack(
+        return stack.run_stack(
             one, self._checked(x), parameters, (2, 2, 2, 1, 1, 1), reverse=reverse
         )
 

@@ -11,7 +11,7 @@ import math
 
 import tensorflow as tf
 
-from tfp_flowvae.bijectors import _numerics
+from tfp_flowvae.bijectors.internal import numerics
 
 
 class Activation(abc.ABC):
@@ -119,5 +119,5 @@ def log_derivative(
     """log(s h'(t) + 1 - h'(t)), also where s and 1 - h'(t) both underflow."""
     steep, flat = h.slopes(t)
     total = slope * steep + flat
-    tiny = _numerics.tiny(t.dtype)
+    tiny = numerics.tiny(t.dtype)
     return tf.where(total < tiny, tf.minimum(log_slope, 0.0), tf.math.log(tf.maximum(total, tiny)))

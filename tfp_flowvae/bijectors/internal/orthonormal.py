@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_flowvae.bijectors import _numerics
+from tfp_flowvae.bijectors.internal import numerics
 
 
 def orthonormal_columns(matrix: tf.Tensor) -> tf.Tensor:
@@ -42,7 +42,7 @@ def orthonormal_columns(matrix: tf.Tensor) -> tf.Tensor:
     flip = tf.where(diagonal < 0.0, -tf.ones_like(diagonal), tf.ones_like(diagonal))
     size = tf.abs(diagonal)
     rows = tf.cast(tf.shape(matrix)[-2], matrix.dtype)
-    threshold = rows * _numerics.epsilon(matrix.dtype)
+    threshold = rows * numerics.epsilon(matrix.dtype)
     is_dependent = tf.reduce_any(size <= threshold, axis=-1)[..., tf.newaxis, tf.newaxis]
     return _attach_gradient(q * flip[..., tf.newaxis, :], is_dependent, scaled)
 

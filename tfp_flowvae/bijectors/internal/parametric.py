@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flowvae.bijectors import _validate
+from tfp_flowvae.bijectors.internal import validate
 from tfp_flowvae.bijectors.internal.activations import ACTIVATIONS, Activation, check_activation
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
@@ -27,7 +27,7 @@ class ParametricBijector(JointEvaluation, tfb.AutoCompositeTensorBijector):
         values = {k: parameters[k] for k in self._AXES if parameters[k] is not None}
         axes = {k: self._AXES[k] for k in values}
         with tf.name_scope(parameters["name"]) as name:
-            tensors = _validate.convert_parameters(type(self).__name__, axes, values)
+            tensors = validate.convert_parameters(type(self).__name__, axes, values)
             for key in self._AXES:
                 setattr(self, f"_{key}", tensors.get(key))
             self._keep_others(parameters)
@@ -42,7 +42,7 @@ class ParametricBijector(JointEvaluation, tfb.AutoCompositeTensorBijector):
 
     @classmethod
     def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        return _validate.parameter_properties(cls._AXES)
+        return validate.parameter_properties(cls._AXES)
 
     def _keep_others(self, parameters: Mapping[str, Any]) -> None:
         """Checks and keeps, in the constructor, what is no such parameter; nothing by default."""
@@ -52,7 +52,7 @@ class ParametricBijector(JointEvaluation, tfb.AutoCompositeTensorBijector):
             return []
         given = {k: getattr(self, f"_{k}") for k in self._AXES}
         named = {k: value for k, value in given.items() if value is not None}
-        return _validate.finite_assertions(type(self).__name__, named, is_init)
+        return validate.finite_assertions(type(self).__name__, named, is_init)
 
     def _event_shape(self) -> tf.TensorShape:
         """`[D]`, as far as the first parameter with an axis D tells."""
@@ -61,7 +61,7 @@ class ParametricBijector(JointEvaluation, tfb.AutoCompositeTensorBijector):
         return shape[axis:][:1] if shape.rank is not None else shape
 
     def _checked(self, x: tf.Tensor) -> tf.Tensor:
-        return _validate.check_event(type(self).__name__, x, self._event_shape())
+        return validate.check_event(type(self).__name__, x, self._event_shape())
 
 
 class ActivatedBijector(ParametricBijector):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tfp_flowvae.bijectors import _numerics
+from tfp_flowvae.bijectors.internal import numerics
 from tfp_flowvae.bijectors.internal.residual_net import ResidualNet
 
 _ZERO = tf.UnconnectedGradients.ZERO
@@ -26,7 +26,7 @@ _ZERO = tf.UnconnectedGradients.ZERO
 
 def iteration_bound(contraction: float, dtype: tf.DType) -> int:
     """The N above: no iteration takes more steps."""
-    target = _numerics.epsilon(dtype) * (1.0 - contraction)
+    target = numerics.epsilon(dtype) * (1.0 - contraction)
     return math.ceil(math.log(target) / math.log(contraction))
 
 
@@ -98,7 +98,7 @@ def _iterate(
     step: Callable[[tf.Tensor], tf.Tensor], start: tf.Tensor, contraction: float
 ) -> tf.Tensor:
     """Iterates x <- step(x) from `start`, `[..., D]`, until it rests; not differentiable."""
-    eps = _numerics.epsilon(start.dtype)
+    eps = numerics.epsilon(start.dtype)
     start_size = tf.reduce_max(tf.abs(start), axis=-1)
 
     def body(x: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

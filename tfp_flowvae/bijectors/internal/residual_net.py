@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfp_flowvae.bijectors import _numerics
+from tfp_flowvae.bijectors.internal import numerics
 
 _SQUARINGS = 10
 
@@ -125,7 +125,7 @@ def limit_norm(kernel: tf.Tensor, bound: float) -> tf.Tensor:
     """
     # The result is homogeneous in W: the scale, which keeps squares in range, is not traced.
     scale = tf.stop_gradient(tf.reduce_max(tf.abs(kernel), axis=[-2, -1], keepdims=True))
-    is_zero = scale < _numerics.tiny(kernel.dtype) / _numerics.epsilon(kernel.dtype)
+    is_zero = scale < numerics.tiny(kernel.dtype) / numerics.epsilon(kernel.dtype)
     safe_scale = tf.where(is_zero, tf.ones_like(scale), scale)
     scaled = tf.where(is_zero, tf.ones_like(kernel), kernel / safe_scale)
     norm = _schatten_norm(scaled)
@@ -148,4 +148,4 @@ def _schatten_norm(matrix: tf.Tensor) -> tf.Tensor:
             power = tf.matmul(power, power)
     # Each product is right to about (length of its sums) eps, and counts half of the one before.
     terms = tf.cast(tf.reduce_sum(tf.shape(matrix)[-2:]), matrix.dtype)
-    return tf.exp(log_norm) * (1.0 + 4.0 * terms * _numerics.epsilon(matrix.dtype))
+    return tf.exp(log_norm) * (1.0 + 4.0 * terms * numerics.epsilon(matrix.dtype))

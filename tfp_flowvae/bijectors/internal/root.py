@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_flowvae.bijectors import _numerics
+from tfp_flowvae.bijectors.internal import numerics
 from tfp_flowvae.bijectors.internal.activations import Activation
 
 # More than any s and c in the tests need by a factor of two; a bisection alone would need as many.
@@ -55,7 +55,7 @@ def attach_gradient(
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             t = attached(slope, target)
             steep, flat = activation.slopes(t)
-            total = tf.maximum(slope * steep + flat, _numerics.tiny(t.dtype))
+            total = tf.maximum(slope * steep + flat, numerics.tiny(t.dtype))
             d_target = upstream / total
             return -activation.value(t) * d_target, d_target
 
@@ -68,7 +68,7 @@ def solve(activation: Activation, slope: tf.Tensor, target: tf.Tensor) -> tf.Ten
     """The root alone, by Newton's method inside a shrinking bracket; not differentiable."""
     size = tf.abs(target)
     low, high = _bracket(activation, slope, size)
-    tolerance = _numerics.epsilon(target.dtype)
+    tolerance = numerics.epsilon(target.dtype)
 
     def running(_: tf.Tensor, __: tf.Tensor, ___: tf.Tensor, done: tf.Tensor) -> tf.Tensor:
         return tf.logical_not(tf.reduce_all(done))
@@ -102,9 +102,9 @@ def _bracket(
     """
     one = tf.ones_like(size)
     # s <= 1: sides (1 - s) (t - h) <= c, where t - h >= t^3 / 4.2 for t <= 1, and s t <= c.
-    rest = tf.maximum(one - slope, _numerics.tiny(size.dtype))
+    rest = tf.maximum(one - slope, numerics.tiny(size.dtype))
     cubic = tf.pow(4.2 * tf.minimum(size / rest, one), 1.0 / 3.0)
-    ratio = size / tf.maximum(slope, _numerics.tiny(size.dtype))
+    ratio = size / tf.maximum(slope, numerics.tiny(size.dtype))
     gentle = tf.where(size < 0.238 * rest, tf.minimum(cubic, ratio), size + rest)
     # s > 1: beyond the tail's beginning, h is 1 and the left side t + s - 1.
     drift = tf.maximum(size - (slope - one), 0.0)
@@ -116,5 +116,5 @@ def _bracket(
     low = tf.where(is_steep, tf.maximum(size / tf.maximum(slope, one), drift), size)
     high = tf.where(is_steep, steep, gentle)
     # Rounding may put a bound on the wrong side of the root by a few eps.
-    margin = 8.0 * _numerics.epsilon(size.dtype)
+    margin = 8.0 * numerics.epsilon(size.dtype)
     return low * (1.0 - margin), high * (1.0 + margin)

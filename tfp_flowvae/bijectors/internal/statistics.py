@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfp_flowvae.bijectors import _numerics
+from tfp_flowvae.bijectors.internal import numerics
 
 
 def log_statistics(x: tf.Tensor, axes: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -29,7 +29,7 @@ def log_statistics(x: tf.Tensor, axes: Sequence[int]) -> tuple[tf.Tensor, tf.Ten
     mean = average(x)
     mean += average(x - mean)  # a long sum's rounding error is not that of a short one
     std = tf.sqrt(average(tf.square(x - mean)))
-    is_constant = std <= 8.0 * _numerics.epsilon(x.dtype) * tf.abs(mean)
+    is_constant = std <= 8.0 * numerics.epsilon(x.dtype) * tf.abs(mean)
     return mean, tf.math.log(tf.where(is_constant, tf.ones_like(std), std))
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfp_flowvae.bijectors import _numerics, _triangular, _validate
 from tfp_flowvae.bijectors.householder import HouseholderFlow
+from tfp_flowvae.bijectors.internal import numerics, triangular, validate
 from tfp_flowvae.bijectors.internal.activations import (
     Activation,
     log_derivative,
@@ -68,17 +68,17 @@ class SylvesterBase(ActivatedBijector):
 
     def _system(self) -> System:
         r, r_tilde, b = (tf.convert_to_tensor(p) for p in (self.r, self.r_tilde, self.b))
-        diagonal = _numerics.unit_softplus(tf.linalg.diag_part(r_tilde))[0]
-        r_tilde = _numerics.with_diagonal(tf.linalg.band_part(r_tilde, 0, -1), diagonal)
+        diagonal = numerics.unit_softplus(tf.linalg.diag_part(r_tilde))[0]
+        r_tilde = numerics.with_diagonal(tf.linalg.band_part(r_tilde, 0, -1), diagonal)
         raw = tf.linalg.diag_part(r)
         product = raw * diagonal
-        slope, log_slope, ratio = _numerics.unit_softplus(product)
+        slope, log_slope, ratio = numerics.unit_softplus(product)
         # m(a) / r~ in two ways: without division near a = 0, without cancellation away from it.
         is_near = tf.abs(product) < 1.0
         divisor = tf.where(is_near, tf.ones_like(product), diagonal)
         outer = tf.where(is_near, raw * (1.0 + ratio), (slope - 1.0) / divisor)
         r = tf.linalg.band_part(r, 0, -1) + tf.zeros_like(product)[..., tf.newaxis]
-        return System(_numerics.with_diagonal(r, outer), r_tilde, b, slope, log_slope)
+        return System(numerics.with_diagonal(r, outer), r_tilde, b, slope, log_slope)
 
 
 class FramedSylvester(SylvesterBase):
@@ -103,7 +103,7 @@ class SpanningColumns(FramedSylvester):
         # A bijector's input tells D but not M: `make_trainable` makes M = D, unless its
         # `initial_parameters` is a function, which may return any M.
         square = {name: letters.replace("M", "D") for name, letters in cls._AXES.items()}
-        return _validate.parameter_properties(square)
+        return validate.parameter_properties(square)
 
     @property
     def q(self) -> tf.Tensor | tf.Variable:
@@ -181,7 +181,7 @@ def inverse_step(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The x with f(x) = y, `[..., D]`, and the inverse's log-det, `[...]`."""
     target = frame.project(y)
-    v, t = _triangular.implicit_solution(h, *system[:4], target)
+    v, t = triangular.implicit_solution(h, *system[:4], target)
     x = y + frame.lift(v - target)
     # Where f expands, that cancels, and x keeps an error that f would multiply. Q^T x = v says
     # it better. The correction is 0 but for rounding: so is its derivative.

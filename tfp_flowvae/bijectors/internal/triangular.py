@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_flowvae.bijectors import _numerics, _root
+from tfp_flowvae.bijectors.internal import numerics, root
 from tfp_flowvae.bijectors.internal.activations import Activation
 from tfp_flowvae.bijectors.internal.linear import multiply, solve_triangular
 
@@ -78,8 +78,8 @@ def _attach_gradient(
             inner = _with_value(multiply(r_tilde, solution) + b, t)
             steep, flat = activation.slopes(inner)
             jacobian = tf.matmul(r * steep[..., tf.newaxis, :], r_tilde)
-            diagonal = tf.maximum(slope * steep + flat, _numerics.tiny(inner.dtype))
-            jacobian = _numerics.with_diagonal(jacobian, diagonal)
+            diagonal = tf.maximum(slope * steep + flat, numerics.tiny(inner.dtype))
+            jacobian = numerics.with_diagonal(jacobian, diagonal)
             weights = solve_triangular(jacobian, upstream, lower=False, adjoint=True)
             here = (r, r_tilde, b, target)
             with tf.GradientTape() as tape:
@@ -105,8 +105,8 @@ def _substitute(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns v and t alone, from the last coordinate to the first; not differentiable."""
     diagonal, diagonal_tilde = tf.linalg.diag_part(r), tf.linalg.diag_part(r_tilde)
-    strict = _numerics.with_diagonal(r, tf.zeros_like(diagonal))
-    strict_tilde = _numerics.with_diagonal(r_tilde, tf.zeros_like(diagonal_tilde))
+    strict = numerics.with_diagonal(r, tf.zeros_like(diagonal))
+    strict_tilde = numerics.with_diagonal(r_tilde, tf.zeros_like(diagonal_tilde))
     zeros = tf.zeros_like(target + b + slope + diagonal_tilde)
     size = tf.shape(target)[-1] if target.shape[-1] is None else target.shape[-1]
 
@@ -115,7 +115,7 @@ def _substitute(
         rest = tf.gather(target, i, axis=-1) - _row_times(strict, i, h)
         offset = tf.gather(b, i, axis=-1) + _row_times(strict_tilde, i, v)
         outer, inner, s = (tf.gather(d, i, axis=-1) for d in (diagonal, diagonal_tilde, slope))
-        here = _root.solve(activation, s + tf.zeros_like(rest), inner * rest + offset)
+        here = root.solve(activation, s + tf.zeros_like(rest), inner * rest + offset)
         shift = outer * activation.value(here)
         # Two ways to the same number; each is rounded like the larger of the two it subtracts.
         is_expanding = inner * tf.maximum(tf.abs(rest), tf.abs(shift)) > tf.maximum(
