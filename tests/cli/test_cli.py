@@ -20,7 +20,18 @@ from tfp_flowvae.runs.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(ROOT / "train.py")]
-SMALL = ["--flow", "iaf:1,hidden=16", "--hidden", "32", "--latent-dim", "4", "--verbose", "0"]
+SMALL = [
+    "--flow",
+    "iaf:1,hidden=16",
+    "--prior",
+    "vamp:5",
+    "--hidden",
+    "32",
+    "--latent-dim",
+    "4",
+    "--verbose",
+    "0",
+]
 FILES = {
     "assets",
     "checkpoints",

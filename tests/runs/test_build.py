@@ -10,7 +10,9 @@ from tfp_flowvae.runs.build import build_model, build_optimizer
 
 
 def _model(image_shape=(3, 5, 3), levels=256, steps=10, **values):
-    return build_model(TrainConfig(latent_dim=4, **values), image_shape, levels, steps)
+    return build_model(
+        TrainConfig(**{"latent_dim": 4, "prior": "none", **values}), image_shape, levels, steps
+    )
 
 
 def test_model_follows_the_config():

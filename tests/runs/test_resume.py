@@ -156,7 +156,14 @@ def test_the_resume_command_repeats_the_command_of_the_user(program, command, mo
 
 # The tests below need TensorFlow.
 
-SMALL = {"flow": "none", "latent_dim": 2, "hidden": (8,), "jit": False, "diagnostics": False}
+SMALL = {
+    "flow": "none",
+    "prior": "none",
+    "latent_dim": 2,
+    "hidden": (8,),
+    "jit": False,
+    "diagnostics": False,
+}
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,14 @@ def splits():
 
 
 def _session(splits, **values):
-    small = {"flow": "none", "latent_dim": 4, "hidden": (8,), "jit": False, "diagnostics": False}
+    small = {
+        "flow": "none",
+        "prior": "none",
+        "latent_dim": 4,
+        "hidden": (8,),
+        "jit": False,
+        "diagnostics": False,
+    }
     return Session(TrainConfig(**{**small, **values}), splits)
 
 

@@ -34,7 +34,7 @@ def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
     if not (path / "saved_model.pb").is_file():
         raise UserError(
             f"{str(path)!r} holds no exported model (no saved_model.pb); give the folder of a "
-            "finished run, such as saved_models/digits-iaf-001."
+            "finished run, such as saved_models/digits-iaf-vamp-100-001."
         )
     if not output.absolute().parent.is_dir():
         raise UserError(

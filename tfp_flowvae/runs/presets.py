@@ -24,7 +24,12 @@ class Preset(Entry):
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-_STATIC_MNIST = {"dataset": "mnist", "binarization": "static", "batch_size": 100}
+_STATIC_MNIST = {
+    "dataset": "mnist",
+    "binarization": "static",
+    "batch_size": 100,
+    "prior": "none",
+}
 
 PRESETS: Registry[Preset] = Registry(
     "preset",
@@ -123,6 +128,7 @@ PRESETS: Registry[Preset] = Registry(
                 "latent_dim": 40,
                 "hidden": (300, 300),
                 "epochs": 100,
+                "learning_rate": 1e-3,
                 "warmup": "linear",
                 "warmup_epochs": 20,
             },

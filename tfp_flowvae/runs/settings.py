@@ -35,7 +35,7 @@ class Settings:
         choices=BASES,
     )
     prior: str = option(
-        "none",
+        "vamp:100",
         "model",
         "prior p(z): a flow, a base, or a base and flows, see below; none: standard normal",
         metavar="SPEC",
@@ -118,11 +118,11 @@ class Settings:
         shown="dynamic for the bernoulli likelihood, else none",
     )
 
-    epochs: int = option(150, "training", "passes over the training images", at_least=1)
+    epochs: int = option(400, "training", "passes over the training images", at_least=1)
     batch_size: int = option(100, "training", "images per step", metavar="B", at_least=1)
     optimizer: str = option("adam", "training", "optimizer of the weights", choices=OPTIMIZERS)
     learning_rate: float = option(
-        1e-3, "training", "learning rate at the start", metavar="RATE", above=0.0
+        2e-3, "training", "learning rate at the start", metavar="RATE", above=0.0
     )
     schedule: str = option(
         "cosine",
