@@ -16,7 +16,8 @@ from tfp_flowvae.runs.store import CheckpointStore
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 TINY = [
-    *("--flow", "none", "--prior", "none", "--hidden", "8", "--latent-dim", "2", "--batch-size", "200"),
+    *("--flow", "none", "--prior", "none"),
+    *("--hidden", "8", "--latent-dim", "2", "--batch-size", "200"),
     *("--no-diagnostics", "--schedule", "constant", "--strategy", "multiworker"),
 ]  # fmt: skip
 PATIENCE = 240.0  # The most seconds to wait for a process.

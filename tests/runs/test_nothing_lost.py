@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(ROOT / "train.py")]
 # An epoch has 63 steps in two executions, so a checkpoint falls within it.
 TINY = [
-    *("--flow", "none", "--prior", "none", "--hidden", "16", "--latent-dim", "2", "--batch-size", "20"),
+    *("--flow", "none", "--prior", "none"),
+    *("--hidden", "16", "--latent-dim", "2", "--batch-size", "20"),
     *("--no-diagnostics", "--checkpoint-steps", "32"),
 ]  # fmt: skip
 PATIENCE = 120.0  # The most seconds to wait for a process.

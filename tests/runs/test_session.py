@@ -87,7 +87,7 @@ def test_early_stopping_keeps_the_best_epoch(ema, splits):
 def test_evaluation_uses_the_averaged_weights(splits):
     moved = {}
     for ema in (None, 0.999):
-        session = _session(splits, ema=ema, epochs=4)
+        session = _session(splits, ema=ema, epochs=4, learning_rate=1e-3)
         start = session.model.get_weights()
         session.fit(verbose=0)
         weights = session.model.get_weights()
