@@ -2,8 +2,8 @@
 
 Every posterior flow with the standard normal prior, every prior with no flow, and ten pairs, three
 seeds each. `train.py --flow F --prior P --learning-rate 1e-3 --epochs E --seed S` repeats one, but
-for rounding, which depends on the number of threads. Writes `results/digits.json` after each row and
-the table `results/digits.md` at the end; a run that was stopped goes on where it was.
+for rounding, which depends on the number of threads. Writes `results/digits.json` after each row
+and the table `results/digits.md` at the end; a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
