@@ -62,6 +62,25 @@ def small_spec():
     return lambda spec: spec if ":" in spec else "+".join(map(small, spec.split("+")))
 
 
+@pytest.fixture(scope="session")
+def rounding():
+    """A function to the tolerance between numbers that are the same but for rounding.
+
+    It is `terms` eps times the largest of the values: a sum of n numbers, in whatever order, errs
+    by at most n eps times the sum of their sizes, and n / 2 times eps is usual. `terms` is how many
+    roundings follow one after the other, times a condition number where there is one. eps is that
+    of the least precise of the values.
+    """
+
+    def tolerance(terms, *values):
+        arrays = [np.asarray(value) for value in values]
+        eps = max(np.finfo(array.dtype).eps for array in arrays)
+        largest = max(np.abs(array).max(initial=0.0) for array in arrays)
+        return {"rtol": 0.0, "atol": float(terms * eps * largest)}
+
+    return tolerance
+
+
 @pytest.fixture
 def mixed_bfloat16():
     import keras

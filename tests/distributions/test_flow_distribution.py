@@ -36,6 +36,24 @@ def test_posterior_shapes(name, small_spec, stir):
     assert posterior.log_prob(tf.identity(z)).shape == (3, B)
 
 
+@pytest.mark.parametrize("base", ["normal", "tril"])
+@EVERY_FLOW
+def test_a_slice_of_a_posterior_is_that_of_one_image(name, base, small_spec, stir, rounding):
+    layer = FlowDistribution(small_spec(name), base, event_size=D, context_size=F)
+    layer.build()
+    posterior = stir(layer).distribution(tf.random.normal([B, F]))
+    z = posterior.sample(seed=1)
+    wanted = posterior.log_prob(tf.identity(z)).numpy()
+    # The same sums, of at most F products, in another order; log q is a sum over D of the results.
+    tolerance = rounding(F * D, wanted, z)
+    for index in (2, slice(1, 3), -1):
+        part = posterior[index]
+        found = part.log_prob(tf.identity(z[index]))
+        assert part.batch_shape == found.shape == wanted[index].shape
+        np.testing.assert_allclose(found, wanted[index], **tolerance)
+        assert part.sample(7, seed=1).shape == (7, *wanted[index].shape, D)
+
+
 def test_posterior_base_is_linear_in_the_features_with_a_positive_scale():
     layer = FlowDistribution("none", event_size=D, context_size=F)
     layer.build()

@@ -8,6 +8,9 @@ import tensorflow as tf
 from tfp_flowvae.flows import FLOWS
 
 D, B, C = 4, 5, 3  # the small flow's event, the batch, the context
+# How many roundings there are on the way through a small flow: two layers, each of which may have
+# two sums of 16 products one after the other, and some 20 functions of their results.
+ROUNDINGS = 2 * (2 * 16 + 20)
 
 
 def pytest_generate_tests(metafunc):
@@ -28,6 +31,15 @@ def pytest_generate_tests(metafunc):
             label = f"{name}-{'amortised' if size else 'own'}"
             cases.append(pytest.param(name, size, id=label, marks=marks))
     metafunc.parametrize(("name", "context_size"), cases)
+
+
+@pytest.fixture
+def within(rounding):
+    """The tolerance of what a small flow computes: a function of the values, see `rounding`.
+
+    `condition` is how much a small relative change of what goes in can grow on its way.
+    """
+    return lambda *values, condition=1.0: rounding(ROUNDINGS * condition, *values)
 
 
 @pytest.fixture(autouse=True)

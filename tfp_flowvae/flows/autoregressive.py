@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae.bijectors import GatedUpdate, ParallelMaskedAutoregressiveFlow
+from tfp_flowvae.flows.amortised import amortised
 from tfp_flowvae.flows.base import Flow, checked_length, checked_word, composed
 from tfp_flowvae.flows.conditioner import AutoregressiveConditioner
 from tfp_flowvae.networks import MADE
@@ -83,6 +84,9 @@ class AutoregressiveFlow(Flow):
 
     def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
         """The layers, each inverted where the flow is."""
+        return amortised(context, self._composed)
+
+    def _composed(self, context: tf.Tensor | None) -> tfb.Bijector:
         layers = [self.make_layer(network, context) for network in self._networks]
         return composed([tfb.Invert(layer) for layer in layers] if self.inverted else layers)
 

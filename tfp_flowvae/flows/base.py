@@ -38,15 +38,16 @@ class Flow(SizedLayer):
           context: `[B, context_size]` for a flow with a context, else None.
 
         Returns:
-          A bijector with batch shape `[B]`, or `[]` without a context. TFP's coupling and
-          autoregressive bijectors cannot see the batch of a context that their conditioner closes
-          over and report `[]`: under a `tfd.TransformedDistribution` the base has to have it.
+          A bijector with batch shape `[B]`, or `[]` without a context. Slices of the batch are the
+          bijectors of the sliced context.
 
         Raises:
           ValueError: If a context is missing, not wanted or of the wrong size.
         """
         self.check_context(context)
-        return self.make_bijector(context)
+        return self.make_bijector(
+            None if context is None else tf.cast(context, self.variable_dtype)
+        )
 
     def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
         """The bijector of a flow that is built, for a context that fits: a subclass defines it."""

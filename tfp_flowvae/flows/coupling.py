@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae.bijectors import Coupling, alternating_mask, half_mask
+from tfp_flowvae.flows.amortised import amortised
 from tfp_flowvae.flows.base import Flow, checked_length, checked_word, composed
 from tfp_flowvae.flows.conditioner import Conditioner
 from tfp_flowvae.networks import MLP
@@ -93,6 +94,9 @@ class CouplingFlow(Flow):
 
     def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
         """The couplings, one after the other."""
+        return amortised(context, self._composed)
+
+    def _composed(self, context: tf.Tensor | None) -> tfb.Bijector:
         layers = enumerate(self._networks)
         return composed([self.make_layer(self._kept(k), network, context) for k, network in layers])
 

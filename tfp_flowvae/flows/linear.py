@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import bijectors as fvb
+from tfp_flowvae.flows.amortised import amortised
 from tfp_flowvae.flows.base import Flow, ParametricFlow, checked_word, derived
 
 ORDERS = ("random", "reverse", "alternating")
@@ -85,6 +86,10 @@ class Permute(Flow):
 
     def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
         """The permutation."""
+        # TFP 0.25: a `tfb.Permute` refuses to be sliced with a batch that it does not have.
+        return amortised(context, self._permutation)
+
+    def _permutation(self, context: tf.Tensor | None) -> tfb.Bijector:
         if self.order == "reverse":
             return fvb.reverse_permutation(self.event_size)
         if self.order == "alternating":
