@@ -45,14 +45,8 @@ THEIR_SCHEDULE: Mapping[str, Any] = MappingProxyType(
     }
 )
 
-_TOGETHER: Mapping[str, Any] = MappingProxyType(
-    {
-        "learning_rate": 2e-3,
-        "activation": "silu",
-        "optimizer": "adamw",
-        "weight_decay": 0.02,
-    }
-)
+# The best rate so far, and the whole KL from the first step on.
+_NO_WARMUP: Mapping[str, Any] = MappingProxyType({"learning_rate": 2e-3, "warmup": "none"})
 # What the tuning changes, first one thing at a time, then what helped together and for longer.
 TUNING: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -64,13 +58,11 @@ TUNING: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "warmup_60": {"warmup_epochs": 60},
         "adamw": {"optimizer": "adamw", "weight_decay": 0.02},
         "rate_4e_3": {"learning_rate": 4e-3},
-        "no_warmup": {"warmup": "none"},
-        "rate_2e_3_silu": {"learning_rate": 2e-3, "activation": "silu"},
-        "together": _TOGETHER,
-        "together_no_warmup": {**_TOGETHER, "warmup": "none"},
-        "long": {**_TOGETHER, "epochs": 300},
-        "long_input_dropout": {**_TOGETHER, "epochs": 300, "input_dropout": 0.1},
-        "long_decay": {**_TOGETHER, "epochs": 300, "weight_decay": 0.05},
+        "rate_2e_3_no_warmup": _NO_WARMUP,
+        "rate_2e_3_no_warmup_silu": {**_NO_WARMUP, "activation": "silu"},
+        "rate_2e_3_no_warmup_stl": {**_NO_WARMUP, "gradient": "stl"},
+        "long": {**_NO_WARMUP, "epochs": 300},
+        "long_adamw": {**_NO_WARMUP, "epochs": 300, "optimizer": "adamw", "weight_decay": 0.05},
     }
 )
 # The best of them by the free energy of the validation images.
