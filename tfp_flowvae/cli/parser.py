@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from tfp_flowvae._version import __version__
-from tfp_flowvae.cli import sample, train
+from tfp_flowvae.cli import density, sample, train
 from tfp_flowvae.cli.one_sentence import OneSentenceParser
 
 
@@ -24,6 +24,7 @@ def make_parser(train_prog: str | None = None) -> OneSentenceParser:
     parser.add_argument("--version", action="version", version=f"tfp_flowvae {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     train.add_command(commands, train_prog)
+    density.add_command(commands)
     sample.add_command(commands)
     return parser
 
