@@ -173,8 +173,8 @@ def _check(table: Table, path: Path) -> None:
                 "out."
             )
         largest, spread = float(np.abs(column).max()), float(np.std(column))
-        step = np.finfo(np.float32).eps * largest
-        if largest > np.finfo(np.float32).max or spread < _FEWEST_STEPS * step:
+        step = float(np.finfo(np.float32).eps) * largest
+        if largest > float(np.finfo(np.float32).max) or spread < _FEWEST_STEPS * step:
             raise UserError(
                 f"Column {name!r} cannot be told apart in float32; subtract its mean and divide "
                 f"it by its spread first. Received: values near {largest:g} that spread by "
