@@ -119,7 +119,7 @@ def test_a_keras_that_is_already_imported_is_asked(tmp_path):
     )
     done = _run(script, tmp_path, KERAS_BACKEND="tensorflow")
     assert done.returncode == 1
-    assert "'openvino', from the keras that is already imported" in done.stderr.splitlines()[-1]
+    assert "'openvino', from Keras, which is already imported" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

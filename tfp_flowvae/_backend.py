@@ -1,4 +1,4 @@
-"""Refuses, in one sentence, a Keras that cannot run this package."""
+"""The check that the installed Keras can run this package."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ class BackendError(ImportError):
 
 
 def check_backend() -> None:
-    """Raises `BackendError` if Keras is not Keras 3 on TensorFlow; imports nothing heavy.
+    """Checks, without importing Keras, that it is Keras 3 on TensorFlow.
 
-    The modules that import Keras first call it before they do: Keras's own error would name neither
-    the cause nor the way out. The command line calls it as well, and prints the sentence.
+    It is called before the first import of Keras, whose own error names neither the cause nor the
+    remedy.
+
+    Raises:
+      BackendError: If it is not.
     """
     complaint = _complaint()
     if complaint is not None:
@@ -27,8 +30,8 @@ def check_backend() -> None:
 def _complaint() -> str | None:
     if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in {"1", "true"}:
         return (
-            "tfp_flowvae needs Keras 3, and the environment forces Keras 2: unset "
-            f"TF_USE_LEGACY_KERAS. Received: TF_USE_LEGACY_KERAS="
+            "tfp_flowvae needs Keras 3, but an environment variable selects Keras 2: unset "
+            "TF_USE_LEGACY_KERAS. Received: TF_USE_LEGACY_KERAS="
             f"{os.environ['TF_USE_LEGACY_KERAS']}."
         )
     try:
@@ -50,14 +53,14 @@ def _complaint() -> str | None:
 
 
 def _backend() -> tuple[str, str]:
-    """The backend that Keras uses, or would use, and where that is said."""
+    """Returns the backend that Keras uses or would use, and where it is set."""
     if "keras" in sys.modules and hasattr(sys.modules["keras"], "config"):
-        return sys.modules["keras"].config.backend(), "the keras that is already imported"
+        return sys.modules["keras"].config.backend(), "Keras, which is already imported"
     if os.environ.get("KERAS_BACKEND"):
         return os.environ["KERAS_BACKEND"], "the environment variable KERAS_BACKEND"
     config = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no file, or one that Keras ignores too
+    except (OSError, ValueError):  # Keras too ignores a file that it cannot read.
         return "tensorflow", "Keras's default"
     return settings.get("backend", "tensorflow"), str(config)

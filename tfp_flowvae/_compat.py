@@ -1,12 +1,12 @@
-"""Every private name of TensorFlow Probability and Keras that the project leans on, in one place.
+"""Every private name of TensorFlow Probability and Keras that the package uses.
 
-TFP 0.25 (November 2024) is older than the TensorFlow 2.21 and Keras 3.15 it runs with, and some of
-what a flow needs has no public name. `tests/test_compat.py` fails when any of it moves.
+TFP 0.25 (November 2024) is older than TensorFlow 2.21 and Keras 3.15, and some of what a flow needs
+has no public name. `tests/test_compat.py` fails when any of these names changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import keras
 
 
-# TFP 0.25: `tfb.Chain(...)` and `tfb.Invert(...)` return instances of these private bases, which
-# are not instances of the public classes, as soon as one part is not a CompositeTensor.
+# TFP 0.25: if a part is not a CompositeTensor, `tfb.Chain(...)` and `tfb.Invert(...)` return
+# instances of these private bases, which are not instances of the public classes.
 CHAIN_TYPES: tuple[Any, ...] = (_chain._Chain,)
 INVERT_TYPES: tuple[Any, ...] = (_invert._Invert,)
 
@@ -31,18 +31,18 @@ INVERT_TYPES: tuple[Any, ...] = (_invert._Invert,)
 def coupling_parts(
     bijector: tfb.RealNVP, x: tf.Tensor
 ) -> tuple[tf.Tensor, tfb.Bijector, Callable[[tf.Tensor], tf.Tensor]]:
-    """Opens a `tfb.RealNVP` at `x`, calling its conditioner once.
+    """Returns the parts of a `tfb.RealNVP` at `x`, with one call of its conditioner.
 
-    TFP 0.25 asks the conditioner anew in `forward` and in `forward_log_det_jacobian`, and offers no
-    method that answers both.
+    TFP 0.25 calls the conditioner in `forward` and again in `forward_log_det_jacobian`, and has no
+    method that returns both.
 
     Args:
       bijector: The coupling bijector.
-      x: `[..., D]`, in the domain or the codomain: the half that conditions is the same in both.
+      x: `[..., D]`, in the domain or the codomain; the conditioning half is the same in both.
 
     Returns:
-      The half of `x` that is transformed, `[..., D - d]`, the bijector that transforms it, and a
-      function that puts the transformed half back with the other into `[..., D]`.
+      The half of `x` that is transformed, `[..., D - d]`; the bijector that transforms it; and a
+      function that joins the transformed half and the other one into `[..., D]`.
     """
     bijector._cache_input_depth(x)
     first, second = x[..., : bijector._masked_size], x[..., bijector._masked_size :]
@@ -59,18 +59,18 @@ def coupling_parts(
 def autoregressive_inner(
     bijector: tfb.MaskedAutoregressiveFlow, y: tf.Tensor, **kwargs: Any
 ) -> tfb.Bijector:
-    """The elementwise bijector that a `tfb.MaskedAutoregressiveFlow` builds at y `[..., D]`.
+    """Returns the elementwise bijector of a `tfb.MaskedAutoregressiveFlow` at y `[..., D]`.
 
-    Calls the conditioner once, with `kwargs`.
+    It calls the conditioner once, with `kwargs`.
     """
     return bijector._bijector_fn(y, **kwargs)
 
 
 def live(variable: keras.Variable) -> tf.Variable:
-    """The `tf.Variable` under a Keras variable, whatever precision policy is in force.
+    """Returns the `tf.Variable` of a Keras variable under any precision policy.
 
-    Keras 3.15: inside any layer's `call` under mixed precision, `variable.value` is a cast copy,
-    which TFP can neither track nor keep live. `AutocastScope` is not exported.
+    Keras 3.15: in a layer's `call` under mixed precision, `variable.value` is a cast copy, which
+    TFP cannot track. `AutocastScope` is not public.
     """
     # Imported here: the bijectors use this module and do without Keras.
     from keras.src.backend.common.variables import AutocastScope
@@ -82,42 +82,43 @@ def live(variable: keras.Variable) -> tf.Variable:
 def as_parameter(value: TensorLike, dtype: tf.DType, name: str) -> tf.Tensor | tf.Variable:
     """Converts `value` to a tensor of `dtype`, unless it is a variable or a deferred tensor.
 
-    What is a reference stays that reference, so that a bijector built around it stays live.
+    A bijector that holds a variable or a deferred tensor follows its changes.
     """
     return _tensor_util.convert_nonref_to_tensor(value, dtype=dtype, name=name)
 
 
 def is_ref(value: TensorLike) -> bool:
-    """Whether `value` is a `tf.Variable`, or a module that acts as a tensor and may change."""
+    """Returns whether `value` is a `tf.Variable` or a deferred tensor, whose value may change."""
     return _tensor_util.is_ref(value)
 
 
 def track_loss(model: keras.Model, loss: tf.Tensor, batch_size: tf.Tensor) -> None:
     """Adds a step's loss to the mean that Keras logs as `loss`.
 
-    Keras 3.15: a `train_step` of one's own that leaves the tracker alone reports 0.0, and the
-    tracker has no public name.
+    Keras 3.15: a custom `train_step` must update the tracker, or Keras logs 0.0. The tracker has no
+    public name.
     """
     model._loss_tracker.update_state(loss, sample_weight=batch_size)
 
 
 def layers_within(model: keras.Model) -> list[keras.Layer]:
-    """A model's layers, those within other layers too.
+    """Returns a model's layers and the layers inside them.
 
-    Keras 3.15: `model.layers` are the outermost ones, and a layer's own have no public name.
+    Keras 3.15: `model.layers` holds the outermost layers only, and the layers inside a layer have
+    no public name.
     """
     return list(model._flatten_layers())
 
 
 @contextmanager
 def inference() -> Iterator[None]:
-    """Layers called within act as in inference, whatever the call around them is for.
+    """A context in which layers run in inference mode, even inside a call in training mode.
 
-    Keras 3.15: `training=False` given to a layer inside another's call holds for everything that
-    the outer one calls afterwards, too, and the call's context has no public name.
+    Keras 3.15: if a layer calls another one with `training=False`, the layers that it calls
+    afterwards run in inference mode too. The context of the call has no public name.
     """
     context = _call_context()
-    if context is None:  # outside of any call layers are in inference
+    if context is None:  # outside of a call, inference is the default
         yield
         return
     training, context.training = context.training, False
@@ -128,10 +129,10 @@ def inference() -> Iterator[None]:
 
 
 class RemembersMoments:
-    """For a Keras batch norm: the moments that it takes can be had again within the outermost call.
+    """Mixin for a Keras batch norm that keeps the batch's moments until the outermost call ends.
 
-    Keras 3.15: it takes them in a private method and keeps nothing of them but moving averages.
-    They are kept with the context of the call, which ends with it: they are tensors of its graph.
+    Keras 3.15: batch norm computes the moments in a private method and keeps only their moving
+    averages. Here the context of the call holds them, because they are tensors of the call's graph.
     """
 
     def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -140,23 +141,23 @@ class RemembersMoments:
         return moments
 
     def moments_in_this_call(self) -> tuple[tf.Tensor, tf.Tensor] | None:
-        """The last mean and variance that were taken in the outermost call; None for none."""
+        """Returns the last mean and variance of the outermost call, or None."""
         return getattr(_call_context(), "_batch_moments", {}).get(id(self))
 
 
 def _call_context() -> Any:
-    """Keras's record of the outermost layer call under way; None outside of any."""
+    """Returns Keras's context of the outermost layer call, or None outside of a call."""
     from keras.src.backend.common.global_state import get_global_attribute
 
     return get_global_attribute("current_call_ctx")
 
 
 class BuiltAlready:
-    """For a Keras model that is built when it is made: `fit` takes no batch to build it with.
+    """Mixin for a Keras model that its constructor builds, so that `fit` need not build it.
 
-    Keras 3.15 draws one under a strategy, and averages over its replicas and workers what each of
-    them has of it, which fails where they have unequal shares or are on several machines. What is
-    left to build is the optimizer, whose variables cannot be made inside a step.
+    Keras 3.15 builds a model from a batch. Under a strategy it averages the batch over replicas and
+    workers, which fails if they have unequal shares or are on several machines. Only the optimizer
+    is left to build, because its variables cannot be created inside a step.
     """
 
     distribute_strategy: tf.distribute.Strategy
@@ -169,22 +170,11 @@ class BuiltAlready:
                 self.optimizer.build(self.trainable_variables)
 
 
-def apply_summed(optimizer: Any, gradients: Sequence[Any], weights: Sequence[Any]) -> None:
-    """`optimizer.apply_gradients` for gradients that are sums over the replicas already.
-
-    Keras 3.15 sums them up itself, but clips before: each replica its part of the gradient, which
-    is another step than that of one device. What is clipped here is the whole.
-    """
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        inner._all_reduce_sum_gradients = list
-    optimizer.apply_gradients(zip(gradients, weights, strict=True))
-
-
 def as_logs(values: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """A step's scalar logs as Keras takes them.
+    """Returns the scalar logs of a step in the shape that Keras can average over workers.
 
-    Keras 3.15 averages logs over workers along axis 0, which a scalar has not: `[1]` there.
+    Keras 3.15 averages logs over the workers of a cluster along axis 0, so there they have shape
+    `[1]`.
     """
     from keras.src.backend.tensorflow.trainer import _collective_all_reduce_multi_worker
 

@@ -13,10 +13,10 @@ PARTIAL = ".partial"
 
 @contextlib.contextmanager
 def renamed_when_done(path: Path) -> Iterator[Path]:
-    """Gives a temporary name to write a file under, and renames the file at the end of the context.
+    """A context that gives a temporary name for a file, and renames the file at its end.
 
-    If the context ends with an error, the temporary file is removed and an old file of the name
-    stays. There may be one writer at a time, and it must have flushed the content to the disk.
+    If the context ends with an error, the temporary file is removed and an old file of that name
+    stays. There may be only one writer at a time, and it must flush the content to the disk.
 
     Args:
       path: The final name. The temporary one is beside it: `.NAME.partial`.
@@ -37,7 +37,7 @@ def renamed_when_done(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[BufferedRandom]:
-    """Gives a file to write (and read), and renames it to `path` once it is on the disk.
+    """A context that gives an open file, and renames it to `path` once it is on the disk.
 
     Args:
       path: The final name; see `renamed_when_done`.
@@ -52,7 +52,7 @@ def written_aside(path: Path) -> Iterator[BufferedRandom]:
 
 
 def sync_folder(path: Path) -> None:
-    """Flushes the names in a folder to the disk; Windows, which opens no folder, is left out."""
+    """Flushes the names in a folder to the disk, except on Windows, which cannot open a folder."""
     if os.name != "posix":
         return
     folder = os.open(path, os.O_RDONLY)
@@ -63,7 +63,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Flushes every file under a folder, and every name, to the disk."""
+    """Flushes all files in a folder and its subfolders, and their names, to the disk."""
     for folder, _, files in os.walk(path):
         for name in files:
             with open(os.path.join(folder, name), "rb") as file:

@@ -1,8 +1,9 @@
 """Lets Keras find the package's classes in a `.keras` file after a bare `import tfp_flowvae`.
 
-Keras finds a class of another package by its registered name, which exists once the class's module
-is imported. `import tfp_flowvae` imports neither Keras nor the classes, so that it takes no time.
-Here each registered name gets a stand-in that imports the class when Keras asks for an object.
+Keras looks up a class by its registered name, and a class is registered when its module is
+imported. `import tfp_flowvae` imports neither Keras nor the classes, so that it is fast. This
+module registers a stand-in under each name, which imports the class when Keras makes an object of
+it.
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ _PACKAGES = ("networks", "flows", "distributions", "likelihoods", "models")
 
 
 class _StandIn:
-    """Has the one method of a class that Keras calls when it reads a file."""
+    """Has `from_config`, the only method of a class that Keras calls when it reads a file."""
 
     def __init__(self, module: str, name: str) -> None:
         self._module, self._name = module, name
 
     def from_config(self, config: dict[str, Any]) -> Any:
-        """The object that the class makes of the config."""
+        """Imports the class and returns its object of this config."""
         return getattr(importlib.import_module(self._module), self._name).from_config(config)
 
 
 def registered_names() -> dict[str, tuple[str, str]]:
-    """From the registered name of each of the package's classes to its module and its name."""
+    """Returns the module and the name of each class of the package, by its registered name."""
     names = {}
     for package in _PACKAGES:
         module = importlib.import_module(f"tfp_flowvae.{package}")
         for name, part in module._LAZY.items():
             names[f"tfp_flowvae>{name}"] = (f"{module.__name__}.{part}", name)
-    # Two classes are called `Adopted`; the base is registered under a name of its own.
+    # Two classes are called `Adopted`, so the base is registered under another name.
     names["tfp_flowvae>Adopted"] = ("tfp_flowvae.flows.adopted", "Adopted")
     names["tfp_flowvae>AdoptedBase"] = ("tfp_flowvae.distributions.adopted", "Adopted")
     return names
 
 
 def let_keras_find_them() -> None:
-    """Registers the stand-ins, now or as soon as Keras is imported."""
+    """Registers the stand-ins now if Keras is imported, or else when it is."""
     if "keras" in sys.modules and hasattr(sys.modules["keras"], "saving"):
         _register()
     elif not any(isinstance(finder, _WhenKerasComes) for finder in sys.meta_path):
@@ -60,7 +61,7 @@ class _WhenKerasComes(importlib.abc.MetaPathFinder):
     """Registers the stand-ins at the end of the first `import keras`."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        """Keras's own spec, whose loader registers the stand-ins; None for other modules."""
+        """Returns Keras's spec with a loader that registers the stand-ins; None for other names."""
         if fullname != "keras":
             return None
         sys.meta_path.remove(self)

@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are asked for."""
+"""Packages that import a name when it is first used."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tfp_flowvae._backend import check_backend
 
 
 def lazy(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's `__getattr__`, which imports the module that a name lives in.
+    """Returns a `__getattr__` for a package that imports a name's module on first use.
 
     Args:
       package: The package's `__name__`.
-      modules: From each name to the module, relative to the package.
+      modules: The module of each name, relative to the package.
 
     Returns:
-      A function from a name to its value. It raises `BackendError` where Keras cannot run the
-      package, and `AttributeError` for other names.
+      A function from a name to its value. It raises `BackendError` if the installed Keras cannot
+      run the package, and `AttributeError` for an unknown name.
     """
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The errors that are the user's to mend."""
+"""The error for a user's mistake."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake that one sentence can explain: what was received, what is allowed, what to do.
+    """A user's mistake, in one sentence: what was received, what is allowed, what to do.
 
     The command line prints the sentence and exits with `status`; in Python it is a `ValueError`.
 
@@ -19,9 +19,9 @@ class UserError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint such as ` Did you mean 'planar'?`, or nothing where no known name is near.
+    """Returns a hint such as ` Did you mean 'planar'?`, or "" if no known name is similar.
 
-    A name that differs in upper and lower case alone is the only one in the hint.
+    If a known name differs only in upper and lower case, the hint is that name alone.
     """
     known = list(known)
     same = [one for one in known if one.lower() == name.lower()]

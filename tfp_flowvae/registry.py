@@ -1,7 +1,7 @@
 """Registries: names for classes, so that a string can stand for a part of a model.
 
-One mechanism serves flows, base distributions, networks, likelihoods and presets. An entry holds
-words and small numbers, so that the command line can list everything without importing TensorFlow.
+Flows, base distributions, networks, likelihoods and presets use this one mechanism. An entry holds
+text and numbers only, so that the command line can list all entries without importing TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from tfp_flowvae.spec_options import Option, whole_number
 
 E = TypeVar("E", bound="Entry")
 
-# What the owner of a part tells its constructor, and a spec string therefore does not.
-_TOLD = {"event_size", "context_size", "image_shape", "output_channels", "initial_bias"}
+# Arguments that the owner of a part passes to its constructor, so that a spec string does not.
+_FROM_OWNER = {"event_size", "context_size", "image_shape", "output_channels", "initial_bias"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What is known of a registered class without importing it.
+    """The facts about a registered class that need no import of it.
 
     Attributes:
       summary: One line for the command line's help.
       target: The class, or `module:Class`.
-      options: The options that its spec string takes: arguments of its constructor.
-      first: The option that may stand first in a spec without its name, if there is one.
+      options: The options of its spec string, which are arguments of its constructor.
+      first: The option whose name may be left out if it comes first; "" for none.
     """
 
     summary: str
@@ -48,9 +48,9 @@ class Registry(Mapping[str, E], Generic[E]):
     """Names and their entries, in the order in which they were registered.
 
     Args:
-      kind: What the names stand for, for error messages: "flow", for example.
-      plural: Of `kind`.
-      entries: Those of the package itself.
+      kind: What a name stands for, such as "flow"; it is used in error messages.
+      plural: The plural of `kind`.
+      entries: The entries of the package itself.
     """
 
     def __init__(self, kind: str, plural: str, entries: Mapping[str, E]) -> None:
@@ -70,7 +70,7 @@ class Registry(Mapping[str, E], Generic[E]):
         """Registers an entry.
 
         Raises:
-          UserError: If the name is another's already or cannot stand in a spec string.
+          UserError: If the name is taken or cannot be part of a spec string.
         """
         if not name.replace("-", "_").isidentifier() or not name.isascii():
             raise UserError(
@@ -80,20 +80,20 @@ class Registry(Mapping[str, E], Generic[E]):
         known = self._entries.get(name)
         if known is not None and _place(known.target) != _place(entry.target):
             raise UserError(
-                f"The {self.kind} {name!r} is registered already, as {known.summary!r}; choose "
+                f"The {self.kind} {name!r} is already registered, as {known.summary!r}; choose "
                 "another name."
             )
         self._entries[name] = entry
 
     def find(self, name: str, within: str | None = None) -> E:
-        """The entry of a name.
+        """Returns the entry of a name.
 
         Args:
           name: The name.
-          within: The string that it was found in, for the error message.
+          within: The string that contains the name; it is used in the error message.
 
         Raises:
-          UserError: If there is none; the message names those there are.
+          UserError: If there is no entry; the message lists the known names.
         """
         if name not in self:
             where = "" if within in (None, name) else f" in {within!r}"
@@ -107,14 +107,14 @@ class Registry(Mapping[str, E], Generic[E]):
 def register(
     registry: Registry[E], entry: type[E], name: str, package: str, **facts: Any
 ) -> Callable[[type], type]:
-    """A class decorator that enters the class into a registry and registers it with Keras.
+    """Returns a class decorator that adds the class to a registry and registers it with Keras.
 
-    The options of its spec string are the arguments of its constructor that a spec can express:
-    those annotated as `int`, `float`, `str` or `Sequence[int]`.
+    The options of the spec string are the constructor's arguments that are annotated as `int`,
+    `float`, `str` or `Sequence[int]`.
 
     Args:
       registry: The registry.
-      entry: The registry's type of entry.
+      entry: The type of the registry's entries.
       name: The name in spec strings.
       package: The package under which `.keras` files name the class.
       **facts: Further attributes of the entry.
@@ -132,7 +132,7 @@ def register(
 
 
 def load(target: str | type) -> Any:
-    """The class that an entry's target names."""
+    """Imports and returns the class of an entry's target."""
     if isinstance(target, type):
         return target
     module, _, name = target.partition(":")
@@ -140,7 +140,7 @@ def load(target: str | type) -> Any:
 
 
 def options_of(cls: type) -> dict[str, Option]:
-    """The arguments of a class's constructor as options of a spec string."""
+    """Returns the arguments of a class's constructor as options of a spec string."""
     readers: dict[Any, Option] = {
         int: whole_number(at_least=0),
         float: Option("a number", float),
@@ -158,7 +158,7 @@ def options_of(cls: type) -> dict[str, Option]:
     return {
         name: dataclasses.replace(readers[hints.get(name)], default=_shown(parameter.default))
         for name, parameter in inspect.signature(cls).parameters.items()
-        if hints.get(name) in readers and name not in _TOLD
+        if hints.get(name) in readers and name not in _FROM_OWNER
     }
 
 

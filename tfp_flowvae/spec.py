@@ -1,12 +1,12 @@
 """Spec strings: a registered name with options, such as `iaf:2,hidden=320x320`.
 
     spec    = name [":" option *("," option)]
-    option  = value                               the first option alone, without its name
+    option  = value                               the first option, without its name
             | key "=" value
     value   = integer | number | word | integer *("x" integer)
 
-One grammar serves every registry, the command line, configs and Python. Nothing in a spec needs
-quoting in a shell. Parsing imports nothing heavy, so the command line can answer at once.
+All registries, the command line, configs and Python use this grammar. A spec needs no quotes in a
+shell. Parsing does not import TensorFlow, so the command line reports an error at once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Spec:
 
     Attributes:
       name: The registered name.
-      options: The options that were given, by name.
-      entry: What the registry holds under the name.
+      options: The given options, by name.
+      entry: The registry's entry of the name.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Spec:
     entry: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     def build(self, **arguments: Any) -> Any:
-        """The object that the spec names.
+        """Returns a new object of the class that the spec names.
 
         Args:
-          **arguments: Further arguments of its constructor.
+          **arguments: Further arguments of the class's constructor.
         """
         return self.entry.load()(**self.options, **arguments)
 
@@ -52,22 +52,22 @@ class Spec:
 
 
 def parse(registry: Registry[Any], text: str, whole: str | None = None, start: int = 0) -> Spec:
-    """Reads the spec of one object.
+    """Parses the spec of one object.
 
     Args:
-      registry: Where its name is registered.
+      registry: The registry of its name.
       text: The spec.
-      whole: The longer string that the spec is a part of, for error messages.
+      whole: The longer string that contains the spec; it is used in error messages.
       start: Where in `whole` the spec begins.
 
     Raises:
-      UserError: If the string does not parse; the message points at the place.
+      UserError: If the spec is wrong; the message points at the place.
     """
     whole = text if whole is None else whole
     name, colon, rest = text.partition(":")
     if not _NAME.fullmatch(name):
         article = "an" if registry.kind[0] in "aeiou" else "a"
-        complaint = f"{article} {registry.kind}'s name is expected, not {name!r}"
+        complaint = f"expected the name of {article} {registry.kind}, not {name!r}"
         raise spec_error(registry, whole, start, complaint)
     entry = registry.find(name, within=whole)
     if not colon:
@@ -82,7 +82,7 @@ def parse(registry: Registry[Any], text: str, whole: str | None = None, start: i
         if not equals and index == 0 and entry.first:
             key, value, where = entry.first, item, position
         elif not equals:
-            raise spec_error(registry, whole, position, f"key=value is expected, not {item!r}")
+            raise spec_error(registry, whole, position, f"expected key=value, not {item!r}")
         if key not in entry.options or key in options:
             complaint = _option_complaint(entry, name, key, key in options)
             raise spec_error(registry, whole, position, complaint)
@@ -98,7 +98,7 @@ def parse(registry: Registry[Any], text: str, whole: str | None = None, start: i
 
 
 def spec_error(registry: Registry[Any], whole: str, position: int, complaint: str) -> UserError:
-    """The error for a spec string that is wrong at a position."""
+    """Returns the error for a spec string that is wrong at a position."""
     before, after = whole[:position], whole[position:]
     return UserError(
         f"Cannot read the {registry.kind} spec {whole!r} at character {position + 1} "
@@ -111,7 +111,7 @@ def _option_complaint(entry: Entry, name: str, key: str, repeated: bool) -> str:
         return f"the option {key!r} is given twice"
     hint = nearest(key, entry.options)
     known = ", ".join(entry.options)
-    return f"{name} has no option {key!r}, it takes {known}{'.' + hint if hint else ''}"
+    return f"{name} has no option {key!r}; its options are {known}{'.' + hint if hint else ''}"
 
 
 def _format(value: Any) -> str:

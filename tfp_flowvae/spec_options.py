@@ -1,4 +1,4 @@
-"""The options of a spec string: what each takes, and how its text is read."""
+"""The options of a spec string: which values they allow and how their text is parsed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Option:
     """An option of a spec string.
 
     Attributes:
-      expected: What a value must be, for an error message.
-      read: From the text of a value to the value; raises `ValueError`.
-      default: The text of the constructor's default, for the command line's help.
+      expected: What a value must be; it is used in error messages.
+      read: The function from the text of a value to the value; it raises `ValueError`.
+      default: The constructor's default as text; it is used in the command line's help.
     """
 
     expected: str
@@ -63,7 +63,7 @@ def number_below(limit: float, default: str = "") -> Option:
 
 
 def word(*words: str, default: str = "") -> Option:
-    """An option whose value is one of these words; the first is the default if none is named."""
+    """An option whose value is one of these words; the first is the default unless one is given."""
 
     def read(text: str) -> str:
         if text not in words:

@@ -84,7 +84,7 @@ def test_help_line_and_alternative(name):
 def test_cannot_be_changed_by_accident():
     with pytest.raises(TypeError):
         FLOWS["mine"] = FLOWS["none"]
-    with pytest.raises(UserError, match="flow 'iaf' is registered already"):
+    with pytest.raises(UserError, match="flow 'iaf' is already registered"):
         FLOWS.add("iaf", FLOWS["maf"])
     with pytest.raises(dataclasses.FrozenInstanceError):
         FLOWS["none"].summary = "mine"
