@@ -113,7 +113,6 @@ def _builder(name: str, data_dir: str | None) -> Any:
     """The data set's builder, whose images are of one size."""
     import tensorflow_datasets as tfds
 
-    # TFDS 4.9 warns of a deprecated attribute that only TFDS itself uses.
     logging.getLogger("absl").addFilter(_is_of_use)
     if not in_catalog(name, data_dir):
         raise UserError(
@@ -147,7 +146,9 @@ def _builder(name: str, data_dir: str | None) -> Any:
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
-    return "`FeatureConnector.dtype` is deprecated" not in record.getMessage()
+    """False for warnings of TFDS 4.9 about its own code, and about a data set not yet prepared."""
+    said = record.getMessage()
+    return "`FeatureConnector.dtype` is deprecated" not in said and "Variant folder" not in said
 
 
 def _check_reachable(builder: Any, name: str) -> None:

@@ -108,5 +108,5 @@ def read_images(
             first += len(piece)
             done(len(piece))
     levels, note = grey_levels(dtype, brightest, source.where, source.levels)
-    notes = {note, *(warning for part in parts.values() for warning in part.warnings)} - {None}
-    return images, levels, sorted(notes)
+    notes = {warning for part in parts.values() for warning in part.warnings}
+    return images, levels, sorted(notes | {note} if note else notes)
