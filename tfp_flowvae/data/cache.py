@@ -1,8 +1,9 @@
 """A cache of images on disk: `.npy` files that are complete or absent, mapped to be read.
 
-The files of a data set share one folder. Each file and each folder is written under another name
-and renamed when it is complete. A lock, which ends with its process, lets one process write at a
-time. So a process that is killed leaves nothing that is taken for complete.
+The files of a data set share one folder, which is complete once it holds a contents file. A file
+that is added later is written under another name and renamed when it is complete. A lock, which
+ends with its process, lets one process write at a time. So a process that is killed leaves nothing
+that is taken for complete.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tfp_flowvae.errors import UserError, first_line
 _T = TypeVar("_T")
 
 CONTENTS = "contents.json"
-"""The file that says what a complete folder holds."""
+"""The file that is written last, and describes the others."""
 
 
 def create_images(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:

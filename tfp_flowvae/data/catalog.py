@@ -14,9 +14,9 @@ import numpy as np
 
 from tfp_flowvae.data.layouts import check_layout
 from tfp_flowvae.data.pieces import Part, images_in_piece
+from tfp_flowvae.data.splits import SPLIT_NAMES
 from tfp_flowvae.errors import UserError, first_line, nearest
 
-_SPLITS = {"train": ("train",), "valid": ("validation", "valid", "val"), "test": ("test",)}
 _BATCH = 1000
 _PATIENCE = 5.0  # Seconds to wait for a server's first answer.
 
@@ -178,7 +178,7 @@ def _choose_splits(builder: Any, name: str) -> dict[str, str]:
     """The data set's name for each of our splits; if it has only one split, that is "train"."""
     available = list(builder.info.splits)
     chosen = {
-        ours: theirs for ours, names in _SPLITS.items() for theirs in names if theirs in available
+        ours: name for ours, names in SPLIT_NAMES.items() for name in names if name in available
     }
     if "train" in chosen:
         return chosen

@@ -16,13 +16,9 @@ from numpy.lib import format as npy
 
 from tfp_flowvae.data.layouts import check_layout
 from tfp_flowvae.data.pieces import PIECE_BYTES, Part, cut, images_in_piece
+from tfp_flowvae.data.splits import SPLIT_NAMES
 from tfp_flowvae.errors import UserError, first_line
 
-_KEYS = {
-    "train": ("x_train", "train", "train_images"),
-    "valid": ("x_valid", "valid", "x_val", "val", "val_images", "validation"),
-    "test": ("x_test", "test", "test_images"),
-}
 _SINGLE = ("images", "imgs", "x", "data", "arr_0")
 _LABELS = re.compile(r"y|y_.*|.*(label|target).*", re.IGNORECASE)
 _LEVELS = "levels"
@@ -138,8 +134,9 @@ def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
 def _image_keys(path: Path, keys: list[str]) -> dict[str, str]:
     """The array of each split; `{"train": key}` if one array holds all images."""
     found: dict[str, str] = {}
-    for split, names in _KEYS.items():
-        present = [key for key in keys if key.lower() in names]
+    for split, names in SPLIT_NAMES.items():
+        named = re.compile(rf"(x_)?({'|'.join(names)})(_images)?", re.IGNORECASE)
+        present = [key for key in keys if named.fullmatch(key)]
         if len(present) > 1:
             raise UserError(
                 f"{str(path)!r} must hold one array of {split} images; drop the others. "

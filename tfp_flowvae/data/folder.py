@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from tfp_flowvae.data.pieces import Part, images_in_piece
+from tfp_flowvae.data.splits import SPLIT_NAMES
 from tfp_flowvae.errors import UserError, first_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
-_SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
 _PERHAPS_GREY = ("P", "PA", "LA", "La")  # Pillow's modes of pictures with a palette or alpha.
 _DEEP = (
     "holds grey pictures of 16 bits, of which the upper 8 are taken; to scale them otherwise, save "
@@ -40,7 +40,7 @@ def list_folder(path: Path) -> dict[str, list[Path]]:
     if (path / "train").is_dir():
         splits = {
             split: path / name
-            for split, names in _SPLITS.items()
+            for split, names in SPLIT_NAMES.items()
             for name in names
             if (path / name).is_dir()
         }

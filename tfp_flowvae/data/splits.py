@@ -19,6 +19,9 @@ import numpy as np
 
 from tfp_flowvae.errors import UserError
 
+SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
+"""The names of each split in data sets of others."""
+
 SPLIT_SEED = 1797
 """The seed of the fixed shuffle."""
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tfp_flowvae._files import sync_folder, written_aside
+from tfp_flowvae._files import written_aside
 from tfp_flowvae.data.cache import CONTENTS, create_images, found_or_made, open_images
 from tfp_flowvae.data.images import ImageSplits
 from tfp_flowvae.data.loading import read_images
@@ -104,34 +104,26 @@ def _open(home: Path, sizes: dict[str, int]) -> tuple[dict[str, np.memmap], dict
 
 
 def _prepare(source: Source, home: Path) -> None:
-    """Fills a folder of the cache under another name, and renames it."""
-    aside = home.with_name(f".{home.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)  # Left by a run that was killed.
-    shutil.rmtree(home, ignore_errors=True)  # Damaged since it was written.
-    aside.mkdir()
+    """Writes the splits into a folder of the cache, and then the contents file."""
+    shutil.rmtree(home, ignore_errors=True)  # Left by a run that was killed, or damaged since.
+    home.mkdir()
+    total = sum(source.plan.sizes.values())
     try:
-        _write(source, aside)
-        aside.rename(home)
-        sync_folder(home.parent)
+        images, levels, notes = read_images(
+            source,
+            lambda split, shape, dtype: create_images(home / f"{split}.npy", shape, dtype),
+            _progress(total),
+        )
+        for mapped in images.values():
+            mapped.flush()
+        layout = {"shape": images["train"].shape[1:], "dtype": images["train"].dtype.str}
+        contents = {"dataset": source.where, "levels": levels, "notes": notes, **layout}
+        with written_aside(home / CONTENTS) as file:
+            file.write(json.dumps(contents).encode())
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
         raise
-
-
-def _write(source: Source, folder: Path) -> None:
-    """Writes the splits and the contents file into a folder, and to the disk."""
-    images, levels, notes = read_images(
-        source,
-        lambda split, shape, dtype: create_images(folder / f"{split}.npy", shape, dtype),
-        _progress(sum(source.plan.sizes.values())),
-    )
-    for mapped in images.values():
-        mapped.flush()
-    print(f"Prepared {sum(map(len, images.values())):,} images in {folder.parent}", file=sys.stderr)
-    layout = {"shape": images["train"].shape[1:], "dtype": images["train"].dtype.str}
-    contents = {"dataset": source.where, "levels": levels, "notes": notes, **layout}
-    with written_aside(folder / CONTENTS) as file:
-        file.write(json.dumps(contents).encode())
+    print(f"Prepared {total:,} images in {home.parent}", file=sys.stderr)
 
 
 def _progress(total: int) -> Callable[[int], None]:

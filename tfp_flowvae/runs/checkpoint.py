@@ -39,8 +39,9 @@ class Saving:
       store: Where to save.
       start: The checkpoint to resume from, or None for a new run.
       every: N, for a checkpoint at each multiple of N steps within an epoch; 0 for none.
-      facts: Returns what else to write into the state of a checkpoint; called for each one.
-      stop: Returns whether training must stop now; called after each execution.
+      facts: A function that returns further items for the state; called for each checkpoint.
+      stop: A function that returns whether training must stop; called after each execution, of one
+        or more steps.
     """
 
     store: CheckpointStore
