@@ -182,7 +182,7 @@ def train(config, splits, folder, stop=lambda: False):
     from tfp_flowvae.runs.session import Session
 
     store, session = CheckpointStore(folder), Session(config, splits)
-    facts = lambda: {"config": dataclasses.asdict(config)}  # noqa: E731
+    facts = lambda: {"config": dataclasses.asdict(config), "images": session.images_sum}  # noqa: E731
     try:
         session.fit(0, None, Saving(store, store.newest(), 0, facts, stop))
     except Interrupted:

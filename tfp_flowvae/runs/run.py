@@ -175,7 +175,8 @@ class _Run:
         from tfp_flowvae.runs.checkpoint import Interrupted, Saving
 
         output, folder = self.output, self.folder
-        saving = Saving(store, start, output.checkpoint_steps, self._facts, stop=self._must_stop)
+        facts = partial(self._facts, session)
+        saving = Saving(store, start, output.checkpoint_steps, facts, self._must_stop)
         board = folder.home / "tensorboard" if output.tensorboard and self._chief else None
         with failing("train the model", folder, output), self.signals.waiting():
             folder.write_config(self.config.to_json())
@@ -211,9 +212,14 @@ class _Run:
         if self._chief:
             print(text)
 
-    def _facts(self) -> dict[str, Any]:
-        config = dataclasses.asdict(self.config)
-        return {"config": config, "started": self.began, "seconds": self._seconds()}
+    def _facts(self, session: Session) -> dict[str, Any]:
+        """What a checkpoint tells about the run besides its state."""
+        return {
+            "config": dataclasses.asdict(self.config),
+            "images": session.images_sum,
+            "started": self.began,
+            "seconds": self._seconds(),
+        }
 
     def _seconds(self) -> float:
         return self.earlier + time.time() - self._resumed

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import math
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -72,11 +70,10 @@ class Session:
         keras.utils.set_random_seed(config.seed)
         self.config = config
         self._splits, self._strategy = splits, strategy
-        fixed = {
-            split: binarize_fixed(getattr(splits, split), splits.levels, config.binarization, split)
+        (self._valid, self._levels), (self._test, _) = (
+            binarize_fixed(getattr(splits, split), splits.levels, config.binarization, split)
             for split in ("valid", "test")
-        }
-        (self._valid, self._levels), (self._test, _) = fixed["valid"], fixed["test"]
+        )
         self._steps = steps_per_epoch(len(splits.train), config.batch_size)
         # XLA compiles a program for one device.
         jit = set_precision(config.precision) and config.jit and strategy is None
@@ -107,7 +104,11 @@ class Session:
         config, start = self.config, saving.start if saving is not None else None
         epoch, step = (start.state["epoch"], start.state["step"]) if start is not None else (0, 0)
         if start is not None:
-            self._check_images(start.state)
+            if start.state["images"] != self.images_sum:
+                raise UserError(
+                    f"The images of {config.dataset!r} are not those the run began with; restore "
+                    "them, or start a new run."
+                )
             if start.stopped_early:
                 epoch = config.epochs
         batches = training_batches(
@@ -153,13 +154,6 @@ class Session:
                 total.update(np.ascontiguousarray(image).data)
         return total.hexdigest()
 
-    def _check_images(self, state: dict[str, Any]) -> None:
-        if state.get("images", self.images_sum) != self.images_sum:
-            raise UserError(
-                f"The images of {self.config.dataset!r} are not those the run began with; restore "
-                "them, or start a new run."
-            )
-
     def _callbacks(
         self, verbose: int, tensorboard: Path | None, saving: Saving | None
     ) -> list[keras.callbacks.Callback]:
@@ -189,10 +183,6 @@ class Session:
         if config.ema is not None:
             callbacks.append(AveragedWeights())  # The callbacks before it see the averages.
         if saving is not None:
-            facts = saving.facts
-            saving = dataclasses.replace(
-                saving, facts=lambda: {**facts(), "images": self.images_sum}
-            )
             callbacks.append(Checkpoints(saving, self.history, self._steps, early, gradient_norm))
         return callbacks
 
