@@ -138,12 +138,12 @@ def assert_slope():
 
     A central difference over h errs by h^2 / 6 times the third derivative, which is a third of how
     far it is from the one over 2 h, and by what fn is rounded to, n eps of its largest number, over
-    h. The two are alike for h near eps^(1/3). All in float64, in nests and elementwise.
+    h. The two are alike for h near eps^(1/3). Nests are compared elementwise.
     """
 
     def check(got: Any, fn: Callable[[float], Any], n: float) -> None:
-        eps = np.finfo(np.float64).eps
-        h = eps ** (1 / 3)
+        eps = np.finfo(_flat(got)[0].dtype).eps
+        h = float(eps ** (1 / 3))
         ends = [_flat(fn(step)) for step in (h, -h, 2 * h, -2 * h)]
         for slope, ahead, behind, far_ahead, far_behind in zip(_flat(got), *ends, strict=True):
             near, far = (ahead - behind) / (2 * h), (far_ahead - far_behind) / (4 * h)
