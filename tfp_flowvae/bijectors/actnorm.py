@@ -32,7 +32,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector, parameter
 from tfp_flowvae.bijectors.internal.statistics import log_statistics
 
 _DIRECTIONS = ("forward", "inverse")
@@ -67,8 +67,9 @@ class ActNorm(ParametricBijector):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"log_scale": "D", "shift": "D"}
-    _log_scale: tf.Tensor | tf.Variable
-    _shift: tf.Tensor | tf.Variable
+    log_scale = parameter("log_scale", "The logarithm of the scale, as it was given.")
+    shift = parameter("shift", "The vector that is added, as it was given.")
+    initialized = parameter("initialized", "The flag, as it was given.")
 
     def __init__(
         self,
@@ -80,8 +81,8 @@ class ActNorm(ParametricBijector):
     ) -> None:
         super().__init__(dict(locals()), is_constant_jacobian=True)
 
-    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
-        self._initialized = _checked_flag(type(self).__name__, parameters["initialized"])
+    def _keep_others(self, arguments: Mapping[str, Any]) -> None:
+        self._initialized = _checked_flag(type(self).__name__, arguments["initialized"])
 
     @classmethod
     def create(
@@ -115,21 +116,6 @@ class ActNorm(ParametricBijector):
             validate_args=validate_args,
             name=name,
         )
-
-    @property
-    def log_scale(self) -> tf.Tensor | tf.Variable:
-        """The logarithm of the scale, as it was given."""
-        return self._log_scale
-
-    @property
-    def shift(self) -> tf.Tensor | tf.Variable:
-        """What is added, as it was given."""
-        return self._shift
-
-    @property
-    def initialized(self) -> tf.Tensor | tf.Variable | None:
-        """The flag, as it was given."""
-        return self._initialized
 
     def initialize(self, x: TensorLike, direction: str = "forward") -> None:
         """Sets the variables so that the image of `x` has mean 0 and variance 1 in each coordinate.

@@ -38,7 +38,7 @@ import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors.internal import numerics, stack
-from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector, parameter
 
 _MOST_IN_FLOAT32 = 8
 
@@ -68,17 +68,12 @@ class HouseholderFlow(ParametricBijector):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"v": "KD"}
-    _v: tf.Tensor | tf.Variable
+    v = parameter("v", "The normals of the mirrors, as they were given.")
 
     def __init__(
         self, v: TensorLike, validate_args: bool = False, name: str = "householder_flow"
     ) -> None:
         super().__init__(dict(locals()), is_constant_jacobian=True)
-
-    @property
-    def v(self) -> tf.Tensor | tf.Variable:
-        """The normals of the mirrors, as they were given."""
-        return self._v
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         y = self._reflect(x, adjoint=False)

@@ -50,35 +50,28 @@ from typing import ClassVar
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors.internal import numerics, root, stack
-from tfp_flowvae.bijectors.internal.activations import (
-    Activation,
-    log_derivative,
-)
-from tfp_flowvae.bijectors.internal.parametric import ActivatedBijector
+from tfp_flowvae.bijectors.internal import numerics, root
+from tfp_flowvae.bijectors.internal.activations import Activation, log_derivative
+from tfp_flowvae.bijectors.internal.parametric import ActivatedBijector, parameter
 
 
 class _PlanarBase(ActivatedBijector):
-    """What a planar step and a stack of them share: parameters, checks, the constraint."""
+    """The parameters, the constraint and the step that both classes below share."""
 
-    _u: tf.Tensor | tf.Variable
-    _w: tf.Tensor | tf.Variable
-    _b: tf.Tensor | tf.Variable
+    u = parameter("u", "The raw direction of the shift, as it was given.")
+    w = parameter("w", "The normal of the plane, as it was given.")
+    b = parameter("b", "The offset of the plane, as it was given.")
 
-    @property
-    def u(self) -> tf.Tensor | tf.Variable:
-        """The raw direction of the shift, as it was given."""
-        return self._u
-
-    @property
-    def w(self) -> tf.Tensor | tf.Variable:
-        """The normal of the plane, as it was given."""
-        return self._w
-
-    @property
-    def b(self) -> tf.Tensor | tf.Variable:
-        """The offset of the plane, as it was given."""
-        return self._b
+    def __init__(
+        self,
+        u: TensorLike,
+        w: TensorLike,
+        b: TensorLike,
+        activation: str = "tanh",
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(dict(locals()))
 
     def constrained_u(self) -> tf.Tensor:
         """Returns u^, the direction that acts, of the shape of `u` broadcast with that of `w`."""
@@ -104,6 +97,21 @@ class _PlanarBase(ActivatedBijector):
         inverse_length = tf.where(is_zero, tf.zeros_like(length), 1.0 / safe_length)
         constrained = (rest + along[..., tf.newaxis] * unit, w, b, slope, log_slope)
         return constrained, tf.stop_gradient(inverse_length)
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        step = partial(_forward_step, self._h())
+        return self._run(step, x, self._constrain()[0], (1, 1, 0, 0, 0))
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        constrained, inverse_length = self._constrain()
+        return self._run(
+            partial(_inverse_step, self._h()),
+            y,
+            (*constrained, inverse_length),
+            (1, 1, 0, 0, 0, 0),
+            reverse=True,
+            keeps_hint=True,
+        )
 
 
 class Planar(_PlanarBase):
@@ -134,25 +142,6 @@ class Planar(_PlanarBase):
 
     _AXES: ClassVar[Mapping[str, str]] = {"u": "D", "w": "D", "b": ""}
 
-    def __init__(
-        self,
-        u: TensorLike,
-        w: TensorLike,
-        b: TensorLike,
-        activation: str = "tanh",
-        validate_args: bool = False,
-        name: str = "planar",
-    ) -> None:
-        super().__init__(dict(locals()))
-
-    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _forward_step(self._h(), self._checked(x), None, *self._constrain()[0])[:2]
-
-    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        constrained, inverse_length = self._constrain()
-        parameters = (*constrained, inverse_length)
-        return _inverse_step(self._h(), self._checked(y), None, *parameters)[:2]
-
 
 class PlanarFlow(_PlanarBase):
     """K planar steps in a row, as one bijector that loops: step `[..., 0, :]` acts first.
@@ -165,46 +154,20 @@ class PlanarFlow(_PlanarBase):
       >>> y, log_det = flow.forward_and_log_det(tf.random.normal([100, 2]))
 
     Args:
-      u: `[..., K, D]`, raw: any real vectors are valid. Float32 or float64, as all parameters.
-      w: `[..., K, D]`, any real vectors, 0 included.
-      b: `[..., K]`, any real numbers.
-      activation: The function h, "tanh" or "isru".
-      validate_args: Whether to check that the parameters are finite.
-      name: The name of this bijector and the scope of its operations.
+      u: `[..., K, D]`, raw, as all arguments are those of `Planar` for each of K >= 1 steps.
+      w: `[..., K, D]`.
+      b: `[..., K]`.
+      activation: As for `Planar`.
+      validate_args: As for `Planar`.
+      name: As for `Planar`.
 
     Raises:
-      TypeError: If the dtypes differ or are not float32 or float64.
-      ValueError: If the shapes do not fit together, K is 0, `activation` is unknown, or
-        `validate_args` finds a parameter that is not finite.
+      TypeError: As `Planar`.
+      ValueError: As `Planar`, or if K is 0.
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"u": "KD", "w": "KD", "b": "K"}
-
-    def __init__(
-        self,
-        u: TensorLike,
-        w: TensorLike,
-        b: TensorLike,
-        activation: str = "tanh",
-        validate_args: bool = False,
-        name: str = "planar_flow",
-    ) -> None:
-        super().__init__(dict(locals()))
-
-    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        step = partial(_forward_step, self._h())
-        return stack.run_stack(step, self._checked(x), self._constrain()[0], (1, 1, 0, 0, 0))
-
-    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        constrained, inverse_length = self._constrain()
-        return stack.run_stack(
-            partial(_inverse_step, self._h()),
-            self._checked(y),
-            (*constrained, inverse_length),
-            (1, 1, 0, 0, 0, 0),
-            reverse=True,
-            keeps_hint=True,
-        )
+    _IS_STACK = True
 
 
 def _forward_step(

@@ -31,34 +31,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors.internal import numerics, stack, validate
-from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal import numerics, validate
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector, parameter
 
 
 class _RadialBase(ParametricBijector):
-    """What a radial step and a stack of them share: parameters, checks, the constraint."""
+    """The parameters, the constraint and the step that both classes below share."""
 
-    _center: tf.Tensor | tf.Variable
-    _alpha: tf.Tensor | tf.Variable
-    _beta: tf.Tensor | tf.Variable
+    center = parameter("center", "The fixed point c, as it was given.")
+    alpha = parameter("alpha", "The positive length scale, as it was given.")
+    beta = parameter("beta", "The raw strength, as it was given.")
 
-    @property
-    def center(self) -> tf.Tensor | tf.Variable:
-        """The fixed point c, as it was given."""
-        return self._center
-
-    @property
-    def alpha(self) -> tf.Tensor | tf.Variable:
-        """The positive length scale, as it was given."""
-        return self._alpha
-
-    @property
-    def beta(self) -> tf.Tensor | tf.Variable:
-        """The raw strength, as it was given."""
-        return self._beta
+    def __init__(
+        self,
+        center: TensorLike,
+        alpha: TensorLike,
+        beta: TensorLike,
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(dict(locals()))
 
     def constrained_beta(self) -> tf.Tensor:
         """Returns beta^, the strength that acts, of the shape of `beta` broadcast with `alpha`."""
@@ -72,8 +68,13 @@ class _RadialBase(ParametricBijector):
         found = super()._parameter_control_dependencies(is_init)
         if not self.validate_args:
             return found
-        owner = type(self).__name__
-        return [*found, *validate.positive_assertions(owner, "alpha", self.alpha, is_init)]
+        return found + validate.assertions(
+            self.alpha,
+            is_init,
+            f"{type(self).__name__} takes a positive alpha",
+            lambda alpha: f"alpha with minimum {alpha.min()}" if np.any(alpha <= 0) else "",
+            lambda alpha, message: tf.debugging.assert_positive(alpha, message=message),
+        )
 
     def _constrain(self) -> tuple[tf.Tensor, ...]:
         """Returns `(center, alpha, gamma, beta^, log(gamma / alpha))`, all that a step needs."""
@@ -82,6 +83,12 @@ class _RadialBase(ParametricBijector):
         )
         gamma, excess, log_gamma = numerics.shifted_softplus(beta, alpha)
         return center, alpha, gamma, excess, log_gamma - tf.math.log(alpha)
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._run(_forward_step, x, self._constrain(), (1, 0, 0, 0, 0))
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._run(_inverse_step, y, self._constrain(), (1, 0, 0, 0, 0), reverse=True)
 
 
 class Radial(_RadialBase):
@@ -109,22 +116,6 @@ class Radial(_RadialBase):
 
     _AXES: ClassVar[Mapping[str, str]] = {"center": "D", "alpha": "", "beta": ""}
 
-    def __init__(
-        self,
-        center: TensorLike,
-        alpha: TensorLike,
-        beta: TensorLike,
-        validate_args: bool = False,
-        name: str = "radial",
-    ) -> None:
-        super().__init__(dict(locals()))
-
-    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _forward_step(self._checked(x), None, *self._constrain())[:2]
-
-    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _inverse_step(self._checked(y), None, *self._constrain())[:2]
-
 
 class RadialFlow(_RadialBase):
     """K radial steps in a row, as one bijector that loops: step `[..., 0, :]` acts first.
@@ -137,37 +128,19 @@ class RadialFlow(_RadialBase):
       >>> y, log_det = flow.forward_and_log_det(tf.random.normal([100, 2]))
 
     Args:
-      center: `[..., K, D]`, the points that stay. Float32 or float64, as all parameters.
+      center: `[..., K, D]`, as all arguments are those of `Radial` for each of K >= 1 steps.
       alpha: `[..., K]`, positive.
-      beta: `[..., K]`, raw: any real numbers are valid; positive ones push outwards.
-      validate_args: Whether to check that the parameters are finite and `alpha` is positive.
-      name: The name of this bijector and the scope of its operations.
+      beta: `[..., K]`, raw.
+      validate_args: As for `Radial`.
+      name: As for `Radial`.
 
     Raises:
-      TypeError: If the dtypes differ or are not float32 or float64.
-      ValueError: If the shapes do not fit together, K is 0, or `validate_args` finds a parameter
-        that is not finite or an `alpha` that is not positive.
+      TypeError: As `Radial`.
+      ValueError: As `Radial`, or if K is 0.
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"center": "KD", "alpha": "K", "beta": "K"}
-
-    def __init__(
-        self,
-        center: TensorLike,
-        alpha: TensorLike,
-        beta: TensorLike,
-        validate_args: bool = False,
-        name: str = "radial_flow",
-    ) -> None:
-        super().__init__(dict(locals()))
-
-    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return stack.run_stack(_forward_step, self._checked(x), self._constrain(), (1, 0, 0, 0, 0))
-
-    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return stack.run_stack(
-            _inverse_step, self._checked(y), self._constrain(), (1, 0, 0, 0, 0), reverse=True
-        )
+    _IS_STACK = True
 
 
 def _forward_step(
