@@ -45,7 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
@@ -53,6 +53,17 @@ from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors.internal import numerics, root
 from tfp_flowvae.bijectors.internal.activations import Activation, log_derivative
 from tfp_flowvae.bijectors.internal.parametric import ActivatedBijector, parameter
+
+
+class _Acting(NamedTuple):
+    """What acts in a step: u^, w, b, s, log s, and 1 / ||w||, which is 0 at w = 0."""
+
+    u: tf.Tensor
+    w: tf.Tensor
+    b: tf.Tensor
+    slope: tf.Tensor
+    log_slope: tf.Tensor
+    inverse_length: tf.Tensor
 
 
 class _PlanarBase(ActivatedBijector):
@@ -75,10 +86,10 @@ class _PlanarBase(ActivatedBijector):
 
     def constrained_u(self) -> tf.Tensor:
         """Returns u^, the direction that acts, of the shape of `u` broadcast with that of `w`."""
-        return self._constrain()[0][0]
+        return self._constrain().u
 
-    def _constrain(self) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
-        """Returns `(u^, w, b, s, log s)`, all that a step needs, and 1 / ||w||, 0 at w = 0."""
+    def _constrain(self) -> _Acting:
+        """Computes from the raw parameters what acts in a step."""
         u, w, b = (tf.convert_to_tensor(p) for p in (self.u, self.w, self.b))
         length, unit = numerics.norm_and_unit(w)
         product = tf.reduce_sum(u * w, axis=-1)
@@ -95,23 +106,17 @@ class _PlanarBase(ActivatedBijector):
         along = tf.where(is_near, along * (1.0 + change), (slope - 1.0) / divisor)
         safe_length = tf.where(is_zero, tf.ones_like(length), length)
         inverse_length = tf.where(is_zero, tf.zeros_like(length), 1.0 / safe_length)
-        constrained = (rest + along[..., tf.newaxis] * unit, w, b, slope, log_slope)
-        return constrained, tf.stop_gradient(inverse_length)
+        constrained = rest + along[..., tf.newaxis] * unit
+        return _Acting(constrained, w, b, slope, log_slope, tf.stop_gradient(inverse_length))
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         step = partial(_forward_step, self._h())
-        return self._run(step, x, self._constrain()[0], (1, 1, 0, 0, 0))
+        return self._run(step, x, self._constrain(), (1, 1, 0, 0, 0, 0))
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        constrained, inverse_length = self._constrain()
-        return self._run(
-            partial(_inverse_step, self._h()),
-            y,
-            (*constrained, inverse_length),
-            (1, 1, 0, 0, 0, 0),
-            reverse=True,
-            keeps_hint=True,
-        )
+        step = partial(_inverse_step, self._h())
+        options = {"reverse": True, "keeps_hint": True}
+        return self._run(step, y, self._constrain(), (1, 1, 0, 0, 0, 0), **options)
 
 
 class Planar(_PlanarBase):
@@ -171,57 +176,34 @@ class PlanarFlow(_PlanarBase):
 
 
 def _forward_step(
-    h: Activation,
-    x: tf.Tensor,
-    hint: None,
-    u: tf.Tensor,
-    w: tf.Tensor,
-    b: tf.Tensor,
-    slope: tf.Tensor,
-    log_slope: tf.Tensor,
+    h: Activation, x: tf.Tensor, hint: None, *acting: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, None]:
-    t = tf.reduce_sum(w * x, axis=-1) + b
-    y = x + u * h.value(t)[..., tf.newaxis]
-    return y, log_derivative(h, t, slope, log_slope), None
+    p = _Acting(*acting)
+    t = tf.reduce_sum(p.w * x, axis=-1) + p.b
+    y = x + p.u * h.value(t)[..., tf.newaxis]
+    return y, log_derivative(h, t, p.slope, p.log_slope), None
 
 
 def _inverse_step(
-    h: Activation,
-    y: tf.Tensor,
-    hint: tf.Tensor | None,
-    u: tf.Tensor,
-    w: tf.Tensor,
-    b: tf.Tensor,
-    slope: tf.Tensor,
-    log_slope: tf.Tensor,
-    inverse_length: tf.Tensor,
+    h: Activation, y: tf.Tensor, hint: tf.Tensor | None, *acting: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    t = root.implicit_root(h, slope, tf.reduce_sum(w * y, axis=-1) + b, hint)
-    h_t = h.value(t)
-    x = y - u * h_t[..., tf.newaxis]
-    products = tf.reduce_sum(w * x, axis=-1)
-    gains = _gains_from_correction(h, y, u, w, b, slope, t)
+    p = _Acting(*acting)
+    t = root.implicit_root(h, p.slope, tf.reduce_sum(p.w * y, axis=-1) + p.b, hint)
+    x = y - p.u * h.value(t)[..., tf.newaxis]
     # The correction is 0 but for rounding: so is its derivative.
-    missing = tf.where(gains, t - b - products, tf.zeros_like(t))
-    along = (missing * inverse_length)[..., tf.newaxis] * (inverse_length[..., tf.newaxis] * w)
-    x += tf.stop_gradient(along)
-    return x, -log_derivative(h, t, slope, log_slope), t
+    missing = t - p.b - tf.reduce_sum(p.w * x, axis=-1)
+    missing = tf.where(_gains_from_correction(h, y, t, p), missing, tf.zeros_like(t))
+    unit = p.inverse_length[..., tf.newaxis] * p.w
+    x += tf.stop_gradient((missing * p.inverse_length)[..., tf.newaxis] * unit)
+    return x, -log_derivative(h, t, p.slope, p.log_slope), t
 
 
-def _gains_from_correction(
-    h: Activation,
-    y: tf.Tensor,
-    u: tf.Tensor,
-    w: tf.Tensor,
-    b: tf.Tensor,
-    slope: tf.Tensor,
-    t: tf.Tensor,
-) -> tf.Tensor:
+def _gains_from_correction(h: Activation, y: tf.Tensor, t: tf.Tensor, p: _Acting) -> tf.Tensor:
     """Whether t - b has a smaller error bound than w.(y - u^ h(t)); see the module's head."""
-    target = tf.reduce_sum(tf.abs(w * y), axis=-1) + tf.abs(b)
-    subtracted = tf.reduce_sum(tf.abs(w * u), axis=-1) * tf.abs(h.value(t))
+    target = tf.reduce_sum(tf.abs(p.w * y), axis=-1) + tf.abs(p.b)
+    subtracted = tf.reduce_sum(tf.abs(p.w * p.u), axis=-1) * tf.abs(h.value(t))
     steep, flat = h.slopes(t)
     # Both bounds times f', and without the |w|.|x| that they share.
-    plain = subtracted * (slope * steep + flat) + target * tf.abs(slope - 1.0) * steep
-    corrected = (tf.abs(t) + tf.abs(b)) * (slope * steep + flat) + target
+    plain = subtracted * (p.slope * steep + flat) + target * tf.abs(p.slope - 1.0) * steep
+    corrected = (tf.abs(t) + tf.abs(p.b)) * (p.slope * steep + flat) + target
     return corrected < plain

@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors.householder import HouseholderFlow
-from tfp_flowvae.bijectors.internal import numerics, triangular, validate
+from tfp_flowvae.bijectors.internal import numerics, validate
 from tfp_flowvae.bijectors.internal.activations import Activation, log_derivative
 from tfp_flowvae.bijectors.internal.linear import multiply
 from tfp_flowvae.bijectors.internal.orthonormal import orthonormal_columns
 from tfp_flowvae.bijectors.internal.parametric import ActivatedBijector, parameter
+from tfp_flowvae.bijectors.internal.triangular import System, implicit_solution
 
 
 class Frame(NamedTuple):
@@ -22,16 +23,6 @@ class Frame(NamedTuple):
 
     project: Callable[[tf.Tensor], tf.Tensor]
     lift: Callable[[tf.Tensor], tf.Tensor]
-
-
-class System(NamedTuple):
-    """What acts in M dimensions: R, R~ of `[..., M, M]`, b, s and log s of `[..., M]`."""
-
-    r: tf.Tensor
-    r_tilde: tf.Tensor
-    b: tf.Tensor
-    slope: tf.Tensor
-    log_slope: tf.Tensor
 
 
 class SylvesterBase(ActivatedBijector):
@@ -51,13 +42,14 @@ class SylvesterBase(ActivatedBijector):
 
     def constrained_r(self) -> tf.Tensor:
         """Returns R, the upper triangular matrix that acts, `[..., M, M]`."""
-        return self._system().r
+        return self._system()[0].r
 
     def constrained_r_tilde(self) -> tf.Tensor:
         """Returns R~, the upper triangular matrix that acts, `[..., M, M]`."""
-        return self._system().r_tilde
+        return self._system()[0].r_tilde
 
-    def _system(self) -> System:
+    def _system(self) -> tuple[System, tf.Tensor]:
+        """What acts in M dimensions: R, R~, b and s, and log s, `[..., M]`."""
         r, r_tilde, b = (tf.convert_to_tensor(p) for p in (self.r, self.r_tilde, self.b))
         diagonal = numerics.unit_softplus(tf.linalg.diag_part(r_tilde))[0]
         r_tilde = numerics.with_diagonal(tf.linalg.band_part(r_tilde, 0, -1), diagonal)
@@ -69,7 +61,7 @@ class SylvesterBase(ActivatedBijector):
         divisor = tf.where(is_near, tf.ones_like(product), diagonal)
         outer = tf.where(is_near, raw * (1.0 + ratio), (slope - 1.0) / divisor)
         r = tf.linalg.band_part(r, 0, -1) + tf.zeros_like(product)[..., tf.newaxis]
-        return System(numerics.with_diagonal(r, outer), r_tilde, b, slope, log_slope)
+        return System(numerics.with_diagonal(r, outer), r_tilde, b, slope), log_slope
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return self._run_steps(_forward_step, x)
@@ -83,10 +75,15 @@ class SylvesterBase(ActivatedBijector):
         h = self._h()
 
         def one(x: tf.Tensor, hint: None, part: Any, *system: tf.Tensor) -> tuple:
-            return (*step(h, self._frame_of(part), System(*system), x), None)
+            *coefficients, log_slope = system
+            value, t = step(h, self._frame_of(part), System(*coefficients), x)
+            terms = log_derivative(h, t, coefficients[-1], log_slope)
+            return value, tf.reduce_sum(terms, axis=-1), None
 
-        parameters = (self._frames(), *self._system())
-        return self._run(one, x, parameters, (2, 2, 2, 1, 1, 1), reverse=reverse)
+        system, log_slope = self._system()
+        parameters = (self._frames(), *system, log_slope)
+        value, log_det = self._run(one, x, parameters, (2, 2, 2, 1, 1, 1), reverse=reverse)
+        return value, -log_det if reverse else log_det
 
 
 class OrthogonalBase(SylvesterBase):
@@ -165,25 +162,18 @@ class HouseholderBase(SylvesterBase):
 def _forward_step(
     h: Activation, frame: Frame, system: System, x: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """f(x), `[..., D]`, and its log-det, `[...]`."""
+    """f(x), `[..., D]`, and t."""
     t = multiply(system.r_tilde, frame.project(x)) + system.b
-    y = x + frame.lift(multiply(system.r, h.value(t)))
-    return y, _log_det(h, t, system)
+    return x + frame.lift(multiply(system.r, h.value(t))), t
 
 
 def _inverse_step(
     h: Activation, frame: Frame, system: System, y: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The x with f(x) = y, `[..., D]`, and the inverse's log-det, `[...]`."""
+    """The x with f(x) = y, `[..., D]`, and t."""
     target = frame.project(y)
-    v, t = triangular.implicit_solution(h, *system[:4], target)
+    v, t = implicit_solution(h, system, target)
     x = y + frame.lift(v - target)
     # Where f expands, that sum cancels and leaves x with an error along Q that f would multiply;
     # v has the smaller one. The correction is 0 but for rounding: so is its derivative.
-    x += tf.stop_gradient(frame.lift(v - frame.project(x)))
-    return x, -_log_det(h, t, system)
-
-
-def _log_det(h: Activation, t: tf.Tensor, system: System) -> tf.Tensor:
-    terms = log_derivative(h, t, system.slope, system.log_slope)
-    return tf.reduce_sum(terms, axis=-1)
+    return x + tf.stop_gradient(frame.lift(v - frame.project(x))), t
