@@ -10,8 +10,8 @@ variance 1. From then on they are ordinary parameters.
 That first setting is a method here, `initialize`, and never a side effect of `forward`. TFP calls
 `forward` and its log-det separately, from a cache, on samples of any distribution, inside
 `tf.while_loop`, `tf.vectorized_map` and saved signatures; a bijector that writes its variables in
-one of these calls initialises itself from whatever came first. An explicit call says from which
-data, and in which direction, and works in `tf.function`, XLA and under `tf.distribute`, where the
+one of these calls is initialised from whichever call comes first. An explicit call names the data
+and the direction, and works in `tf.function`, XLA and under `tf.distribute`, where the
 statistics are those of the global batch. A flag in a variable, which is saved with the others,
 makes the call do nothing once it has been made: a training step may contain it, and a restored
 model keeps what it learned.

@@ -57,8 +57,8 @@ class ContractiveResidual(JointEvaluation, tfb.AutoCompositeTensorBijector):
     """One residual step f(z) = z + g(z), where g is a perceptron with Lip(g) <= `lipschitz` < 1.
 
     The mathematics is at the head of this module. All kernels 0 is a shift, with biases 0 the
-    identity. Forward costs one pass through g, the inverse as many as it takes to come to rest.
-    Several steps are a `tfb.Chain`.
+    identity. Forward costs one pass through g; the inverse iterates, one pass each time, until it
+    converges. Several steps are a `tfb.Chain`.
 
     The estimates "series" and "roulette" are functions of `seed`: the same call gives the same
     number, each point of x has probes of its own, and f's log-det at x and its inverse's at f(x),

@@ -5,11 +5,11 @@ Each layer rotates the data and makes every marginal normal (Laparra et al. 2011
     x_k = Psi_k(Q_k^T x_(k-1)),        Psi_k = the marginal Gaussianisation of Q_k^T x_(k-1),
 
 and x_k tends to N(0, I) for almost any rotations: a layer lowers the divergence from N(0, I) by
-the sum of the marginals' negentropies, and never raises it. Principal axes go about it greedily,
-as far as covariances show; random rotations need more layers and miss nothing.
+the sum of the marginals' negentropies, and never raises it. Principal axes are the greedy choice by
+covariances; random rotations need more layers, but find every dependence.
 
-Their layers end with the rotation where these begin with it: x_0, the data standardised column by
-column, is turned to its principal axes before any curve is fitted. Correlations are then gone, and
+Unlike theirs, the layers here begin with the rotation: x_0, the data standardised column by column,
+is rotated to its principal axes before any curve is fitted. Correlations are then gone, and
 directions in which the data are thin are not bent by the marginals of others.
 
 The flow maps the other way, from the normal base to the data, which is TFP's convention: layer k

@@ -2,8 +2,8 @@
 
     f(z) = Q z,        f^-1(y) = Q^T y,        Q^T Q = I .
 
-The matrix is taken at its word; for one that is orthogonal by construction and can be trained, see
-`HouseholderFlow`.
+The matrix is used as it is given. `HouseholderFlow` has one that is orthogonal by construction and
+can be trained.
 """
 
 from __future__ import annotations

@@ -100,8 +100,8 @@ def saved_model(subject: Subject) -> None:
     module = tf.Module()
     module.bijector = subject.bijector
     module.functions = [method.traced for method in subject.methods]
-    # A variable that the bijector reads but does not list would stop the export; that it is not
-    # listed is what the property `variables` says.
+    # A variable that the bijector reads but does not list would stop the export; the property
+    # `variables` reports it.
     module.held = [f.get_concrete_function().variables for f in module.functions]
     with tempfile.TemporaryDirectory(prefix="check_bijector_") as folder:
         tf.saved_model.save(module, folder)

@@ -136,7 +136,7 @@ class Evaluation:
 
 @dataclass(eq=False)
 class Subject:
-    """Everything that a property may ask for; evaluated once, on first use, in eager mode.
+    """What the properties share; evaluated once, on first use, in eager mode.
 
     Attributes:
       bijector: The bijector under check.

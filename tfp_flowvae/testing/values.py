@@ -16,7 +16,7 @@ from tfp_flowvae.testing.subject import Evaluation, Subject, batch_of, event_of,
 def dtype_kept(subject: Subject) -> None:
     """Values and log-dets have the dtype of x."""
     wanted = subject.dtype.name
-    # The inverse is asked last: with a wrong dtype coming forward it could not be asked at all.
+    # Forward comes first: if its dtype is wrong the inverse cannot be evaluated.
     for method in subject.methods:
         got = method.call(fresh(method.point)).dtype.name
         if got != wanted:

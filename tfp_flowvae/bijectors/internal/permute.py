@@ -65,7 +65,7 @@ def assertions(owner: str, permutation: tf.Tensor | tf.Variable, is_init: bool) 
 
 
 def properties() -> tfp.util.ParameterProperties:
-    """What TFP wants to know: a batch dimension may lead, and there is nothing to train."""
+    """The properties of a permutation: batch dimensions may lead, and it is not trained."""
     return tfp.util.ParameterProperties(event_ndims=1, is_preferred=False)
 
 

@@ -114,7 +114,7 @@ def _substitute(
     size = tf.shape(target)[-1] if target.shape[-1] is None else target.shape[-1]
 
     def body(i: tf.Tensor, v: tf.Tensor, t: tf.Tensor, h: tf.Tensor) -> tuple:
-        # What is not known yet is still 0, and the strict triangles do not look at what is past.
+        # Row i of a strict upper triangle reads the entries after i alone, which are known by now.
         rest = tf.gather(target, i, axis=-1) - _row_times(strict, i, h)
         offset = tf.gather(b, i, axis=-1) + _row_times(strict_tilde, i, v)
         outer, inner, s = (tf.gather(d, i, axis=-1) for d in (diagonal, diagonal_tilde, slope))

@@ -76,7 +76,7 @@ def check_event(owner: str, x: tf.Tensor, event_shape: tf.TensorShape) -> tf.Ten
 def parameter_properties(
     axes: Mapping[str, str], positive: Mapping[str, tf.DType] | None = None
 ) -> dict[str, tfp.util.ParameterProperties]:
-    """What TFP wants to know of each parameter, for batch shapes, slicing and `make_trainable`.
+    """The properties of each parameter, for batch shapes, slicing and `make_trainable`.
 
     A bijector's input tells D but not the other sizes, K steps and J mirrors: `make_trainable`
     makes one of each, unless its `initial_parameters` is a function, which may return any number.
