@@ -248,7 +248,7 @@ def created():
         (
             lambda: created().initialize(tf.zeros([5, 2]), "backward"),
             ValueError,
-            r"Received: direction='backward'\.",
+            r"direction 'forward' or 'inverse'\. Received: 'backward'\.",
         ),
         (
             lambda: created().initialize(tf.zeros([5, 3])),

@@ -32,6 +32,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.bijectors.internal import validate
 from tfp_flowvae.bijectors.internal.parametric import ParametricBijector, parameter
 from tfp_flowvae.bijectors.internal.statistics import log_statistics
 
@@ -137,7 +138,7 @@ class ActNorm(ParametricBijector):
           ValueError: If `direction` is another, the shapes of `log_scale` and `shift` differ, or
             `x` has another D, or no dimension more than the parameters.
         """
-        _check_direction(direction)
+        validate.check_choice("ActNorm.initialize", "direction", direction, _DIRECTIONS)
         with tf.name_scope(f"{self.name}/initialize"):
             x = tf.convert_to_tensor(x, dtype=self.dtype)
             x = self._checked(x)
@@ -220,7 +221,7 @@ def initialize_act_norms(
         them refuses its batch.
       TypeError: If one of them has no variables.
     """
-    _check_direction(direction)
+    validate.check_choice("initialize_act_norms", "direction", direction, _DIRECTIONS)
     forward = direction == "forward"
     hint = None if hasattr(x, "dtype") else bijector.dtype or tf.float32
     x = tf.identity(tf.convert_to_tensor(x, dtype_hint=hint))  # new to TFP's cache
@@ -238,13 +239,6 @@ def initialize_act_norms(
             f"Received: one inside of {type(bijector).__name__} {bijector.name!r}."
         )
     return bijector.forward(x) if forward else bijector.inverse(x)
-
-
-def _check_direction(direction: str) -> None:
-    if direction not in _DIRECTIONS:
-        raise ValueError(
-            f'direction must be "forward" or "inverse". Received: direction={direction!r}.'
-        )
 
 
 def _checked_flag(

@@ -241,17 +241,10 @@ def _check_options(
             f"{owner} takes a Python number lipschitz between 0 and 1, both excluded. "
             f"Received: lipschitz={lipschitz!r}."
         )
-    if activation not in ACTIVATIONS:
-        known = ", ".join(repr(key) for key in ACTIVATIONS)
-        raise ValueError(f"{owner} takes an activation of {known}. Received: {activation!r}.")
-    if log_det not in _LOG_DETS:
-        known = ", ".join(repr(key) for key in _LOG_DETS)
-        raise ValueError(f"{owner} takes a log_det of {known}. Received: {log_det!r}.")
-    for label, number in (("terms", terms), ("probes", probes)):
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(
-                f"{owner} takes an integer {label} of at least 1. Received: {label}={number!r}."
-            )
+    validate.check_choice(owner, "activation", activation, ACTIVATIONS)
+    validate.check_choice(owner, "log_det", log_det, _LOG_DETS)
+    validate.check_count(owner, "terms", terms)
+    validate.check_count(owner, "probes", probes)
 
 
 def _check_seed(log_det: str, seed: TensorLike | None) -> None:

@@ -29,7 +29,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors.internal import marginal_fit
+from tfp_flowvae.bijectors.internal import marginal_fit, validate
 from tfp_flowvae.bijectors.marginal import MarginalInverseCDF
 from tfp_flowvae.bijectors.rotation import Rotation
 
@@ -79,7 +79,8 @@ def fit_rbig(
       ValueError: If x is not as above, or another argument is out of its range.
     """
     data = marginal_fit.checked_data("fit_rbig", x, num_knots, smoothing)
-    _check_options(layers, rotation)
+    validate.check_count("fit_rbig", "layers", layers)
+    validate.check_choice("fit_rbig", "rotation", rotation, _ROTATIONS)
     options: dict[str, Any] = {"validate_args": validate_args}
     dtype = tf.as_dtype(data.dtype)
     mean, scale = (part.astype(data.dtype) for part in _moments(data))
@@ -96,16 +97,6 @@ def fit_rbig(
         data = np.concatenate([marginals.inverse(part).numpy() for part in _pieces(data)])
         parts += [Rotation(tf.constant(matrix, dtype), **options), marginals]
     return tfb.Chain(parts, validate_args=validate_args, name=name)
-
-
-def _check_options(layers: int, rotation: str) -> None:
-    if not isinstance(layers, (int, np.integer)) or layers < 1:
-        raise ValueError(
-            f"fit_rbig takes an integer layers of at least 1. Received: layers={layers!r}."
-        )
-    if rotation not in _ROTATIONS:
-        known = " or ".join(repr(key) for key in _ROTATIONS)
-        raise ValueError(f"fit_rbig takes a rotation of {known}. Received: {rotation!r}.")
 
 
 def _moments(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae.bijectors.internal import permute, stack, validate
-from tfp_flowvae.bijectors.internal.activations import ACTIVATIONS, Activation, check_activation
+from tfp_flowvae.bijectors.internal.activations import ACTIVATIONS, Activation
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
 
@@ -108,7 +108,7 @@ class ActivatedBijector(ParametricBijector):
 
     def _keep_others(self, arguments: Mapping[str, Any]) -> None:
         self._activation = arguments["activation"]
-        check_activation(type(self).__name__, self._activation)
+        validate.check_choice(type(self).__name__, "activation", self._activation, ACTIVATIONS)
 
     def _h(self) -> Activation:
         return ACTIVATIONS[self.activation]

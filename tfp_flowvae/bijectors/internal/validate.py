@@ -6,7 +6,7 @@ has shape `[...]`. Axes of the same letter have the same size in every parameter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import numpy as np
@@ -71,6 +71,22 @@ def check_event(owner: str, x: tf.Tensor, event_shape: tf.TensorShape) -> tf.Ten
     if x.shape[-1] is None:
         return tf.ensure_shape(x, [None] * (rank - 1) + [size])
     return x
+
+
+def check_choice(owner: str, label: str, value: str, choices: Iterable[str]) -> None:
+    """Raises `ValueError` on behalf of `owner` if `value` is none of `choices`."""
+    choices = tuple(choices)
+    if value not in choices:
+        known = " or ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{owner} takes the {label} {known}. Received: {value!r}.")
+
+
+def check_count(owner: str, label: str, value: int, least: int = 1) -> None:
+    """Raises `ValueError` on behalf of `owner` if `value` is no integer from `least` on."""
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(
+            f"{owner} takes an integer {label} of at least {least}. Received: {label}={value!r}."
+        )
 
 
 def parameter_properties(
