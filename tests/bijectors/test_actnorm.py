@@ -133,7 +133,7 @@ def test_statistics_are_over_all_but_channels_and_members(rounding):
     assert_allclose(members.log_scale, wanted, rtol=0.0, atol=allowed)
 
 
-def test_initialize_act_norms_goes_the_way_of_the_data(rounding):
+def test_initialize_act_norms_follows_the_data_through_chains(rounding):
     first, second = (fvb.ActNorm.create(3, tf.float64) for _ in range(2))
     stretch = tfb.Scale(tf.constant([2.0, 3.0, 4.0], tf.float64))
     flow = tfb.Chain([first, tfb.Invert(tfb.Chain([tfb.Invert(second), stretch]))])
@@ -170,7 +170,7 @@ def test_a_training_step_may_contain_the_call():
     assert_allclose(losses, np.full(3, best), rtol=0.0, atol=allowed)
 
 
-def test_manners_of_tfp(rounding):
+def test_batch_shape_slicing_and_variables(rounding):
     act_norm = fvb.ActNorm(tf.Variable(numbers(3, 2, 4)), tf.Variable(numbers(2, 4)))
     assert act_norm.experimental_batch_shape() == (3, 2)
     assert act_norm[1].experimental_batch_shape() == (2,)
@@ -183,7 +183,7 @@ def test_manners_of_tfp(rounding):
     assert created.copy(name="other").initialized is created.initialized
 
 
-def test_one_trace_serves_two_instances(rounding):
+def test_two_instances_share_one_trace(rounding):
     traces = []
 
     @tf.function

@@ -106,7 +106,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
-def test_goes_where_a_composite_tensor_goes(direction, way):
+def test_works_as_a_composite_tensor(direction, way):
     act_norm = fvb.ActNorm.create(3)
     act_norm.initialize(data(), direction)
     there = WAYS[way](act_norm)

@@ -74,7 +74,7 @@ def test_log_dets_against_autodiff(log_det_of):
         assert np.all(np.abs(sign * found - wanted) <= ROUNDINGS * unit)
 
 
-def test_stops_early_and_never_late():
+def test_number_of_passes():
     x = points(4, SIZE)
     weak, strong = (fvb.ParallelMaskedAutoregressiveFlow(Network(s)) for s in (0.0, 1.0))
     assert int(weak.num_passes(x)) == 3  # the second sees no change; the third takes the gradient
@@ -91,7 +91,7 @@ def test_stops_early_and_never_late():
     np.testing.assert_allclose(loose.forward(x), exact.forward(tf.identity(x)), rtol=0, atol=1e-3)
 
 
-def test_nan_stays_where_it_is():
+def test_nan_does_not_spread_to_other_points():
     x = points(2, SIZE).numpy()
     x[1, 2] = np.nan
     ours, theirs = pair(Network())
@@ -130,7 +130,7 @@ def test_saved_model_and_dynamic_shapes(tmp_path, assert_same):
     assert_same(loaded.gradient, wanted, x, 2 * ROUNDINGS)
 
 
-def test_manners():
+def test_variables_and_copy():
     net = Network()
     flow = fvb.ParallelMaskedAutoregressiveFlow(net, tolerance=1e-9)
     base = tfd.MultivariateNormalDiag(tf.zeros(SIZE, tf.float64))
@@ -153,7 +153,7 @@ def test_one_dimension_and_an_unbatched_point(rounding):
     np.testing.assert_array_equal(ours.forward(x), theirs.forward(tf.identity(x)))
 
 
-def test_context_brings_a_batch(assert_round_trip):
+def test_a_context_adds_batch_dimensions(assert_round_trip):
     net, context = Network(), points(3, SIZE)
     flow = fvb.ParallelMaskedAutoregressiveFlow(lambda y: (net(y)[0] + context, None))
     x = points(SIZE)
@@ -171,7 +171,7 @@ def test_bad_arguments():
         fvb.ParallelMaskedAutoregressiveFlow(lambda y: (y, None)).forward([1, 2])
 
 
-def test_validate_args_finds_a_conditioner_that_looks_ahead():
+def test_validate_args_refuses_a_conditioner_that_is_not_autoregressive():
     ahead = fvb.ParallelMaskedAutoregressiveFlow(
         lambda y: (0.9 * tf.roll(y, 1, -1) - 0.5 * y, None), validate_args=True
     )

@@ -193,7 +193,7 @@ def test_second_derivatives_with_a_tolerance_and_of_one_dimension(assert_same):
         assert_same(ours, theirs, x, 2 * ROUNDINGS + tolerance)
 
 
-def test_a_first_derivative_takes_few_calls_more_than_passes():
+def test_a_first_derivative_costs_two_more_calls():
     """The derivatives of second order must not cost those who want the first another iteration."""
     calls = []
     net = Network()

@@ -81,7 +81,7 @@ def test_the_kernels_norms_are_truly_bounded(dtype, scale):
                 assert norm >= low * wanted
 
 
-def test_kernels_within_the_bound_stay():
+def test_kernels_within_the_bound_are_unchanged():
     kernels, biases = weights([3, 5, 3], scale=0.05)
     for given, got in zip(
         kernels, ContractiveResidual(kernels, biases).constrained_kernels(), strict=True

@@ -120,7 +120,7 @@ def test_variables_and_gradients(assert_slope):
     assert_slope(gradient[1, 2], moved, 3 * 5 * ROUNDINGS)  # a sum over points and entries
 
 
-def test_context_brings_a_batch(assert_round_trip):
+def test_a_context_adds_batch_dimensions(assert_round_trip):
     context = points(3, 1)
     flow = fvb.Coupling(fvb.half_mask(4), lambda kept, units: (kept * context, context + 0 * kept))
     x = points(4)

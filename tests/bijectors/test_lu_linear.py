@@ -165,7 +165,7 @@ def test_xla_and_graphs_of_unknown_batch_agree_with_eager(assert_same):
         assert_same(function, evaluate, (x, parameters), 2 * ROUNDINGS)  # and their gradients
 
 
-def test_manners_of_tfp(assert_same):
+def test_batch_shape_slicing_and_variables(assert_same):
     variables = {k: tf.Variable(v) for k, v in arrays((3, 2)).items()}
     linear = fvb.LULinear(**variables, permutation=tf.constant(ORDERS))
     assert linear.experimental_batch_shape() == (3, 2)
@@ -180,7 +180,7 @@ def test_manners_of_tfp(assert_same):
     assert np.all(linear.forward(fresh(x)) != before)
 
 
-def test_one_trace_serves_two_instances(assert_same):
+def test_two_instances_share_one_trace(assert_same):
     traces = []
 
     @tf.function

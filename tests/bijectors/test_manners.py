@@ -1,4 +1,4 @@
-"""What planar, radial and Householder bijectors owe to TFP, whatever their mathematics."""
+"""What TFP expects of planar, radial and Householder bijectors, apart from their mathematics."""
 
 import numpy as np
 import pytest
@@ -129,7 +129,7 @@ def test_second_derivatives_against_finite_differences(cls, assert_slope):
 
 @every_class
 @pytest.mark.parametrize("known", ["rank", "nothing"])
-def test_shapes_of_which_only_so_much_is_known(cls, known, assert_same):
+def test_partly_known_shapes(cls, known, assert_same):
     drawn = draw_parameters(cls, (5,))
     x = draw_points(2, 5, D)
     compute = value_and_gradients if known == "rank" else evaluate
@@ -145,7 +145,7 @@ def test_shapes_of_which_only_so_much_is_known(cls, known, assert_same):
 
 
 @every_class
-def test_variables_stay_live_and_are_found(cls):
+def test_assigned_variables_take_effect_and_are_listed(cls):
     variables = {n: tf.Variable(p, name=n) for n, p in draw_parameters(cls).items()}
     bijector = cls(**variables)
     distribution = tfd.TransformedDistribution(
@@ -197,7 +197,7 @@ def test_batch_shape_slicing_and_copy(cls):
 
 
 @every_class
-def test_crosses_a_function_boundary_with_one_trace(cls, assert_same):
+def test_two_instances_share_one_trace(cls, assert_same):
     traces = []
 
     @tf.function

@@ -79,7 +79,7 @@ HOW = {
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_conditioner_that_solves_in_order_is_left_to_it(how, one_eps, assert_within):
+def test_solve_in_order_is_used_where_the_conditioner_has_it(how, one_eps, assert_within):
     given = HOW[how]()
     (outer,) = given.values()
     net = getattr(outer, "_conditioner", outer)

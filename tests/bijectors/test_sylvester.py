@@ -117,7 +117,7 @@ def test_round_trips_with_batches(kind, dtype, assert_round_trip):
 
 
 @EVERY
-def test_zeros_are_the_identity_and_can_be_left(kind):
+def test_zeros_are_the_identity_with_a_gradient_in_r(kind):
     zeros = {k: tf.zeros(shape, tf.float64) for k, shape in EVENTS[kind].items()}
     z = tf.constant(numbers(3, D))
     with tf.GradientTape() as tape:
@@ -275,7 +275,7 @@ def test_graphs_of_unknown_batch_and_xla_agree_with_eager(kind, compiled, assert
 
 
 @EVERY
-def test_manners_of_tfp(kind, assert_same):
+def test_batch_shape_slicing_and_variables(kind, assert_same):
     flow = build(kind, {k: tf.Variable(v) for k, v in arrays(kind, (3, 2)).items()})
     assert flow.experimental_batch_shape() == (3, 2)
     assert len(flow.trainable_variables) == len(EVENTS[kind])
@@ -293,7 +293,7 @@ def test_manners_of_tfp(kind, assert_same):
 
 
 @EVERY
-def test_one_trace_serves_two_instances(kind, assert_same):
+def test_two_instances_share_one_trace(kind, assert_same):
     traces = []
 
     @tf.function
