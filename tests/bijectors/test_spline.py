@@ -183,7 +183,7 @@ def test_compiled(jit, one_eps, assert_within):
     assert_within(compiled(arguments), both(arguments), unit, n=2 * ROUNDINGS)
 
 
-def test_crosses_a_function_boundary_and_copies():
+def test_tf_function_argument_and_copy():
     spline = fvb.spline_from_raw(raw_numbers(3, 11))
     x = raw_numbers(5, 3, seed=2)
     through = tf.function(lambda b, v: b.forward(v), autograph=False)

@@ -38,12 +38,10 @@ from tfp_flowvae.bijectors.spline import RationalQuadraticSpline
 from tfp_flowvae.bijectors.spline_transform import SplineTransform, spline_from_raw
 from tfp_flowvae.bijectors.sylvester import (
     HouseholderSylvester,
-    OrthogonalSylvester,
-    TriangularSylvester,
-)
-from tfp_flowvae.bijectors.sylvester_flow import (
     HouseholderSylvesterFlow,
+    OrthogonalSylvester,
     OrthogonalSylvesterFlow,
+    TriangularSylvester,
 )
 
 __all__ = [

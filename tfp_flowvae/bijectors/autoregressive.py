@@ -6,14 +6,14 @@
 
 where g is an elementwise bijector and entry d of its parameters c depends on y_1, ..., y_{d-1}
 alone (in some order). From y to x takes one call of the conditioner c. From x to y takes D calls in
-a row as TFP has it; yet each call is the same fixed-point (Jacobi) iteration y <- g(x; c(y)), which
-is exact after D passes at most, pass d settling entry d, and which stands still sooner where
-entries depend weakly on one another. A MADE trained on data of 40 dimensions took 10 to 25 passes,
+a row in TFP. Each call is a step of the fixed-point (Jacobi) iteration y <- g(x; c(y)). It is exact
+after at most D passes, since pass d makes entry d exact, and it converges sooner where entries
+depend weakly on one another. A MADE trained on data of 40 dimensions took 10 to 25 passes,
 and all 40 on a chain whose neighbours have a correlation of 0.9.
 
-That is for conditioners of which nothing else is known. One that knows its own inside can do
-better: in a MADE what depends on y_1, ..., y_d alone is computed once, when these are known, and y
-costs about what one call does (`networks.made_sweep`). Such a conditioner says so by a method
+This works for every conditioner. A conditioner of known structure can be faster: a MADE can
+compute each hidden unit once, as soon as the entries of y that it depends on are known, so that y
+costs about as much as one call (`networks.made_sweep`). Such a conditioner has a method
 `solve_in_order`; see `SolvesInOrder`.
 
 References:
@@ -40,10 +40,10 @@ from tfp_flowvae.bijectors.internal import fixed_point, numerics
 
 
 class SolvesInOrder(Protocol):
-    """What a conditioner offers that can settle the entries of y one after another by itself.
+    """The interface of a conditioner that computes the entries of y one after another by itself.
 
-    It is asked for by name, not by type: a `shift_and_log_scale_fn` or `bijector_fn` with an
-    attribute `solve_in_order` is taken at its word.
+    It is recognised by name, not by type: any `shift_and_log_scale_fn` or `bijector_fn` with an
+    attribute `solve_in_order` is used in this way.
     """
 
     def solve_in_order(
@@ -71,8 +71,8 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
     over, do not go back through the passes: they come from the implicit function theorem, by a
     second iteration of the same kind at y. So do second derivatives; third ones are refused.
 
-    A conditioner that `SolvesInOrder`, as our MADE does, is left to find y itself; the gradients
-    come as before. What is said here of passes and `tolerance` is for the others.
+    If the conditioner has a method `solve_in_order`, as our MADE has, that method computes y, and
+    gradients are computed in the same way. Passes and `tolerance` concern other conditioners only.
 
     With `tolerance=0`, y is what TFP's loop gives after its D passes, bit for bit where the
     conditioner's arithmetic does not depend on entries it masks. A third of the passes then goes
@@ -140,7 +140,7 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
     def num_passes(self, x: TensorLike) -> tf.Tensor:
         """Returns how many passes `forward` takes for x `[..., D]`, an int32 scalar.
 
-        The work of one is what a conditioner that `SolvesInOrder` takes.
+        With a conditioner that has `solve_in_order` the work is that of one pass.
         """
         x = tf.convert_to_tensor(x, dtype_hint=tf.float32)
         if self._solve_in_order is not None:
@@ -216,7 +216,7 @@ class GatedUpdate(tf.Module):
 
         z' = sigma z + (1 - sigma) m,       log |det dz'/dz| = sum log sigma.
 
-    Nothing here can grow: where s is large z is left alone, and the scale never exceeds 1. This is
+    The update is stable: where s is large z is unchanged, and the scale never exceeds 1. This is
     the inverse direction of the bijector returned, because in TFP an IAF is the inverse of a
     `tfb.MaskedAutoregressiveFlow`, whose one-pass direction is its inverse:
 
