@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
@@ -25,13 +24,13 @@ from tfp_flowvae.bijectors import (
     spline_from_raw,
 )
 from tfp_flowvae.flows.autoregressive import AutoregressiveFlow
-from tfp_flowvae.flows.base import Flow
 from tfp_flowvae.flows.conditioner import AutoregressiveConditioner, Conditioner
 from tfp_flowvae.flows.coupling import CouplingFlow
+from tfp_flowvae.flows.network_flow import NetworkFlow
 from tfp_flowvae.networks import MADE, MLP
 
 
-class _Spline(Flow):
+class _Spline(NetworkFlow):
     """The bins and the bound of a spline flow, in front of the flow that moves by splines."""
 
     def __init__(self, *args: Any, bins: int, bound: float, **kwargs: Any) -> None:
@@ -51,10 +50,6 @@ class _Spline(Flow):
     @property
     def _read(self) -> Callable[[tf.Tensor], RationalQuadraticSpline]:
         return functools.partial(spline_from_raw, bound=self.bound)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "bins": self.bins, "bound": self.bound}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -86,9 +81,9 @@ class SplineCoupling(_Spline, CouplingFlow):
     ) -> None:
         super().__init__(length, hidden, activation, mask, bins=bins, bound=bound, **kwargs)
 
-    def make_layer(self, kept: np.ndarray, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_layer(self, k: int, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
         """One spline coupling."""
-        return Coupling(kept, bijector_fn=Conditioner(network, context, read=self._read))
+        return Coupling(self.kept(k), bijector_fn=Conditioner(network, context, read=self._read))
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -121,7 +116,7 @@ class SplineMAF(_Spline, AutoregressiveFlow):
     ) -> None:
         super().__init__(length, hidden, activation, bins=bins, bound=bound, **kwargs)
 
-    def make_layer(self, network: MADE, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_layer(self, k: int, network: MADE, context: tf.Tensor | None) -> tfb.Bijector:
         """One autoregressive spline layer."""
         conditioner = AutoregressiveConditioner(network, context, read=self._read)
         return ParallelMaskedAutoregressiveFlow(bijector_fn=conditioner)

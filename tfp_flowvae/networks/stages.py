@@ -32,6 +32,11 @@ class Style:
     gated: bool = False
 
     @property
+    def bias(self) -> str | None:
+        """The bias's initializer of a map before a norm, whose offset takes its place, or not."""
+        return None if self.norm != "none" else "zeros"
+
+    @property
     def scale(self) -> float:
         """The initial scale of a linear map that comes after an activation."""
         return scale_after(self.activation, self.gated)
