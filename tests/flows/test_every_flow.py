@@ -28,40 +28,34 @@ def _jacobian(function, z):
 
 
 def test_log_det_against_the_jacobian_and_inverse_against_forward(
-    name, context_size, stirred_flow, inputs, roundings, assert_same, log_det_of
+    name, context_size, stirred_flow, inputs, roundings, one_eps, log_det_of
 ):
     layer = stirred_flow(name, context_size)
     z, context = inputs(context_size)
-    bijector = layer.bijector(context)
+    given = [] if context is None else [context]
     y, log_det = layer(z, context)
     assert y.shape == z.shape
     assert log_det.shape == z.shape[:-1]
     assert y.dtype == log_det.dtype == tf.float64
 
     # tf.identity at every turn, or TFP answers from its cache.
-    def way(method):
-        def run(x, context=None):
-            x = tf.identity(x)
-            found = getattr(layer.bijector(context), method)
-            return found(x) if method in ("forward", "inverse") else found(x, event_ndims=1)
+    def both(way, x, *given):
+        bijector = layer.bijector(*given)
+        log_det = getattr(bijector, f"{way}_log_det_jacobian")(tf.identity(x), event_ndims=1)
+        value = getattr(bijector, way)(tf.identity(x))
+        return value, tf.broadcast_to(log_det, x.shape[:-1])
 
-        return run
-
-    forward, inverse = way("forward"), way("inverse")
-    assert_same(y, forward, layer, z, context)
+    units = one_eps(lambda given: both("forward", *given), [z, *given], layer)
+    truth, entry = log_det_of(_jacobian(lambda x: both("forward", x, *given)[0], z))
+    # One way to compute y and its log-det, and the other.
+    for value, found in (both("forward", z, *given), (y, log_det)):
+        np.testing.assert_allclose(value, y, rtol=0, atol=roundings * units[0])
+        assert np.all(np.abs(found - truth) <= roundings * (units[1] + entry))
+    units = one_eps(lambda given: both("inverse", *given), [y, *given], layer)
+    x, found = both("inverse", y, *given)
     # What comes back was rounded on the way there too.
-    x = bijector.inverse(tf.identity(y))
-    unit = assert_same(x, inverse, layer, y, context)
-    np.testing.assert_allclose(x, z, rtol=0, atol=2 * roundings * unit[0])
-    truth, entry = log_det_of(_jacobian(lambda x: forward(x, context), z))
-    for sign, method, at in ((1, "forward", z), (-1, "inverse", y)):
-        run = way(f"{method}_log_det_jacobian")
-        found = run(at, context)
-        (unit,) = assert_same(found, run, layer, at, context)
-        allowed = 2 * roundings * (unit + entry)
-        assert np.all(np.abs(sign * tf.broadcast_to(found, truth.shape) - truth) <= allowed)
-    (unit,) = assert_same(log_det, lambda *given: layer(*given)[1], layer, z, context)
-    assert np.all(np.abs(log_det - truth) <= roundings * (unit + entry))
+    np.testing.assert_allclose(x, z, rtol=0, atol=2 * roundings * units[0])
+    assert np.all(np.abs(found + truth) <= 2 * roundings * (units[1] + entry))
     if name != "none":
         assert np.max(np.abs(y - z)) > 0.01  # or the checks above were of the identity
 

@@ -50,12 +50,10 @@ class MAF(AutoregressiveFlow):
     stable form of Kingma et al. (2016), equations 13 and 14. This form never expands, and starts as
     a scaling by sigmoid(2) = 0.88 a layer. In both s is kept within (-3, 3).
 
+    The arguments are those of `NetworkFlow`, and:
+
     Args:
-      length: K.
-      hidden: Sizes of each MADE's hidden layers.
-      activation: Of the hidden layers.
       update: "affine" or "gated".
-      **kwargs: See `Flow`.
 
     Raises:
       ValueError: If the length is below 1 or the update has another name.

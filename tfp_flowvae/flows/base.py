@@ -22,7 +22,8 @@ class Flow(SizedLayer):
     `tfb.Chain`, `tfb.Invert` and `tfd.TransformedDistribution` need not know of it.
 
     A subclass defines `make_bijector` and, if it has weights, `build`, which creates them once
-    `super().build(z_shape, context_shape)` has set `event_size` and `context_size`.
+    `super().build(z_shape, context_shape)` has set `event_size` and `context_size`. Arguments of
+    its constructor that it keeps as attributes of the same names are its config.
 
     Args:
       event_size: D. Left out where the flow's owner knows it: a `FlowDistribution`, a `FlowVAE`.

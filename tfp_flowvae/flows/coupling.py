@@ -26,13 +26,11 @@ class CouplingFlow(NetworkFlow):
     the kept ones (and the context). The kept entries alternate from layer to layer. Both directions
     are one pass. A subclass defines `params` and `make_layer`.
 
+    The arguments are those of `NetworkFlow`, with an event_size of at least 2, and:
+
     Args:
-      length: K.
-      hidden: Sizes of each MLP's hidden layers.
-      activation: Of the hidden layers.
       mask: "half": the first half of the entries, then the second, in turn; or "alternating": the
         even places, then the odd ones.
-      **kwargs: See `Flow`; an event_size of at least 2.
 
     Raises:
       ValueError: If the length is below 1 or the mask has another name.

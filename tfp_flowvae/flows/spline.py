@@ -56,14 +56,11 @@ class _Spline(NetworkFlow):
 class SplineCoupling(_Spline, CouplingFlow):
     """K spline couplings, one pass both ways; the mathematics is at the head of this module.
 
+    The arguments are those of `CouplingFlow`, and:
+
     Args:
-      length: How many layers.
-      hidden: Sizes of each MLP's hidden layers.
-      activation: Of the hidden layers.
-      mask: Which half a layer keeps, see `CouplingFlow`.
       bins: How many bins each spline has.
       bound: B.
-      **kwargs: See `Flow`; an event_size of at least 2.
 
     Raises:
       ValueError: If an argument is not allowed.
@@ -91,18 +88,8 @@ class SplineMAF(_Spline, AutoregressiveFlow):
     """K autoregressive spline layers with a one-pass density.
 
     The mathematics is at the head of this module; the networks are MADEs that read z, in
-    alternating order from layer to layer, as in MAF.
-
-    Args:
-      length: How many layers.
-      hidden: Sizes of each MADE's hidden layers.
-      activation: Of the hidden layers.
-      bins: How many bins each spline has.
-      bound: B.
-      **kwargs: See `Flow`.
-
-    Raises:
-      ValueError: If an argument is not allowed.
+    alternating order from layer to layer, as in MAF. The arguments are those of `NetworkFlow`, with
+    `bins` and `bound` as in `SplineCoupling`.
     """
 
     def __init__(

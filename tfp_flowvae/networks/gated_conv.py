@@ -26,14 +26,11 @@ class GatedConvEncoder(ImageEncoder):
     remaining 7 x 7 map: the first of the dense layers. The strides follow from the image's size
     (`convolution.map_sizes`). f is linear in the paper.
 
+    The arguments and shapes are those of `ImageEncoder`, and:
+
     Args:
-      image_shape: `(H, W, C)`.
       hidden: Sizes of the dense layers after the convolutions; the last is the number of features.
       channels: One number for each convolution.
-      activation: f.
-      **kwargs: `norm` and what else `ImageEncoder` takes.
-
-    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
     """
 
     gated = True
@@ -63,17 +60,12 @@ class GatedConvDecoder(ImageDecoder):
     On 28 x 28 images the defaults are those of van den Berg et al. (2018), appendix A. Steps that
     keep the map's size are plain convolutions, the same maps as transposed ones.
 
+    The arguments and shapes are those of `ImageDecoder`, and:
+
     Args:
-      image_shape: `(H, W, C)`.
-      event_size: D, the size of the latent vector.
-      output_channels: How many numbers the likelihood takes for each pixel; C where None.
       hidden: Sizes of gated dense layers before the first map; the paper has none.
       channels: One number for each convolution, in the decoder's order; the first is also that of
         the map that they start from.
-      activation: f.
-      **kwargs: `norm`, `initial_bias` and what else `ImageDecoder` takes.
-
-    Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
     """
 
     gated = True

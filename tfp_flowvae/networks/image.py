@@ -16,14 +16,8 @@ from tfp_flowvae.networks.stages import Linear, Stage, Style, Unit
 class ImageNetwork(ConfiguredLayer):
     """Base of encoders and decoders: checks what they share and runs their chain of stages.
 
-    A subclass defines `make_stages`, and the class attribute `gated` where its units are gated.
-
-    Args:
-      image_shape: `(H, W, C)`.
-      hidden: Sizes of dense layers.
-      activation: One of elu, relu, silu, softplus, tanh, gelu and linear.
-      norm: One of none, batch and layer.
-      **kwargs: See `keras.layers.Layer`.
+    A subclass defines `make_stages`, and the class attribute `gated` where its units are gated. The
+    arguments are those of `ImageEncoder`.
 
     Raises:
       ValueError: If a size is below 1 or a name is unknown.

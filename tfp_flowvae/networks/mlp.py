@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -52,22 +53,14 @@ class MLP(ConfiguredLayer):
         self.input_size, self.hidden = input_size, tuple(hidden)
         self.output_size = None if output_size is None else tuple(output_size)
         self.context_size, self.activation = context_size, activation
-        self._hidden_layers = [
-            keras.layers.Dense(size, dtype=self.dtype_policy, name=f"hidden_{i}")
-            for i, size in enumerate(hidden)
-        ]
+        dense = functools.partial(keras.layers.Dense, dtype=self.dtype_policy)
+        self._hidden_layers = [dense(size, name=f"hidden_{i}") for i, size in enumerate(hidden)]
         self._context_layer = self._output_layer = None
         if context_size is not None:
-            self._context_layer = keras.layers.Dense(
-                hidden[0], use_bias=False, dtype=self.dtype_policy, name="context"
-            )
+            self._context_layer = dense(hidden[0], use_bias=False, name="context")
         if output_size is not None:
-            self._output_layer = keras.layers.Dense(
-                math.prod(output_size),
-                kernel_initializer="zeros",
-                dtype=self.dtype_policy,
-                name="output",
-            )
+            size = math.prod(output_size)
+            self._output_layer = dense(size, kernel_initializer="zeros", name="output")
 
     def build(self, input_shape: Any = None) -> None:
         """Builds every layer; the sizes are known from the constructor."""

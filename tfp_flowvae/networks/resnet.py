@@ -24,14 +24,12 @@ class ResNetEncoder(ImageEncoder):
     He et al. (2016), https://arxiv.org/abs/1603.05027. Between two stages the map is halved, until
     its larger side is at most 8 (`convolution.map_sizes`). Norms come before activations.
 
+    The arguments and shapes are those of `ImageEncoder`, and:
+
     Args:
-      image_shape: `(H, W, C)`.
       hidden: Sizes of the dense layers after the last stage; the last is the number of features.
       channels: One number for each stage.
       blocks: Blocks in each stage.
-      **kwargs: `activation`, `norm` and what else `ImageEncoder` takes.
-
-    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
     """
 
     def __init__(
@@ -72,16 +70,12 @@ class ResNetDecoder(ImageDecoder):
     Between two stages the map is doubled by repeating rows and columns, which leaves no checkered
     pattern as transposed convolutions may (Odena et al. 2016), and cropped to the encoder's size.
 
+    The arguments and shapes are those of `ImageDecoder`, and:
+
     Args:
-      image_shape: `(H, W, C)`.
-      event_size: D, the size of the latent vector.
-      output_channels: How many numbers the likelihood takes for each pixel; C where None.
       hidden: Sizes of dense layers before the first map.
       channels: One number for each stage, in the decoder's order.
       blocks: Blocks in each stage.
-      **kwargs: `activation`, `norm`, `initial_bias` and what else `ImageDecoder` takes.
-
-    Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
     """
 
     def __init__(

@@ -78,12 +78,11 @@ class Stage(keras.layers.Layer):
 class Linear(Stage):
     """A dense layer between any two shapes, which it flattens and restores.
 
+    The arguments are those of `Stage`, and:
+
     Args:
-      in_shape: The input's shape.
-      out_shape: The output's shape.
       scale: Initial scale of the kernel, see `initial`.
       bias: The bias's initializer, or None for no bias.
-      **kwargs: See `keras.layers.Layer`.
     """
 
     def __init__(
