@@ -2,9 +2,9 @@
 
 An autoregressive flow needs, on its slow side, the y `[D]` that solves y_d = g(x_d; c(y)_d) for all
 d, where the network's output c(y)_d depends on y_1, ..., y_{d-1} alone. Calling the network D times
-finds it, each call settling one entry and computing all the rest in vain. In a MADE a hidden unit
-of degree m depends on y_1, ..., y_m alone: once these are known it is final, and its contribution
-to the layers above can be added once and for all. So, for m = 0, ..., D - 1,
+finds it, but each call determines one entry and recomputes all others. In a MADE a hidden unit of
+degree m depends on y_1, ..., y_m alone: once these are known its value is final, and is added to
+the layers above once. So, for m = 0, ..., D - 1,
 
     for each hidden layer l from below:   h = activation(a_l of the units of degree m)
                                           a_{l+1} += (their rows of kernel l+1)^T h
@@ -15,8 +15,8 @@ steps are the work of one call of the network, and y is exact up to rounding.
 
 Two things make the steps cheap. The hidden degrees are sorted, so the units of a degree are rows
 next to one another, and everything is stored with the units first and the points last. And no mask
-is applied: a unit sees only y's that are known, the others being 0 so far, and what a finished unit
-adds to sums that were used before it was known is never read again.
+is needed: the entries of y that are not known yet are 0, and what a unit adds to sums that have
+been used already is never read again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class SweepNetwork(NamedTuple):
-    """What the sweep has to know of a network of L hidden layers on D entries.
+    """The weights of a network of L hidden layers on D entries, as the sweep uses them.
 
     Attributes:
       kernels: L + 1 of them, `[fan_in, units]`, the output's `[units, D P]` last.
@@ -60,7 +60,7 @@ class _Blocks(NamedTuple):
         return tf.slice(matrix, [start, 0], [self.size, tf.shape(matrix)[1]])
 
     def keep(self, values: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Zero for the rows that were read only because all blocks are read in one size."""
+        """The values, with zero for rows outside the block: all blocks are read in one size."""
         if self.inside is None:
             return values
         inside = tf.gather(tf.constant(self.inside), step)[:, tf.newaxis]

@@ -23,7 +23,7 @@ class MaskedDense(keras.layers.Layer):
     Input shape: `[..., fan_in]`, of rank 2 or more. Output shape: `[..., units]`.
 
     The kernel starts uniform with variance 1 / (number of inputs that the mask lets through), unit
-    by unit: with the usual fan-in the units that see few inputs would start too quiet.
+    by unit: with the usual fan-in the units that see few inputs would start with less variance.
     """
 
     def __init__(

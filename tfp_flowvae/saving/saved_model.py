@@ -16,8 +16,8 @@ from tfp_flowvae.training.model import KERAS_FILE
 def export(model: FlowVAE, path: str | Path) -> None:
     """Writes the model into a folder: a SavedModel, and beside it the `.keras` file.
 
-    The SavedModel needs neither this package nor TensorFlow Probability. Its endpoints, each
-    answering with a dict, by the names given here:
+    The SavedModel needs neither this package nor TensorFlow Probability. Each of its endpoints
+    returns a dict with one key:
 
         sample(n, seed)      -> images      [n, H, W, C]  means of p(x|z), z ~ p(z)
         encode(x, seed)      -> z           [B, D]        z ~ q(z|x)
@@ -41,9 +41,9 @@ def load(path: str | Path, prior: Any = None, flow: Any = None) -> FlowVAE:
 
     Args:
       path: A folder that `export` wrote, or a `.keras` file.
-      prior: The distribution of your own that the prior was made of, or a function that makes it,
-        where the file cannot hold it; its variables take the values in the file.
-      flow: The same for a bijector of one's own in a stack of flows.
+      prior: Your own distribution that the prior was made of, or a function that makes it, where
+        the file cannot hold it; its variables take the values in the file.
+      flow: The same for your own bijector in a stack of flows.
 
     Raises:
       UserError: If there is no such file, it is not a flow VAE, or it needs `prior` or `flow`.
