@@ -83,7 +83,7 @@ def rounding():
 
 @pytest.fixture(scope="session")
 def one_eps():
-    """`one_eps(fn, arguments, *layers, rounds=2)`: how far one rounding of its inputs moves fn's results.
+    """`one_eps(fn, arguments, *layers, rounds=2)`: how far one rounding moves fn's results.
 
     Each number of the arguments (a nest of arrays or tensors) and of the weights of the layers is
     changed by one eps up or down, at random and `rounds` times. The answer has a number for each

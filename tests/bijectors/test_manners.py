@@ -66,7 +66,9 @@ def test_parameters_broadcast_against_points(
     assert y.shape == (*full, D)
     assert log_det.shape == full
     assert_round_trip(lambda given: cls(**given), drawn, x, ROUNDINGS)
-    unit = one_eps(lambda given: cls(**given[0]).forward_and_log_det(given[1]), (drawn, x), rounds=4)
+    unit = one_eps(
+        lambda given: cls(**given[0]).forward_and_log_det(given[1]), (drawn, x), rounds=4
+    )
     xs = np.broadcast_to(x, (*full, D))
     for index in np.ndindex(full):  # one by one, with parameters that have no batch
         own = {
