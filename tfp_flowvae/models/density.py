@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.distributions.base import Base
 from tfp_flowvae.distributions.flow_distribution import FlowDistribution, as_distribution
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.stack import Stack
@@ -101,9 +102,12 @@ class FlowDensity(FastModel):
             context_size=context_size,
             name="density",
         )
+        has_weights = parts.base.built
         self.layer.build()
         self.context_units = None
         if context_size is not None:
+            if not has_weights:
+                _start_alike(parts.base)
             self.context_units = DataUnits(event_size=context_size, name="context")
             self.context_units.build()
         self._programs = {
@@ -269,7 +273,7 @@ class FlowDensity(FastModel):
         parts = {"flow": self.layer.flow.flows[0], "base": self.layer.base}
         return {
             **super().get_config(),
-            **{k: keras.saving.serialize_keras_object(part) for k, part in parts.items()},
+            **keras.saving.serialize_keras_object(parts),
             "event_size": self.event_size,
             "context_size": self.context_size,
             "standardize": self.standardize,
@@ -277,13 +281,13 @@ class FlowDensity(FastModel):
             "seed": self.seed,
         }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        """Rebuilds the model, its flow and its base."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(
-                config.pop(name), custom_objects=custom_objects
-            )
-            for name in ("flow", "base")
-        }
-        return cls(**parts, **config)
+
+def _start_alike(base: Base) -> None:
+    """Makes a conditional base start almost alike for every context, as the flows do.
+
+    Means and scales that are random functions of the context are far from the data at first, and
+    some hundred steps are lost.
+    """
+    for weight in base.trainable_weights:
+        if weight.path.endswith("/kernel"):
+            weight.assign(0.01 * weight)

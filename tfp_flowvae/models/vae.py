@@ -14,7 +14,7 @@ from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
-from tfp_flowvae.models.gradients import ScaledGradient, frozen_log_prob, with_frozen_base
+from tfp_flowvae.models.gradients import for_training
 from tfp_flowvae.models.importance import importance_nll
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.parts import batch_of, build_parts, check_dropout, check_free_bits
@@ -25,7 +25,6 @@ from tfp_flowvae.training.xla import xla_suits
 
 # The stream of the noise that drops pixels of the encoder's input.
 _DROPOUT_STREAM = 0xD407
-_PARTS = ("encoder", "posterior", "prior", "decoder", "likelihood", "objective")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -42,22 +41,21 @@ class FlowVAE(FastModel):
     Args:
       image_shape: `(H, W, C)`.
       latent_size: D, the size of z.
-      encoder: From images `[B, H, W, C]` to features `[B, F]`: the name or spec string of a network
-        in `NETWORKS`, such as `"mlp:128x128"`, or a Keras layer or model.
+      encoder: The network from images `[B, H, W, C]` to features `[B, F]`: a name or spec string in
+        `NETWORKS`, such as `"mlp:128x128"`, or a Keras layer or model.
       posterior: q(z|x), given the features: the spec string of a flow, with the base before it if
         it is not the normal, such as `"tril+iaf:2"`; a `FlowDistribution`; a `Flow`; or a
         `tfb.Bijector`.
       prior: p(z): a spec string, such as `"vamp:100+realnvp:4"`; a `FlowDistribution`; a `Flow`; or
         a `tfd.Distribution` of your own, or a function that returns one.
-      decoder: From latent vectors `[B, D]` to the likelihood's parameters `[B, H, W, P]`: as
-        `encoder`, in the decoder's order.
+      decoder: The network from latent vectors `[B, D]` to the likelihood's parameters
+        `[B, H, W, P]`, as for `encoder`.
       likelihood: p(x|z): a name or spec string in `LIKELIHOODS`, or a `Likelihood`.
       objective: How the terms of the bound become a loss; the evidence lower bound by default.
       seed: Of the noise in training and in `evaluate`.
       input_dropout: The share of the image's pixels that the encoder does not see in training, as
         in `keras.layers.Dropout`; the likelihood is that of the whole image. It keeps the encoder
-        from learning the training images by heart (Shu et al. 2018,
-        https://arxiv.org/abs/1805.08913).
+        from overfitting (Shu et al. 2018, https://arxiv.org/abs/1805.08913).
       **kwargs: See `keras.Model`.
 
     Raises:
@@ -161,7 +159,7 @@ class FlowVAE(FastModel):
         """The terms of the bound at draws from q(z|x).
 
         Args:
-          draw: What `draw` gave, or the same values with other gradients.
+          draw: The result of `draw`, or the same values with other gradients.
           x: The images, `[B, H, W, C]`.
           seed: Of a likelihood's dequantisation, if it has one.
           per_dimension: Whether to give the KL of each dimension, where posterior and prior
@@ -245,14 +243,9 @@ class FlowVAE(FastModel):
         objective, seed = self.objective, self.stateless_seed(None)
         seen = self._dropped_out(x, seed) if training and self.input_dropout else x
         draw = self.draw(seen, objective.num_samples, seed)
-        scaled = ScaledGradient() if training and objective.bound == "dreg" else None
-        if scaled is not None:
-            draw = draw._replace(z=scaled(draw.z))
-        if training and (scaled is not None or objective.gradient == "stl"):
-            frozen = frozen_log_prob(draw.distribution, draw.z, draw.log_prob)
-            draw = draw._replace(log_prob=frozen)
-            if objective.free_bits:
-                draw = draw._replace(distribution=with_frozen_base(draw.distribution))
+        scaled = None
+        if training:
+            draw, scaled = for_training(draw, objective)
         terms = self.terms_of(draw, x, seed, per_dimension=objective.free_bits > 0)
         if scaled is not None:
             scaled.factors = objective.path_factors(terms, self.step)
@@ -324,22 +317,19 @@ class FlowVAE(FastModel):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, every part serialised."""
-        names = {"posterior": "posterior_layer", "prior": "prior_layer"}
         parts = {
-            name: keras.saving.serialize_keras_object(getattr(self, names.get(name, name)))
-            for name in _PARTS
+            "encoder": self.encoder,
+            "posterior": self.posterior_layer,
+            "prior": self.prior_layer,
+            "decoder": self.decoder,
+            "likelihood": self.likelihood,
+            "objective": self.objective,
         }
-        sizes = {"image_shape": self.image_shape, "latent_size": self.latent_size}
-        rest = {"seed": self.seed, "input_dropout": self.input_dropout}
-        return {**super().get_config(), **sizes, **parts, **rest}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FlowVAE:
-        """Rebuilds the model and every part of it."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(
-                config.pop(name), custom_objects=custom_objects
-            )
-            for name in _PARTS
+        return {
+            **super().get_config(),
+            "image_shape": self.image_shape,
+            "latent_size": self.latent_size,
+            **keras.saving.serialize_keras_object(parts),
+            "seed": self.seed,
+            "input_dropout": self.input_dropout,
         }
-        return cls(**parts, **config)

@@ -185,7 +185,10 @@ class Session:
     ) -> list[keras.callbacks.Callback]:
         """In the order in which they see an epoch's end."""
         config = self.config
-        callbacks: list[keras.callbacks.Callback] = [ProgressLine(verbose)] if verbose else []
+        callbacks: list[keras.callbacks.Callback] = []
+        if verbose:
+            shown = ("loss", "elbo", "kl", "val_elbo")
+            callbacks.append(ProgressLine(verbose, shown))
         if config.diagnostics:
             size = len(self._splits.train)
             fast = all(flow.entry.fast_density for flow in config.posterior_spec.flows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import keras
 import tensorflow as tf
@@ -80,6 +80,11 @@ class FastModel(_compat.BuiltAlready, keras.Model):
     def stateless_seed(self, seed: TensorLike | None) -> tf.Tensor:
         """A stateless seed `[2]`; for None the next one of the model's own."""
         return as_seed(tf.cast(self.seed_generator.next(), tf.int32) if seed is None else seed)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """Rebuilds the model, and every part of it that is a Keras object."""
+        return cls(**keras.saving.deserialize_keras_object(config, custom_objects=custom_objects))
 
     def compile(
         self,

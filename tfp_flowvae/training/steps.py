@@ -191,7 +191,7 @@ class StackedSteps:
 
 
 class PlainSteps:
-    """Keras's own `train_function`, for as many steps as an epoch has left.
+    """Keras's own `train_function`, stopped at the end of the epoch.
 
     Args:
       function: Keras's.
@@ -210,7 +210,7 @@ class PlainSteps:
         self._left = steps
 
     def __call__(self, iterator: Any) -> Any:
-        """Runs them, and nothing any more once the epoch's steps are done."""
+        """Runs the steps; does nothing once the epoch has had all of its steps."""
         if self._left is not None:
             if self._left <= 0:
                 return self._result()
