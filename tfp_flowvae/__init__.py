@@ -12,6 +12,7 @@ from tfp_flowvae._lazy import lazy
 from tfp_flowvae._version import __version__
 
 _LAZY = {
+    "FlowDensity": "models",
     "FlowDistribution": "distributions",
     "FlowVAE": "models",
     "Objective": "models",

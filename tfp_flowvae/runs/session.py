@@ -159,7 +159,10 @@ class Session:
     ) -> list[keras.callbacks.Callback]:
         """The callbacks, in the order in which Keras calls them at the end of an epoch."""
         config = self.config
-        callbacks: list[keras.callbacks.Callback] = [ProgressLine(verbose)] if verbose else []
+        callbacks: list[keras.callbacks.Callback] = []
+        if verbose:
+            shown = ("loss", "elbo", "kl", "val_elbo")
+            callbacks.append(ProgressLine(verbose, shown))
         if config.diagnostics:
             size = len(self._splits.train)
             fast = all(flow.entry.fast_density for flow in config.posterior_spec.flows)

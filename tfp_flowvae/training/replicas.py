@@ -35,6 +35,10 @@ class Share(NamedTuple):
         index = [slice(None)] * axis + [slice(self.start, self.start + self.size)]
         return x[tuple(index)]
 
+    def fraction(self, dtype: tf.DType) -> tf.Tensor:
+        """n / B."""
+        return tf.cast(self.size, dtype) / tf.cast(self.total, dtype)
+
 
 def share_of(size: tf.Tensor) -> Share | None:
     """The share of the replica that calls, which has `size` examples; None on one device.
@@ -68,24 +72,14 @@ def batch_mean(values: tf.Tensor) -> tf.Tensor:
     local = mean(values)
     if share is None:
         return local
-    fraction = tf.cast(share.size, values.dtype) / tf.cast(share.total, values.dtype)
     context = tf.distribute.get_replica_context()
-    whole = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stop_gradient(local * fraction))
+    part = tf.stop_gradient(local * share.fraction(values.dtype))
+    whole = context.all_reduce(tf.distribute.ReduceOp.SUM, part)
     return local + tf.stop_gradient(whole - local)
 
 
-def scaled(loss: tf.Tensor) -> tf.Tensor:
-    """A replica's mean loss over R, which is how Keras takes losses; `unscaled` is the inverse."""
-    return loss / tf.cast(_replicas(), loss.dtype)
-
-
-def unscaled(loss: tf.Tensor) -> tf.Tensor:
-    """A replica's mean loss, from what `scaled` made of it."""
-    return loss * tf.cast(_replicas(), loss.dtype)
-
-
 def weighted(loss: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """A replica's `scaled` loss times R n / B, so that the sum over replicas is L.
+    """A replica's mean loss times n / B, so that the sum over the replicas is L.
 
     Args:
       loss: Scalar.
@@ -94,8 +88,7 @@ def weighted(loss: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     share = share_of(size)
     if share is None:
         return loss
-    ratio = tf.cast(share.size, loss.dtype) / tf.cast(share.total, loss.dtype)
-    return loss * tf.cast(_replicas(), loss.dtype) * ratio
+    return loss * share.fraction(loss.dtype)
 
 
 def summed(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
@@ -119,7 +112,7 @@ def shared_out(gradients: Sequence[tf.Tensor | None], optimizer: Any) -> list[tf
       gradients: What `summed` gave.
       optimizer: Of Keras.
     """
-    replicas = _replicas()
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if replicas == 1:
         return list(gradients)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -143,7 +136,3 @@ def shapes_are_fixed() -> bool:
 def own_index() -> tf.Tensor:
     """The number of this replica."""
     return tf.distribute.get_replica_context().replica_id_in_sync_group
-
-
-def _replicas() -> int:
-    return tf.distribute.get_strategy().num_replicas_in_sync
