@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tfp_flowvae._files import sync_folder
+from tfp_flowvae._files import folder_renamed_when_done, sync_folder
 from tfp_flowvae.data.cache import CONTENTS, create_images, found_or_made, open_images
 from tfp_flowvae.data.images import ImageSplits
 from tfp_flowvae.data.loading import read_images
@@ -107,18 +107,11 @@ def _open(home: Path, sizes: dict[str, int]) -> tuple[dict[str, np.memmap], dict
 
 def _prepare(source: Source, home: Path) -> None:
     """Fills a folder of the cache under another name, and renames it."""
-    aside = home.with_name(f".{home.name}.partial")
-    for left in (aside, home):  # Left by a run that was killed; damaged since it was written.
-        if left.exists():
-            shutil.rmtree(left)
-    aside.mkdir()
-    try:
+    if home.exists():  # Damaged since it was written.
+        shutil.rmtree(home)
+    with folder_renamed_when_done(home) as aside:
+        aside.mkdir()
         _write(source, aside)
-        aside.rename(home)
-        sync_folder(home.parent)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def _write(source: Source, folder: Path) -> None:
