@@ -49,7 +49,8 @@ def export_distribution(
     as its last argument, such as `sample(n, seed, context)`.
 
     The variables are in `variables` and `trainable_variables`, can be assigned, and have gradients.
-    Methods that the distribution does not implement are left out, with a warning.
+    Methods that the distribution does not have, or that cannot be traced for any `n` and sizes, are
+    left out; a warning names them and says why.
 
     Example:
       >>> scale = tf.Variable([1.0, 2.0])
@@ -75,7 +76,9 @@ def export_distribution(
     name, samples, base = _look(make, context)
     functions, missing = _trace(endpoints(make, context, samples, base))
     if {"sample", "log_prob"} <= set(missing):
-        raise UserError(f"{name!r} has neither sample nor log_prob: there is nothing to export.")
+        raise UserError(
+            f"{name!r} has neither sample nor log_prob to export: {missing['log_prob']}."
+        )
     held = _variables(distribution, functions)
     try:
         with folder_renamed_when_done(path) as aside:
@@ -83,10 +86,8 @@ def export_distribution(
     except OSError as error:
         raise UserError(f"Cannot write {str(path)!r}: {error.strerror}.") from error
     if missing:
-        warnings.warn(
-            f"{name!r} is exported without {', '.join(missing)}, which it does not implement.",
-            stacklevel=2,
-        )
+        reason = next(iter(missing.values()))
+        warnings.warn(f"{name!r} is exported without {', '.join(missing)}: {reason}.", stacklevel=2)
 
 
 def _maker(distribution: Any, context_spec: Any) -> Make:
@@ -126,8 +127,7 @@ def _look(make: Make, context: tuple[Any, ...]) -> tuple[str, Layout, Layout | N
         raise
     except Exception as error:
         raise UserError(
-            f"The function does not take a context of context_spec={context[0]}: "
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            f"The function does not take a context of context_spec={context[0]}: {_first(error)}."
         ) from error
     return found[0]
 
@@ -159,16 +159,22 @@ def _is_known(layout: Layout) -> bool:
     )
 
 
+def _first(error: Exception) -> str:
+    """An error's type and the first line of its message."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line.rstrip('.')}"
+
+
 def _trace(
     candidates: dict[str, _endpoints.Endpoint],
-) -> tuple[dict[str, _Function], list[str]]:
-    """The endpoints that can be traced, and the names of those that are not implemented."""
-    functions, missing = {}, []
+) -> tuple[dict[str, _Function], dict[str, str]]:
+    """The endpoints that can be traced, and by name the errors of those that cannot."""
+    functions, missing = {}, {}
     for name, endpoint in candidates.items():
         try:
             functions[name] = _endpoints.trace(endpoint)
-        except NotImplementedError:
-            missing.append(name)
+        except Exception as error:
+            missing[name] = _first(error)
             continue
         graph = functions[name].get_concrete_function().graph.as_graph_def()
         nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]

@@ -72,8 +72,13 @@ def endpoints(
     seed = tf.TensorSpec(None, tf.int32, name="seed")
     x = samples.specs("x")
 
+    # TFP's vectorised joint distributions draw no 0 samples, so one is drawn and left out.
+    def first(n: tf.Tensor, values: dict[str, Any]) -> dict[str, Any]:
+        return tf.nest.map_structure(lambda value: value[:n], values)
+
     def sample(n: tf.Tensor, seed: tf.Tensor, *context: Any) -> dict[str, Any]:
-        return {"x": plain(make(*context).sample(n, seed=_pair(seed)))}
+        drawn = make(*context).sample(tf.maximum(n, 1), seed=_pair(seed))
+        return first(n, {"x": plain(drawn)})
 
     def log_prob(x: Any, *context: Any) -> dict[str, Any]:
         distribution = make(*context)
@@ -82,8 +87,10 @@ def endpoints(
 
     def sample_and_log_prob(n: tf.Tensor, seed: tf.Tensor, *context: Any) -> dict[str, Any]:
         distribution = make(*context)
-        drawn, log_prob = distribution.experimental_sample_and_log_prob(n, seed=_pair(seed))
-        return {"x": plain(drawn), "log_prob": log_prob}
+        drawn, log_prob = distribution.experimental_sample_and_log_prob(
+            tf.maximum(n, 1), seed=_pair(seed)
+        )
+        return first(n, {"x": plain(drawn), "log_prob": log_prob})
 
     def shapes(*context: Any) -> dict[str, Any]:
         batch_shape = plain(make(*context).batch_shape_tensor())
