@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
+Function: TypeAlias = tf.types.experimental.PolymorphicFunction
 # A function that returns tensors by name, and the specifications of its arguments.
 Endpoint = tuple[Callable[..., dict[str, Any]], Sequence[Any]]
 
 
-def trace(endpoint: Endpoint) -> tf.types.experimental.PolymorphicFunction:
+def trace(endpoint: Endpoint) -> Function:
     """An endpoint as a `tf.function`, traced.
 
     Raises:
@@ -26,7 +27,7 @@ def trace(endpoint: Endpoint) -> tf.types.experimental.PolymorphicFunction:
 
 def save(
     path: str | Path,
-    endpoints: Mapping[str, tf.types.experimental.PolymorphicFunction],
+    endpoints: Mapping[str, Function],
     variables: Mapping[str, list[tf.Variable]],
 ) -> None:
     """Writes a SavedModel with endpoints as methods and as signatures.
@@ -51,9 +52,7 @@ def save(
     tf.saved_model.save(served, str(path), signatures=signatures)
 
 
-def _flat(
-    function: tf.types.experimental.PolymorphicFunction,
-) -> tf.types.experimental.PolymorphicFunction:
+def _flat(function: Function) -> Function:
     """The function with a tensor for each argument and each result, as signatures must have."""
     arguments = function.input_signature
     if not any(map(tf.nest.is_nested, arguments)) and not any(

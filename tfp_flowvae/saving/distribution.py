@@ -22,7 +22,6 @@ from tfp_flowvae.saving.distribution_endpoints import (
     sample_layout,
 )
 
-_Function = tf.types.experimental.PolymorphicFunction
 _PYTHON_OPS = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 
 
@@ -167,7 +166,7 @@ def _first(error: Exception) -> str:
 
 def _trace(
     candidates: dict[str, _endpoints.Endpoint],
-) -> tuple[dict[str, _Function], dict[str, str]]:
+) -> tuple[dict[str, _endpoints.Function], dict[str, str]]:
     """The endpoints that can be traced, and by name the errors of those that cannot."""
     functions, missing = {}, {}
     for name, endpoint in candidates.items():
@@ -186,7 +185,9 @@ def _trace(
     return functions, missing
 
 
-def _variables(distribution: Any, functions: dict[str, _Function]) -> dict[str, list[tf.Variable]]:
+def _variables(
+    distribution: Any, functions: dict[str, _endpoints.Function]
+) -> dict[str, list[tf.Variable]]:
     """The variables that the distribution lists and those that only its methods know."""
     listed = list(distribution.variables) if isinstance(distribution, tf.Module) else []
     read = [v for f in functions.values() for v in f.get_concrete_function().variables]

@@ -135,7 +135,7 @@ def plain(value: Any) -> Any:
 
 def like(structure: Any, value: Any) -> Any:
     """What `plain` was given, from what it returned and a nest of that structure."""
-    if isinstance(structure, Mapping):
+    if isinstance(structure, dict):
         return type(structure)((key, like(part, value[key])) for key, part in structure.items())
     if hasattr(structure, "_asdict"):
         parts = structure._asdict().items()

@@ -52,10 +52,13 @@ class LoadedDistribution(tfd.Distribution):
 
     Args:
       served: What `tf.saved_model.load` returned.
-      *context: The context, for an exported function.
+      context: The context of an exported function, alone in a tuple; an empty one for none.
+      name: The name of this distribution.
     """
 
-    def __init__(self, served: Any, *context: Any) -> None:
+    def __init__(
+        self, served: Any, context: tuple[Any, ...] = (), name: str = "LoadedDistribution"
+    ) -> None:
         parameters = dict(locals())
         self._served, self._context = served, context
         self._held = list(served.variables)  # where `tf.Module` finds them
@@ -68,7 +71,7 @@ class LoadedDistribution(tfd.Distribution):
             validate_args=False,
             allow_nan_stats=True,
             parameters=parameters,
-            name="loaded",
+            name=name,
         )
 
     def forward(self, z: Any) -> Any:
@@ -119,7 +122,7 @@ class LoadedFunction(tf.Module):
 
     def __call__(self, context: Any) -> LoadedDistribution:
         """The distribution for a context of the exported specification."""
-        return LoadedDistribution(self._served, context)
+        return LoadedDistribution(self._served, (context,))
 
 
 def _arguments(method: Any) -> tuple[Any, ...]:
