@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.base import Base
 from tfp_flowvae.distributions.flow_distribution import FlowDistribution, as_distribution
@@ -18,7 +19,7 @@ from tfp_flowvae.flows.stack import Stack
 from tfp_flowvae.models.data_units import Bound, DataUnits
 from tfp_flowvae.models.directions import check_density_flows
 from tfp_flowvae.models.rows import as_rows, batches_of, is_array
-from tfp_flowvae.training.model import Endpoint, FastModel
+from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.steps import DEFAULT_BATCH
 
 

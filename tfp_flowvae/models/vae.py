@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
 from tfp_flowvae.likelihoods import make_likelihood
@@ -19,7 +20,7 @@ from tfp_flowvae.models.importance import importance_nll
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.parts import batch_of, build_parts, check_dropout, check_free_bits
 from tfp_flowvae.networks.registry import make_decoder, make_encoder
-from tfp_flowvae.training.model import Endpoint, FastModel
+from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.noise import Noise
 from tfp_flowvae.training.xla import xla_suits
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Self
 import keras
 import tensorflow as tf
 
-from tfp_flowvae import _compat
+from tfp_flowvae import _compat, _endpoints
+from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.training import replicas
 from tfp_flowvae.training.noise import as_seed
@@ -20,7 +21,6 @@ from tfp_flowvae.training.xla import xla_suits
 KERAS_FILE = "model.keras"
 
 GradientObserver = Callable[[Sequence[tf.Tensor]], None]
-Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
 
 
 class FastModel(_compat.BuiltAlready, keras.Model):
@@ -196,27 +196,11 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         if kwargs:
             super().export(filepath, **kwargs)
             return
-        served = self._served()
-        signatures = {name: getattr(served, name) for name in self.endpoints()}
-        # TensorFlow Serving asks for this name where a request gives none.
-        signatures["serving_default"] = next(iter(signatures.values()))
-        tf.saved_model.save(served, str(filepath), signatures=signatures)
+        functions = {name: _endpoints.trace(each) for name, each in self.endpoints().items()}
+        kinds = ("variables", "trainable_variables", "non_trainable_variables")
+        variables = {kind: [v.value for v in getattr(self, kind)] for kind in kinds}
+        _endpoints.save(filepath, functions, variables)
         self.save(Path(filepath) / KERAS_FILE)
-
-    def _served(self) -> tf.train.Checkpoint:
-        """The endpoints as functions, and the variables that they use in the model's order.
-
-        `keras.export.ExportArchive` lists the variables in the order of a set of their addresses,
-        so that two runs with the same weights make different files, and writes each of them twice.
-        """
-        served = tf.train.Checkpoint()
-        served.variables = [v.value for v in self.variables]
-        served.trainable_variables = [v.value for v in self.trainable_variables]
-        served.non_trainable_variables = [v.value for v in self.non_trainable_variables]
-        for name, (function, signature) in self.endpoints().items():
-            traced = tf.function(function, input_signature=signature, autograph=False)
-            setattr(served, name, traced)
-        return served
 
     @property
     def step(self) -> tf.Tensor | None:
