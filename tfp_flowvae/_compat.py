@@ -79,6 +79,17 @@ def live(variable: keras.Variable) -> tf.Variable:
         return variable.value
 
 
+def live_with_constraint(variable: keras.Variable) -> tf.Variable:
+    """The `tf.Variable` under a Keras variable, as one with the constraint of the Keras variable.
+
+    An optimizer applies the constraint of each variable that it is given. Keras 3.15 gives the
+    `tf.Variable` none, and TensorFlow 2.21 takes one in the constructor only.
+    """
+    value = live(variable)
+    value._constraint = variable.constraint
+    return value
+
+
 def as_parameter(value: TensorLike, dtype: tf.DType, name: str) -> tf.Tensor | tf.Variable:
     """Converts `value` to a tensor of `dtype`, unless it is a variable or a deferred tensor.
 
