@@ -68,6 +68,7 @@ class BatchNormalization(tfb.Bijector):
                 self._show_variables()
             super().__init__(
                 forward_min_event_ndims=1,
+                is_constant_jacobian=not training,
                 validate_args=validate_args,
                 parameters=parameters,
                 name=name,
