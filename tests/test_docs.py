@@ -29,7 +29,9 @@ def test_the_blocks_run(page, tmp_path, monkeypatch):
     blocks = list(blocks_of(page))
     assert blocks
     with warnings.catch_warnings():
+        # The page shows both.
         warnings.filterwarnings("ignore", "`tf.layers.dense` is deprecated", UserWarning)
+        warnings.filterwarnings("ignore", "The model does not have any trainable", UserWarning)
         for block in blocks:
             exec(compile(block, str(ROOT / page), "exec"), namespace)
 

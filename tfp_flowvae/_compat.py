@@ -79,15 +79,26 @@ def live(variable: keras.Variable) -> tf.Variable:
         return variable.value
 
 
-def live_with_constraint(variable: keras.Variable) -> tf.Variable:
-    """The `tf.Variable` under a Keras variable, as one with the constraint of the Keras variable.
+class LiveVariables(Sequence):
+    """The `tf.Variable`s under a Keras layer's variables, for a `tf.Module` to hold and to find.
 
-    An optimizer applies the constraint of each variable that it is given. Keras 3.15 gives the
-    `tf.Variable` none, and TensorFlow 2.21 takes one in the constructor only.
+    They are looked up anew each time, since Keras 3.15 makes them late for a layer that is built
+    while it traces symbolically. Each gets the constraint of its Keras variable: an optimizer
+    applies those of the variables that it is given, and TensorFlow 2.21 takes a constraint in the
+    constructor only.
     """
-    value = live(variable)
-    value._constraint = variable.constraint
-    return value
+
+    def __init__(self, layer: keras.Layer) -> None:
+        self._layer = layer
+
+    def __len__(self) -> int:
+        return len(self._layer.weights)
+
+    def __getitem__(self, index: Any) -> Any:
+        weight = self._layer.weights[index]
+        variable = live(weight)
+        variable._constraint = weight.constraint
+        return variable
 
 
 def as_parameter(value: TensorLike, dtype: tf.DType, name: str) -> tf.Tensor | tf.Variable:

@@ -67,10 +67,11 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
     """`tfb.MaskedAutoregressiveFlow` without the D passes of its slow direction.
 
     The same map, with the same fast direction. `forward` iterates y <- g(x; c(y)), from y = x, for
-    the whole batch until no entry of any event changes, D passes at the most. Keyword arguments
-    of `forward`, such as conditional inputs, are those of the conditioner. Gradients, in x, in the conditioner's variables and in whatever it closes
-    over, do not go back through the passes: they come from the implicit function theorem, by a
-    second iteration of the same kind at y. So do second derivatives; third ones are refused.
+    the whole batch until no entry of any event changes, D passes at the most. Keyword arguments of
+    `forward`, such as conditional inputs, are those of the conditioner. Gradients, in x, in the
+    conditioner's variables and in whatever it closes over, do not go back through the passes: they
+    come from the implicit function theorem, by a second iteration of the same kind at y. So do
+    second derivatives; third ones are refused.
 
     A conditioner that `SolvesInOrder`, as our MADE does, is left to find y itself; the gradients
     come as before. What is said here of passes and `tolerance` is for the others.

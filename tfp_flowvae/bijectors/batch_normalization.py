@@ -64,8 +64,7 @@ class BatchNormalization(tfb.Bijector):
             self.batchnorm = keras_batch_norm.checked_layer(batchnorm_layer)
             self._batch_variance = keras_batch_norm.batch_variance
             self._training = training
-            if self.batchnorm.built:
-                self._show_variables()
+            self._tf_variables = _compat.LiveVariables(self.batchnorm)  # for trainable_variables
             super().__init__(
                 forward_min_event_ndims=1,
                 is_constant_jacobian=not training,
@@ -78,12 +77,6 @@ class BatchNormalization(tfb.Bijector):
     def _parameter_properties(cls, dtype: tf.DType) -> dict[str, Any]:
         return {}
 
-    def _show_variables(self) -> None:
-        """Lets `trainable_variables` find the layer's variables."""
-        self._variables_of_layer = tuple(
-            _compat.live_with_constraint(weight) for weight in self.batchnorm.weights
-        )
-
     def _ensure_built(self, points: tf.Tensor) -> None:
         layer = self.batchnorm
         if points.dtype != layer.compute_dtype:
@@ -94,7 +87,6 @@ class BatchNormalization(tfb.Bijector):
             )
         if not layer.built:
             layer.build((None, points.shape[-1]))
-            self._show_variables()
 
     @property
     def _uses_batch(self) -> bool:

@@ -171,7 +171,6 @@ class AutoregressiveNetwork(TFPLayer):
                     keras.layers.Dense(units, use_bias=False, name=f"conditional_{k}", **options)
                 )
                 self._conditional_layers[k].build((None, self._conditional_size))
-        self.show_variables()
 
     def call(self, x: tf.Tensor, conditional_input: tf.Tensor | None = None) -> tf.Tensor:
         """Maps x `[..., D]` and the conditional input `[..., C]` to `[..., D, P]`."""

@@ -50,7 +50,6 @@ class _Convolutions(TFPLayer):
         for layer in self._convolutions:
             ensure_built(layer, (None, height, width, channels))
             channels = layer.filters
-        self.show_variables()
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[..., H, W, C]` to the same leading dimensions and the last layer's channels."""

@@ -106,7 +106,6 @@ class RealNVPTemplate(TFPLayer):
             layer = keras.layers.Dense(units, activation, dtype=self.variable_dtype, **options)
             layer.build((None, fan_in))
             self._layers_in_order.append(layer)
-        self.show_variables()
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps x `[..., d]` to shift and log-scale, next to one another."""

@@ -30,10 +30,7 @@ class TFPLayer(keras.layers.Layer, tf.Module):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
-
-    def show_variables(self) -> None:
-        """Lets TFP find the variables: a subclass calls it at the end of `build`."""
-        self._tf_variables = tuple(_compat.live_with_constraint(v) for v in self.weights)
+        self._tf_variables = _compat.LiveVariables(self)
 
 
 def fresh(initializer: Any) -> Any:
