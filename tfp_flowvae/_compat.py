@@ -79,6 +79,28 @@ def live(variable: keras.Variable) -> tf.Variable:
         return variable.value
 
 
+class LiveVariables(Sequence):
+    """The `tf.Variable`s under a Keras layer's variables, for a `tf.Module` to hold and to find.
+
+    They are looked up anew each time, since Keras 3.15 makes them late for a layer that is built
+    while it traces symbolically. Each gets the constraint of its Keras variable: an optimizer
+    applies those of the variables that it is given, and TensorFlow 2.21 takes a constraint in the
+    constructor only.
+    """
+
+    def __init__(self, layer: keras.Layer) -> None:
+        self._layer = layer
+
+    def __len__(self) -> int:
+        return len(self._layer.weights)
+
+    def __getitem__(self, index: Any) -> Any:
+        weight = self._layer.weights[index]
+        variable = live(weight)
+        variable._constraint = weight.constraint
+        return variable
+
+
 def as_parameter(value: TensorLike, dtype: tf.DType, name: str) -> tf.Tensor | tf.Variable:
     """Converts `value` to a tensor of `dtype`, unless it is a variable or a deferred tensor.
 

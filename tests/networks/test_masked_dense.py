@@ -42,8 +42,8 @@ def test_starts_with_unit_variance_whatever_a_unit_sees(spread):
         np.testing.assert_allclose(units.mean(), 1.0, rtol=0, atol=error)
 
 
-def test_zero_init_starts_as_its_bias():
-    layer = MaskedDense(np.ones((2, 3)), zero_init=True)
+def test_a_kernel_of_zeros_starts_as_its_bias():
+    layer = MaskedDense(np.ones((2, 3)), kernel_initializer="zeros")
     np.testing.assert_array_equal(layer(tf.random.normal([5, 2])), np.zeros((5, 3)))
     layer.bias.assign([1.0, 2.0, 3.0])
     np.testing.assert_array_equal(layer(tf.random.normal([1, 2])), [[1.0, 2.0, 3.0]])
@@ -62,7 +62,7 @@ def test_any_leading_dimensions(leading, rounding):
 
 
 def test_config_round_trip_gives_the_same_layer():
-    layer = MaskedDense(MASK, "tanh", zero_init=True, name="masked")
+    layer = MaskedDense(MASK, "tanh", kernel_initializer="zeros", name="masked")
     x = tf.random.normal([4, 2])
     layer(x)
     layer.set_weights([np.full((2, 3), 0.7), np.array([0.1, 0.2, 0.3])])

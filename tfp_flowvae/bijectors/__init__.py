@@ -9,6 +9,7 @@ from tfp_flowvae.bijectors.autoregressive import (
     ParallelMaskedAutoregressiveFlow,
     SolvesInOrder,
 )
+from tfp_flowvae.bijectors.batch_normalization import BatchNormalization
 from tfp_flowvae.bijectors.contractive_residual import ContractiveResidual
 from tfp_flowvae.bijectors.coupling import (
     AdditiveCoupling,
@@ -47,6 +48,7 @@ from tfp_flowvae.bijectors.sylvester import (
 __all__ = [
     "ActNorm",
     "AdditiveCoupling",
+    "BatchNormalization",
     "ContractiveResidual",
     "Coupling",
     "GatedUpdate",

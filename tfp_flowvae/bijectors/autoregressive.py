@@ -47,7 +47,7 @@ class SolvesInOrder(Protocol):
     """
 
     def solve_in_order(
-        self, x: tf.Tensor, transform: Callable[[Any, tf.Tensor], tf.Tensor]
+        self, x: tf.Tensor, transform: Callable[[Any, tf.Tensor], tf.Tensor], **kwargs: Any
     ) -> tf.Tensor:
         """Solves y_d = transform(c(y)_d, x_d) for all d, up to rounding.
 
@@ -56,6 +56,7 @@ class SolvesInOrder(Protocol):
           transform: Elementwise, from what a call of the conditioner returns, for one entry (an
             entry dimension of size 1), and that entry of x, `[..., 1]`, to that of y. All leading
             dimensions may arrive as one.
+          **kwargs: Further arguments of the call, such as conditional inputs.
 
         Returns:
           y, `[..., D]`, its leading dimensions those of a call's result. Its gradient is not used.
@@ -65,11 +66,12 @@ class SolvesInOrder(Protocol):
 class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
     """`tfb.MaskedAutoregressiveFlow` without the D passes of its slow direction.
 
-    The same map, with the same fast direction; contexts are closed over, not passed. `forward`
-    iterates y <- g(x; c(y)), from y = x, for the whole batch until no entry of any event changes, D
-    passes at the most. Gradients, in x, in the conditioner's variables and in whatever it closes
-    over, do not go back through the passes: they come from the implicit function theorem, by a
-    second iteration of the same kind at y. So do second derivatives; third ones are refused.
+    The same map, with the same fast direction. `forward` iterates y <- g(x; c(y)), from y = x, for
+    the whole batch until no entry of any event changes, D passes at the most. Keyword arguments of
+    `forward`, such as conditional inputs, are those of the conditioner. Gradients, in x, in the
+    conditioner's variables and in whatever it closes over, do not go back through the passes: they
+    come from the implicit function theorem, by a second iteration of the same kind at y. So do
+    second derivatives; third ones are refused.
 
     If the conditioner has a method `solve_in_order`, as our MADE has, that method computes y, and
     gradients are computed in the same way. Passes and `tolerance` concern other conditioners only.
@@ -137,7 +139,7 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
         """The change of an entry at which it counts as settled."""
         return self._tolerance
 
-    def num_passes(self, x: TensorLike) -> tf.Tensor:
+    def num_passes(self, x: TensorLike, **kwargs: Any) -> tf.Tensor:
         """Returns how many passes `forward` takes for x `[..., D]`, an int32 scalar.
 
         With a conditioner that has `solve_in_order` the work is that of one pass.
@@ -145,19 +147,19 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
         x = tf.convert_to_tensor(x, dtype_hint=tf.float32)
         if self._solve_in_order is not None:
             return tf.constant(1)
-        return 1 + self._solve(x, self._pass(x))[1]
+        return 1 + self._solve(x, self._pass(x, **kwargs))[1]
 
     @property
     def _solve_in_order(self) -> Callable[..., tf.Tensor] | None:
         return getattr(self._conditioner, "solve_in_order", None)
 
-    def _forward(self, x: tf.Tensor) -> tf.Tensor:
-        apply = self._pass(x)
+    def _forward(self, x: tf.Tensor, **kwargs: Any) -> tf.Tensor:
+        apply = self._pass(x, **kwargs)
         solve = self._solve_in_order
         if solve is None:
             solution, _ = self._solve(x, apply)
         else:
-            solution = solve(tf.stop_gradient(x), _transform_entry)
+            solution = solve(tf.stop_gradient(x), _transform_entry, **kwargs)
         size = self._event_size(x)
         y = fixed_point.attach_gradient(apply, solution, size, exact=solve is not None)
         if not self.validate_args:
@@ -165,14 +167,14 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
         with tf.control_dependencies([self._assert_fixed(apply, y)]):
             return tf.identity(y)
 
-    def _pass(self, x: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    def _pass(self, x: tf.Tensor, **kwargs: Any) -> Callable[[tf.Tensor], tf.Tensor]:
         """The map y -> g(x; c(y))."""
         if not x.dtype.is_floating:
             raise TypeError(
                 f"{type(self).__name__} takes floating-point points. "
                 f"Received: dtype {x.dtype.name}."
             )
-        return lambda y: _compat.autoregressive_inner(self, y).forward(x)
+        return lambda y: _compat.autoregressive_inner(self, y, **kwargs).forward(x)
 
     def _solve(
         self, x: tf.Tensor, apply: Callable[[tf.Tensor], tf.Tensor]
@@ -242,15 +244,17 @@ class GatedUpdate(tf.Module):
         self._conditioner = conditioner
         self._forget_bias = forget_bias
 
-    def __call__(self, *arguments: Any) -> tfb.Bijector:
+    def __call__(self, *arguments: Any, **kwargs: Any) -> tfb.Bijector:
         """Returns the elementwise bijector for `(y)` or, in a coupling, `(kept, units)`."""
-        return self._update(self._conditioner(*arguments))
+        return self._update(self._conditioner(*arguments, **kwargs))
 
     @property
     def solve_in_order(self) -> Callable[..., tf.Tensor]:
         """That of `SolvesInOrder`; there is none (`AttributeError`) if the conditioner has none."""
         solve = self._conditioner.solve_in_order  # type: ignore[attr-defined]
-        return lambda x, transform: solve(x, lambda out, entry: transform(self._update(out), entry))
+        return lambda x, transform, **kwargs: solve(
+            x, lambda out, entry: transform(self._update(out), entry), **kwargs
+        )
 
     def _update(self, out: Any) -> tfb.Bijector:
         m, s = tf.unstack(out, num=2, axis=-1) if tf.is_tensor(out) else out

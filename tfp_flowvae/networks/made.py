@@ -76,7 +76,7 @@ class MADE(ConfiguredLayer):
             for i, mask in enumerate(masks[:-1])
         ]
         self._output_layer = MaskedDense(
-            masks[-1], zero_init=True, dtype=self.dtype_policy, name="output"
+            masks[-1], kernel_initializer="zeros", dtype=self.dtype_policy, name="output"
         )
         self._context_layers = []
         if with_context:
@@ -147,10 +147,13 @@ class MADE(ConfiguredLayer):
             biases=[tf.cast(_compat.live(layer.bias), self.compute_dtype) for layer in layers],
             degrees=[hidden_degrees(self.event_size, n, with_context) for n in self.hidden],
             activation=keras.activations.get(self.activation),
-            reverse=self.reverse,
+            order=np.arange(self.event_size)[:: -1 if self.reverse else 1],
         )
         x = tf.ensure_shape(x, [*x.shape[:-1], self.event_size])
-        return sweep(network, x, transform, [layer(context) for layer in self._context_layers])
+        added: list[tf.Tensor | None] = [None] * len(layers)
+        if with_context:
+            added[0], added[-1] = (layer(context) for layer in self._context_layers)
+        return sweep(network, x, transform, added)
 
 
 def autoregressive_masks(
@@ -159,7 +162,25 @@ def autoregressive_masks(
     """The masks of a MADE, one `[fan_in, units]` for each layer, the output's last."""
     order = np.arange(1, event_size + 1)
     inputs = order[::-1] if reverse else order
-    degrees = [inputs, *(hidden_degrees(event_size, size, context) for size in hidden)]
+    return masks_of_degrees(
+        inputs, [hidden_degrees(event_size, size, context) for size in hidden], params
+    )
+
+
+def masks_of_degrees(
+    inputs: np.ndarray, hidden: Sequence[np.ndarray], params: int
+) -> list[np.ndarray]:
+    """The masks that the degrees of the inputs `[D]` and of the hidden layers `[units]` imply.
+
+    Args:
+      inputs: 1, ..., D in some order.
+      hidden: One array for each hidden layer; there may be none.
+      params: How many outputs each dimension has. They lie next to one another.
+
+    Returns:
+      One mask `[fan_in, units]` for each layer, the output's last.
+    """
+    degrees = [inputs, *hidden]
     masks = [below[:, None] <= above[None, :] for below, above in itertools.pairwise(degrees)]
     outputs = np.repeat(inputs, params)
     masks.append(degrees[-1][:, None] < outputs[None, :])
