@@ -6,7 +6,7 @@ has no public name. `tests/test_compat.py` fails when any of these names changes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
