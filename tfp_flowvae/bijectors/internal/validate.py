@@ -151,7 +151,7 @@ def finite_assertions(owner: str, parameters: Mapping[str, TensorLike], is_init:
     """The `assertions` that all parameters are finite."""
     found = []
     for name, value in parameters.items():
-        message = f"{owner} with validate_args=True takes finite parameters"
+        message = f"{owner} with validate_args=True takes finite parameters ({name})"
 
         def problem(values: np.ndarray, name: str = name) -> str:
             bad = values[~np.isfinite(values)]
