@@ -151,13 +151,16 @@ def finite_assertions(owner: str, parameters: Mapping[str, TensorLike], is_init:
     """The `assertions` that all parameters are finite."""
     found = []
     for name, value in parameters.items():
-        message = f"{owner} with validate_args=True takes finite parameters ({name})"
+        message = f"{owner} with validate_args=True takes finite parameters"
 
         def problem(values: np.ndarray, name: str = name) -> str:
             bad = values[~np.isfinite(values)]
             return f"{name} holding {bad[0]}" if bad.size else ""
 
-        found += assertions(value, is_init, message, problem, tf.debugging.assert_all_finite)
+        def assertion(tensor: tf.Tensor, message: str, name: str = name) -> tf.Operation:
+            return tf.debugging.assert_all_finite(tensor, f"{message} Received others in {name}.")
+
+        found += assertions(value, is_init, message, problem, assertion)
     return found
 
 
