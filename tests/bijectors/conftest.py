@@ -88,3 +88,21 @@ def assert_slope():
             assert np.all(np.abs(slope - near) <= np.abs(far - near) + rounding)
 
     return check
+
+
+@pytest.fixture
+def trapezoid():
+    """`trapezoid(density, grid)`: the integral by the trapezoidal rule, and a bound on its error.
+
+    That is h^2 / 8 times the variation of the derivative, which may jump; second differences over h
+    add up to it. The sum loses an eps for each of its terms.
+    """
+
+    def integrate(density: np.ndarray, grid: np.ndarray) -> tuple[float, float]:
+        density = np.asarray(density)
+        h = grid[1] - grid[0]
+        total = h * (np.sum(density) - 0.5 * (density[0] + density[-1]))
+        bound = h / 8 * np.sum(np.abs(np.diff(density, 2)))
+        return total, bound + len(grid) * np.finfo(density.dtype).eps * total
+
+    return integrate

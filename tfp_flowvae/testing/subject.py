@@ -36,8 +36,9 @@ class Side:
     """
 
     def __init__(self, bijector: tfb.Bijector, event_ndims: int, is_inverse: bool) -> None:
-        ndims = (event_ndims, bijector.forward_event_ndims(event_ndims))
-        self.in_ndims, self.out_ndims = reversed(ndims) if is_inverse else ndims
+        y_ndims = bijector.forward_event_ndims(event_ndims)
+        self.in_ndims: int = y_ndims if is_inverse else event_ndims
+        self.out_ndims: int = event_ndims if is_inverse else y_ndims
         self.source, self.name = ("y", "inverse") if is_inverse else ("x", "forward")
         self.log_det_name = f"{self.name}_log_det_jacobian"
         self.apply: Callable[[tf.Tensor], tf.Tensor] = getattr(bijector, self.name)

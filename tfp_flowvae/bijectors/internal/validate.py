@@ -157,7 +157,10 @@ def finite_assertions(owner: str, parameters: Mapping[str, TensorLike], is_init:
             bad = values[~np.isfinite(values)]
             return f"{name} holding {bad[0]}" if bad.size else ""
 
-        found += assertions(value, is_init, message, problem, tf.debugging.assert_all_finite)
+        def assertion(tensor: tf.Tensor, message: str, name: str = name) -> tf.Operation:
+            return tf.debugging.assert_all_finite(tensor, f"{message} Received others in {name}.")
+
+        found += assertions(value, is_init, message, problem, assertion)
     return found
 
 
