@@ -80,12 +80,14 @@ def losing_workers(
     Raises:
       WorkerLostError: If a collective operation fails because a worker is gone.
     """
+    import tensorflow as tf
+
     try:
         yield
-    except Exception as error:
+    except tf.errors.OpError as error:
         if strategy is None or not _is_loss(error):
             raise
-        named = _TASK.search(str(error))
+        named = _TASK.search(error.message)
         who = f"The {named[1]} {named[2]}" if named else "A worker"
         after = "start all workers again, with --resume if the chief has saved a state"
         if folder.has_state:
