@@ -15,8 +15,9 @@ from tfp_flowvae.runs.worker import WorkerFolder
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# A worker's name in the errors of TensorFlow, which name the lost worker first.
-_TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
+# A worker's name in the errors of TensorFlow, which name the lost worker first; but before it may
+# come the device of the operation that failed, which belongs to this worker.
+_TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)\b(?!/device)")
 
 
 class WorkerLostError(UserError):
