@@ -46,4 +46,4 @@ def first_line(error: BaseException) -> str:
     """
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
     lines = (line for line in text.splitlines() if not _NO_REASON.match(line))
-    return next(lines, type(error).__name__)[:300].rstrip(" .")
+    return next(lines, type(error).__name__)[:1000].rstrip(" .")

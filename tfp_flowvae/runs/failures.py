@@ -15,8 +15,9 @@ from tfp_flowvae.runs.worker import WorkerFolder
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# A worker's name in the errors of TensorFlow, which name the lost worker first.
-_TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
+# A worker's name in the errors of TensorFlow, which name the lost worker first; but before it may
+# come the device of the operation that failed, which belongs to this worker.
+_TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)\b(?!/device)")
 
 
 class WorkerLostError(UserError):
@@ -80,12 +81,14 @@ def losing_workers(
     Raises:
       WorkerLostError: If a collective operation fails because a worker is gone.
     """
+    import tensorflow as tf
+
     try:
         yield
-    except Exception as error:
+    except tf.errors.OpError as error:
         if strategy is None or not _is_loss(error):
             raise
-        named = _TASK.search(str(error))
+        named = _TASK.search(error.message)
         who = f"The {named[1]} {named[2]}" if named else "A worker"
         after = "start all workers again, with --resume if the chief has saved a state"
         if folder.has_state:
