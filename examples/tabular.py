@@ -38,8 +38,9 @@ MODELS = {
 
 def table(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows to train on, to validate with and to test, `[N, 5]` each, in a random order."""
-    cells = load_breast_cancer(as_frame=True).data[list(COLUMNS)].to_numpy(np.float32)
-    cells = np.random.default_rng(seed).permutation(cells)
+    bundled = load_breast_cancer()
+    chosen = [list(bundled.feature_names).index(name) for name in COLUMNS]
+    cells = np.random.default_rng(seed).permutation(bundled.data[:, chosen].astype(np.float32))
     return cells[:369], cells[369:469], cells[469:]
 
 

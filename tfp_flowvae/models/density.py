@@ -104,13 +104,14 @@ class FlowDensity(FastModel):
             name="density",
         )
         has_weights = parts.base.built
-        self.layer.build()
+        context_shape = None if context_size is None else (None, context_size)
+        self.layer.build((None, event_size), context_shape)
         self.context_units = None
         if context_size is not None:
             if not has_weights:
                 _start_alike(parts.base)
-            self.context_units = DataUnits(event_size=context_size, name="context")
-            self.context_units.build()
+            self.context_units = DataUnits(name="context")
+            self.context_units.build(context_shape)
         self._programs = {
             name: tf.function(getattr(self.layer, name), autograph=False, reduce_retracing=True)
             for name in ("sample", "sample_and_log_prob")
