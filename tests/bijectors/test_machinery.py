@@ -32,7 +32,7 @@ class Shift(tf.Module):
 
     def __call__(self, y, units=D):
         kernel = self.kernel * np.triu(np.ones([D, D]), 1)
-        return tf.matmul(y, kernel[: y.shape[-1], D - units :])
+        return tf.linalg.matvec(kernel[: y.shape[-1], D - units :], y, transpose_a=True)
 
 
 class ShiftAndLogScale(Shift):
