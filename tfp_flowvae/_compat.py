@@ -79,13 +79,13 @@ def live(variable: keras.Variable) -> tf.Variable:
         return variable.value
 
 
-class LiveVariables(Sequence):
+class LiveVariables(Sequence, tf.__internal__.tracking.Trackable):
     """The `tf.Variable`s under a Keras layer's variables, for a `tf.Module` to hold and to find.
 
     They are looked up anew each time, since Keras 3.15 makes them late for a layer that is built
     while it traces symbolically. Each gets the constraint of its Keras variable: an optimizer
     applies those of the variables that it is given, and TensorFlow 2.21 takes a constraint in the
-    constructor only.
+    constructor only. `tf.train.Checkpoint` finds no variable of a Keras 3 layer but through this.
     """
 
     def __init__(self, layer: keras.Layer) -> None:
@@ -99,6 +99,10 @@ class LiveVariables(Sequence):
         variable = live(weight)
         variable._constraint = weight.constraint
         return variable
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
+        children = super()._trackable_children(save_type, **kwargs)
+        return {**children, **{str(index): variable for index, variable in enumerate(self)}}
 
 
 def as_parameter(value: TensorLike, dtype: tf.DType, name: str) -> tf.Tensor | tf.Variable:

@@ -1,4 +1,4 @@
-"""Bijectors for any TFP code: no Keras, no training.
+"""Bijectors for any TFP code: no training, and no Keras but in `BatchNormalization`.
 
 from tfp_flowvae import bijectors as fvb
 """

@@ -93,7 +93,7 @@ class AutoregressiveNetwork(TFPLayer):
     ) -> None:
         super().__init__(**kwargs)
         self._params = params
-        self._event_size = _size("event_shape", event_shape)
+        self._event_size: Any = _size("event_shape", event_shape)  # known once it is built
         self._conditional_size = _size("conditional_event_shape", conditional_event_shape)
         self._conditional = conditional
         if conditional != (self._conditional_size is not None):

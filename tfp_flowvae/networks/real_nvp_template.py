@@ -62,7 +62,7 @@ class RealNVPTemplate(TFPLayer):
         super().__init__(**kwargs)
         self._hidden_layers, self._shift_only = tuple(hidden_layers), shift_only
         self._activation = keras.activations.get(activation)
-        self._output_units = output_units
+        self._output_units: Any = output_units  # known once the layer is built
         self._dense = dense or {}
 
     def __call__(
