@@ -20,6 +20,7 @@ import numpy as np
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.history import EpochHistory
 from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
+from tfp_flowvae.training import replicas
 from tfp_flowvae.training.callbacks import GradientNorm
 
 # Keras numbers unnamed layers over the whole process: dense_12.
@@ -108,7 +109,9 @@ class Checkpoints(keras.callbacks.Callback):
         start, self._resumed = self._resumed, None
         if start is not None and start.state["step"]:
             self._offset = self._saved = start.state["step"]
-            restore(start, "metrics", self._metrics_variables)
+            variables = self._metrics_variables
+            parts = _matched(start, "metrics", variables, on_replicas=True)
+            replicas.assign_on_replicas(self.model.distribute_strategy, variables, parts)
             self._history.carry_over(start.state.get("epoch_seconds", 0.0))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -140,22 +143,24 @@ class Checkpoints(keras.callbacks.Callback):
         return [*self.model.metrics_variables, *more]
 
     def _save(self, epoch: int, step: int) -> None:
-        model, groups = self.model, {}
-        groups["model"], groups["optimizer"] = model.variables, model.optimizer.variables
+        model = self.model
+        groups = {"model": model.variables, "optimizer": model.optimizer.variables}
         state = {
             **self._saving.facts(),
             "epoch": epoch,
             "step": step,
             "rows": self._history.rows,
         }
-        if step:
-            groups["metrics"] = self._metrics_variables
-            state["epoch_seconds"] = self._history.elapsed
         arrays = {
             name: keras.ops.convert_to_numpy(variable)
             for group, variables in groups.items()
             for name, variable in zip(_names(group, variables), variables, strict=True)
         }
+        if step:
+            state["epoch_seconds"] = self._history.elapsed
+            variables = self._metrics_variables
+            parts = replicas.values_on_replicas(model.distribute_strategy, variables)
+            arrays |= zip(_names("metrics", variables), parts, strict=True)
         if self._early is not None:
             state["early_stopping"] = {k: _plain(getattr(self._early, k)) for k in _EARLY}
             best = self._early.best_weights
@@ -169,7 +174,7 @@ def restore(checkpoint: Checkpoint, group: str, variables: Sequence[keras.Variab
 
     Args:
       checkpoint: The checkpoint.
-      group: "model", "optimizer" or "metrics".
+      group: "model" or "optimizer".
       variables: All variables of the group, in the model's order.
 
     Raises:
@@ -186,14 +191,18 @@ def _names(group: str, variables: Sequence[keras.Variable]) -> list[str]:
 
 
 def _matched(
-    checkpoint: Checkpoint, group: str, variables: Sequence[keras.Variable]
+    checkpoint: Checkpoint,
+    group: str,
+    variables: Sequence[keras.Variable],
+    on_replicas: bool = False,
 ) -> list[np.ndarray]:
+    """The arrays of a group; with a first axis for the replicas if `on_replicas`."""
     names = _names(group, variables)
     stored = [name for name in checkpoint.arrays if name.startswith(f"{group}/")]
     strange = sorted(set(names) ^ set(stored)) or [
         f"{name} of shape {checkpoint.arrays[name].shape} for {tuple(variable.shape)}"
         for name, variable in zip(names, variables, strict=True)
-        if checkpoint.arrays[name].shape != tuple(variable.shape)
+        if checkpoint.arrays[name].shape[int(on_replicas) :] != tuple(variable.shape)
     ]
     if strange:
         raise UserError(

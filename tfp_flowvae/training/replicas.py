@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -126,6 +128,60 @@ def shared_out(gradients: Sequence[tf.Tensor | None], optimizer: Any) -> list[tf
         present = [tf.clip_by_value(gradient, -limit, limit) for gradient in present]
     parts = iter([gradient / tf.cast(replicas, gradient.dtype) for gradient in present])
     return [None if gradient is None else next(parts) for gradient in gradients]
+
+
+def values_on_replicas(
+    strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable]
+) -> list[np.ndarray]:
+    """Returns the value of each variable on every replica, `[R, ...]`.
+
+    A metric has a part of its sum on each replica. Read as usual, it is the sum of these parts; if
+    that sum is restored and shared out, later steps add to other numbers, and round differently.
+
+    Args:
+      strategy: The strategy in which the variables were created.
+      variables: Variables of metrics, or others. All workers of a cluster must call this function.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return [keras.ops.convert_to_numpy(variable)[np.newaxis] for variable in variables]
+
+    def on_replica() -> list[tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        place = [[context.replica_id_in_sync_group]]
+        own = [tf.convert_to_tensor(variable.value) for variable in variables]
+        # All but one term of each sum are 0, so that the sums are exact.
+        rows = [tf.scatter_nd(place, x[tf.newaxis], [replicas, *x.shape]) for x in own]
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+
+    program = tf.function(lambda: strategy.run(on_replica), autograph=False)
+    return [strategy.experimental_local_results(value)[0].numpy() for value in program()]
+
+
+def assign_on_replicas(
+    strategy: tf.distribute.Strategy,
+    variables: Sequence[keras.Variable],
+    values: Sequence[np.ndarray],
+) -> None:
+    """Assigns what `values_on_replicas` returned.
+
+    If the number of replicas is another now, the first one gets the sum and the others get 0.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if any(len(value) != replicas for value in values):
+        sums = [value.sum(axis=0, dtype=value.dtype) for value in values]
+        values = [np.stack([x, *[np.zeros_like(x)] * (replicas - 1)]) for x in sums]
+    if replicas == 1:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value[0])
+        return
+
+    def on_replica() -> None:
+        me = tf.distribute.get_replica_context().replica_id_in_sync_group
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(tf.constant(value)[me])
+
+    tf.function(lambda: strategy.run(on_replica), autograph=False)()
 
 
 def shapes_are_fixed() -> bool:
