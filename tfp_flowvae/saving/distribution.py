@@ -43,9 +43,9 @@ def export_distribution(
 
     `n` is an int32 scalar and `seed` one or a stateless seed `[2]` (Python ints will do). `x` is
     `[..., *batch, *event]` with any leading dimensions, or what broadcasts to that. Any `n` and any
-    number of points will do, 0 included. Joint distributions take and return dicts or lists of their
-    parts; for a part z of theirs, signatures say `x_z`. With a `context_spec` every method takes a
-    context as its last argument, such as `sample(n, seed, context)`.
+    number of points will do, 0 included. Joint distributions take and return dicts or lists of
+    their parts; for a part z of theirs, signatures say `x_z`. With a `context_spec` every method
+    takes a context as its last argument, such as `sample(n, seed, context)`.
 
     The variables are in `variables` and `trainable_variables`, can be assigned, and have gradients.
     Methods that the distribution does not have, or that cannot be traced for any `n` and sizes, are
