@@ -28,7 +28,6 @@ class NoComposite(tfb.Bijector):
 
 @pytest.mark.parametrize("part", [tfb.Exp, NoComposite])
 def test_every_chain_invert_and_transformed_distribution_is_recognised(part):
-
     transformed = tfd.TransformedDistribution(tfd.Normal(0.0, 1.0), part())
     assert isinstance(transformed, _compat.TRANSFORMED_TYPES)
     assert isinstance(tfb.Chain([part()]), _compat.CHAIN_TYPES)
