@@ -16,7 +16,7 @@ import tensorflow_probability as tfp
 import tfp_flowvae
 from tfp_flowvae import _compat
 
-tfb = tfp.bijectors
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 class NoComposite(tfb.Bijector):
@@ -27,7 +27,9 @@ class NoComposite(tfb.Bijector):
 
 
 @pytest.mark.parametrize("part", [tfb.Exp, NoComposite])
-def test_every_chain_and_invert_is_recognised(part):
+def test_every_chain_invert_and_transformed_distribution_is_recognised(part):
+    transformed = tfd.TransformedDistribution(tfd.Normal(0.0, 1.0), part())
+    assert isinstance(transformed, _compat.TRANSFORMED_TYPES)
     assert isinstance(tfb.Chain([part()]), _compat.CHAIN_TYPES)
     assert isinstance(tfb.Invert(part()), _compat.INVERT_TYPES)
     assert not isinstance(part(), (*_compat.CHAIN_TYPES, *_compat.INVERT_TYPES))

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability.python.bijectors import chain as _chain
 from tensorflow_probability.python.bijectors import invert as _invert
+from tensorflow_probability.python.distributions import transformed_distribution as _transformed
 from tensorflow_probability.python.internal import tensor_util as _tensor_util
 
 from tfp_flowvae._typing import TensorLike
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     import keras
 
 
-# TFP 0.25: if a part is not a CompositeTensor, `tfb.Chain(...)` and `tfb.Invert(...)` return
-# instances of these private bases, which are not instances of the public classes.
+# TFP 0.25: if a part is not a CompositeTensor, `tfb.Chain(...)`, `tfb.Invert(...)` and
+# `tfd.TransformedDistribution(...)` return instances of these private bases, which are not instances
+# of the public classes.
 CHAIN_TYPES: tuple[Any, ...] = (_chain._Chain,)
 INVERT_TYPES: tuple[Any, ...] = (_invert._Invert,)
+TRANSFORMED_TYPES: tuple[Any, ...] = (_transformed._TransformedDistribution,)
 
 
 def coupling_parts(

@@ -15,7 +15,7 @@ import tensorflow_probability as tfp
 
 from tfp_flowvae import bijectors as fvb
 
-tfb = tfp.bijectors
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 D = 3
 # A bijector rounds a number some hundred times on its way (D terms, K steps, solvers that end at
@@ -155,6 +155,15 @@ def test_parameter_properties_name_every_parameter_that_is_an_array(name):
     declared = type(bijector).parameter_properties(dtype=tf.float64)
     arrays = {k for k, v in bijector.parameters.items() if isinstance(v, tf.Variable)}
     assert arrays - {"initialized"} <= set(declared)
+
+
+@some_classes_quickly
+def test_chains_start_near_zero_before_it(name):
+    base = tfd.MultivariateNormalDiag(tf.zeros(D, tf.float64))
+    target = tfd.TransformedDistribution(base, make(name))
+    start = tfp.experimental.mcmc.init_near_unconstrained_zero(target).sample(5, seed=(1, 2))
+    assert start.shape == (5, D)
+    assert np.all(np.isfinite(target.log_prob(start)))
 
 
 @some_classes_quickly

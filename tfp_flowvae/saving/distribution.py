@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flowvae import _endpoints
+from tfp_flowvae import _compat, _endpoints
 from tfp_flowvae._files import folder_renamed_when_done
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.saving.distribution_endpoints import (
@@ -43,9 +43,9 @@ def export_distribution(
 
     `n` is an int32 scalar and `seed` one or a stateless seed `[2]` (Python ints will do). `x` is
     `[..., *batch, *event]` with any leading dimensions, or what broadcasts to that. Any `n` and any
-    sizes will do, 0 included. Joint distributions take and return dicts or lists of their parts;
-    for a part z of theirs, signatures say `x_z`. With a `context_spec` every method takes a context
-    as its last argument, such as `sample(n, seed, context)`.
+    number of points will do, 0 included. Joint distributions take and return dicts or lists of
+    their parts; for a part z of theirs, signatures say `x_z`. With a `context_spec` every method
+    takes a context as its last argument, such as `sample(n, seed, context)`.
 
     The variables are in `variables` and `trainable_variables`, can be assigned, and have gradients.
     Methods that the distribution does not have, or that cannot be traced for any `n` and sizes, are
@@ -143,7 +143,7 @@ def _layouts(distribution: Any) -> tuple[str, Layout, Layout | None]:
             "export_distribution takes distributions with a known event shape, dtype and number of "
             f"batch dimensions. Received: {distribution!r}."
         )
-    if not isinstance(distribution, tfd.TransformedDistribution):
+    if not isinstance(distribution, _compat.TRANSFORMED_TYPES):
         return name, samples, None
     base = base_layout(distribution)
     return name, samples, base if _is_known(base) else None
