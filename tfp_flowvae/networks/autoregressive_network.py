@@ -207,24 +207,13 @@ class AutoregressiveNetwork(TFPLayer):
     ) -> tf.Tensor:
         """The y with y_d = transform(output_d, x_d), where output is this network's at y.
 
-        One sweep over the degrees (see `networks.made_sweep`), the work of about one call. Not
-        differentiable: `bijectors.ParallelMaskedAutoregressiveFlow`, which it is for, gets the
-        derivatives from one application at y.
-
-        Args:
-          x: `[..., D]`.
-          transform: Elementwise, from `[N, 1, P]` and `[N, 1]` to `[N, 1]`: the leading dimensions
-            arrive as one.
-          conditional_input: `[..., C]`, as for a call.
-
-        Returns:
-          y, `[..., D]`; leading dimensions are those of x and of the conditional input, broadcast.
+        See `MADE.solve_in_order`; `conditional_input` `[..., C]` is that of a call. The units of
+        each layer are sorted by degree first, since the sweep takes them so.
         """
         ensure_built(self, x.shape)
         added = self._added(conditional_input)
         if conditional_input is not None and len(conditional_input.shape) == 1:
             added = [None if more is None else more[0] for more in added]
-        # The sweep takes the units of each layer by ascending degree.
         ascending = [np.argsort(d, kind="stable") for d in self._hidden_degrees]
         ends = [*ascending, np.arange(self._event_size * self._params)]
         starts = [np.arange(self._event_size), *ascending]
