@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 # TFP 0.25: if a part is not a CompositeTensor, `tfb.Chain(...)`, `tfb.Invert(...)` and
-# `tfd.TransformedDistribution(...)` return instances of these private bases, which are not instances
-# of the public classes.
+# `tfd.TransformedDistribution(...)` return instances of these private bases, which are not
+# instances of the public classes.
 CHAIN_TYPES: tuple[Any, ...] = (_chain._Chain,)
 INVERT_TYPES: tuple[Any, ...] = (_invert._Invert,)
 TRANSFORMED_TYPES: tuple[Any, ...] = (_transformed._TransformedDistribution,)
