@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def compare(flow: str, size: int, steps: int, seeds: Sequence[int]) -> list[dict
             print(f"{flow} D={size} seed={seed} {name}: {table[name][-1].mean():.3f}", flush=True)
     batches = make_batches(rows, 50, 0)
     timed: dict[str, Callable[[], Any]] = {
-        name: lambda rival=rival: rival.train(batches) for name, rival in trained.items()
+        name: partial(rival.train, batches) for name, rival in trained.items()
     }
     step = alternate(timed, rounds=9, round_seconds=1.0)
     drawn = alternate({name: rival.sample for name, rival in trained.items()}, rounds=9)

@@ -62,7 +62,8 @@ def _add(parser: Any, name: str, kind: Any, what: str) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     values = vars(arguments)
-    given = {name: values[name] for name in _DEFAULTS}
-    config = DensityConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    given: dict[str, Any] = {name: values[name] for name in _DEFAULTS}
+    given |= {name: tuple(given[name]) for name in ("columns", "context")}
+    config = DensityConfig(**given)
     output = Output(arguments.output, overwrite=arguments.overwrite, verbose=arguments.verbose)
     return fit_density(config, output)

@@ -62,7 +62,7 @@ def save_corner(path: Path, data: np.ndarray, samples: np.ndarray, names: Sequen
 def _histograms(
     axes: Axes, data: np.ndarray, samples: np.ndarray, limits: tuple[float, float]
 ) -> None:
-    bins = np.linspace(*limits, 31)
+    bins = np.linspace(*limits, 31).tolist()
     for values, colour, label in ((data, _DATA, "data"), (samples, _SAMPLES, "samples")):
         axes.hist(
             values, bins, density=True, histtype="step", color=colour, label=label, linewidth=1.3
