@@ -20,16 +20,18 @@ log-density of the rows that no model has seen.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from _common import new_figure, run
 from sklearn.datasets import load_breast_cancer
 
 import tfp_flowvae as fv
 
 COLUMNS = ("mean radius", "mean texture", "mean area", "mean smoothness", "mean compactness")
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "Gaussian": {"flow": "lu"},
     "Gaussian, bound 0": {"flow": "lu", "bounds": (0.0, None)},
     "MAF, bound 0": {"flow": "maf:5,hidden=64", "bounds": (0.0, None)},
@@ -44,16 +46,22 @@ def table(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return cells[:369], cells[369:469], cells[469:]
 
 
-def fit(model: dict[str, object], steps: int, seed: int) -> fv.FlowDensity:
+def fit(model: dict[str, Any], steps: int, seed: int) -> fv.FlowDensity:
     """One of `MODELS`, trained for at most `steps` steps."""
     keras.utils.set_random_seed(seed)
     train, valid, _ = table(seed)
     density = fv.FlowDensity(event_size=len(COLUMNS), seed=seed, **model)
+    density.adapt(train)
     density.compile(keras.optimizers.Adam(2e-3))
-    stop = keras.callbacks.EarlyStopping(patience=25, restore_best_weights=True)
-    epochs = -(-steps // 3)  # of 3 batches
-    data = {"validation_data": (valid,), "callbacks": [stop]}
-    density.fit(train, batch_size=123, epochs=epochs, verbose=0, **data)
+    batches = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train), seed=seed)
+    density.fit(
+        batches.repeat().batch(123),
+        steps_per_epoch=15,
+        epochs=-(-steps // 15),
+        validation_data=(valid,),
+        callbacks=[keras.callbacks.EarlyStopping(patience=10, restore_best_weights=True)],
+        verbose=0,
+    )
     return density
 
 
