@@ -83,7 +83,8 @@ def main(output: Path, steps: int, seed: int = 0) -> dict[str, tuple[float, floa
 
 def draw(output: Path, data: np.ndarray, samples: np.ndarray) -> None:
     """Each pair of columns, and each column on the diagonal."""
-    size = len(COLUMNS)
+    size, low, high = len(COLUMNS), data.min(axis=0), data.max(axis=0)
+    edge = 0.05 * (high - low)
     figure, axes = new_figure(10.0, 10.0, size, size)
     for row in range(size):
         for column in range(size):
@@ -91,7 +92,7 @@ def draw(output: Path, data: np.ndarray, samples: np.ndarray) -> None:
             if column > row:
                 panel.set_visible(False)
             elif column == row:
-                bins = np.linspace(data[:, row].min(), data[:, row].max(), 30)
+                bins = np.linspace(low[row], high[row], 30)
                 panel.hist(data[:, row], bins, color="0.3", label="data")
                 panel.hist(
                     samples[:, row], bins, histtype="step", color="C1", lw=1.8, label="samples"
@@ -100,6 +101,8 @@ def draw(output: Path, data: np.ndarray, samples: np.ndarray) -> None:
             else:
                 panel.scatter(data[:, column], data[:, row], s=4, color="0.2", lw=0)
                 panel.scatter(samples[:, column], samples[:, row], s=4, color="C1", lw=0, alpha=0.7)
+                panel.set_ylim(low[row] - edge[row], high[row] + edge[row])
+            panel.set_xlim(low[column] - edge[column], high[column] + edge[column])
             panel.set_xlabel(COLUMNS[column] if row == size - 1 else "")
             panel.set_ylabel(COLUMNS[row] if column == 0 and row else "")
             panel.tick_params(labelleft=column == 0 and row > 0, labelbottom=row == size - 1)
