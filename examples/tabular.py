@@ -20,16 +20,18 @@ log-density of the rows that no model has seen.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from _common import new_figure, run
 from sklearn.datasets import load_breast_cancer
 
 import tfp_flowvae as fv
 
 COLUMNS = ("mean radius", "mean texture", "mean area", "mean smoothness", "mean compactness")
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "Gaussian": {"flow": "lu"},
     "Gaussian, bound 0": {"flow": "lu", "bounds": (0.0, None)},
     "MAF, bound 0": {"flow": "maf:5,hidden=64", "bounds": (0.0, None)},
@@ -44,16 +46,22 @@ def table(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return cells[:369], cells[369:469], cells[469:]
 
 
-def fit(model: dict[str, object], steps: int, seed: int) -> fv.FlowDensity:
+def fit(model: dict[str, Any], steps: int, seed: int) -> fv.FlowDensity:
     """One of `MODELS`, trained for at most `steps` steps."""
     keras.utils.set_random_seed(seed)
     train, valid, _ = table(seed)
     density = fv.FlowDensity(event_size=len(COLUMNS), seed=seed, **model)
+    density.adapt(train)
     density.compile(keras.optimizers.Adam(2e-3))
-    stop = keras.callbacks.EarlyStopping(patience=25, restore_best_weights=True)
-    epochs = -(-steps // 3)  # of 3 batches
-    data = {"validation_data": (valid,), "callbacks": [stop]}
-    density.fit(train, batch_size=123, epochs=epochs, verbose=0, **data)
+    batches = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train), seed=seed)
+    density.fit(
+        batches.repeat().batch(123),
+        steps_per_epoch=15,
+        epochs=-(-steps // 15),
+        validation_data=(valid,),
+        callbacks=[keras.callbacks.EarlyStopping(patience=10, restore_best_weights=True)],
+        verbose=0,
+    )
     return density
 
 
@@ -75,7 +83,8 @@ def main(output: Path, steps: int, seed: int = 0) -> dict[str, tuple[float, floa
 
 def draw(output: Path, data: np.ndarray, samples: np.ndarray) -> None:
     """Each pair of columns, and each column on the diagonal."""
-    size = len(COLUMNS)
+    size, low, high = len(COLUMNS), data.min(axis=0), data.max(axis=0)
+    edge = 0.05 * (high - low)
     figure, axes = new_figure(10.0, 10.0, size, size)
     for row in range(size):
         for column in range(size):
@@ -83,7 +92,7 @@ def draw(output: Path, data: np.ndarray, samples: np.ndarray) -> None:
             if column > row:
                 panel.set_visible(False)
             elif column == row:
-                bins = np.linspace(data[:, row].min(), data[:, row].max(), 30)
+                bins = np.linspace(low[row], high[row], 30)
                 panel.hist(data[:, row], bins, color="0.3", label="data")
                 panel.hist(
                     samples[:, row], bins, histtype="step", color="C1", lw=1.8, label="samples"
@@ -92,6 +101,8 @@ def draw(output: Path, data: np.ndarray, samples: np.ndarray) -> None:
             else:
                 panel.scatter(data[:, column], data[:, row], s=4, color="0.2", lw=0)
                 panel.scatter(samples[:, column], samples[:, row], s=4, color="C1", lw=0, alpha=0.7)
+                panel.set_ylim(low[row] - edge[row], high[row] + edge[row])
+            panel.set_xlim(low[column] - edge[column], high[column] + edge[column])
             panel.set_xlabel(COLUMNS[column] if row == size - 1 else "")
             panel.set_ylabel(COLUMNS[row] if column == 0 and row else "")
             panel.tick_params(labelleft=column == 0 and row > 0, labelbottom=row == size - 1)

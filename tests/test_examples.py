@@ -198,11 +198,12 @@ def test_tabular_in_full(load, tmp_path):
 def test_the_exact_posterior_of_the_oscillation(load):
     """It is a density, and the true theta of many simulations lies where it is high."""
     conditional = load("conditional")
-    area = np.prod((conditional.HIGH - conditional.LOW) / 120)
-    for theta, y in zip(*conditional.simulate(20, seed=3), strict=True):
+    area = np.prod((conditional.HIGH - conditional.LOW) / 150)
+    thetas = conditional.prior(20, seed=3)
+    for theta, y in zip(thetas, conditional.simulate(thetas, seed=3), strict=True):
         density = conditional.exact_posterior(y)
         assert density.sum() * area == pytest.approx(1.0, abs=1e-6)
-        cell = ((theta - conditional.LOW) / (conditional.HIGH - conditional.LOW) * 120).astype(int)
+        cell = ((theta - conditional.LOW) / (conditional.HIGH - conditional.LOW) * 150).astype(int)
         at_least = np.sum(density[density >= density[cell[1], cell[0]]]) * area
         assert at_least < 1 - 1e-6  # of probability 1e-6 in each
 

@@ -62,7 +62,7 @@ def test_parts_that_do_not_suit(how, message):
         ([_with(3, 1, np.nan)], r"must be finite.*Received: nan in row 3, column 1 of x\.$"),
         ([_with(5, 0, -np.inf)], r"Received: -inf in row 5, column 0 of x\.$"),
         ([_column(0.1)], r"Column 1 of x is constant.*leave it out\. Received: 0\.1 in every row"),
-        ([ROWS, ROWS], r"constructor: no context\. Received: one\.$"),
+        ([ROWS, ROWS], r"takes no context.*context_size.*Received: a context\.$"),
         ([ROWS[:20]], r"batch of 32 rows.*smaller batch_size\. Received: 20 rows\.$"),
     ],
 )
@@ -73,7 +73,7 @@ def test_data_that_do_not_suit(data, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([ROWS], r"constructor: \[B, 2\]\. Received: None\.$"),
+        ([ROWS], r"context must have shape \[B, 2\]\. Received: None\.$"),
         ([ROWS, ROWS[:, :1]], r"context must have shape \[\.\.\., 2\]\. .*\(40, 1\)\.$"),
         ([ROWS, _with(0, 0, np.inf)], r"Received: inf in row 0, column 0 of context\.$"),
         ([ROWS, _column(2.0)], r"Column 1 of context is constant"),
@@ -111,8 +111,10 @@ def test_datasets_that_do_not_suit():
 def test_a_context_that_is_missing_not_wanted_or_of_another_size(method):
     first = {"sample": [3], "sample_and_log_prob": [3], "log_prob": [ROWS], "distribution": []}
     plain, conditional = _density(), _density(context_size=2)
-    _refused(r"no context\. Received: one", getattr(plain, method), *first[method], ROWS)
-    _refused(r"\[B, 2\]\. Received: None", getattr(conditional, method), *first[method])
+    _refused(r"takes no context", getattr(plain, method), *first[method], ROWS)
+    _refused(
+        r"must have shape \[B, 2\]\. Received: None", getattr(conditional, method), *first[method]
+    )
     _refused(
         r"context must have shape \[\.\.\., 2\]",
         getattr(conditional, method),

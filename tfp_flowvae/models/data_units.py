@@ -196,11 +196,11 @@ def _read_bounds(
     return low, high
 
 
-def _one_bound(bound: Bound, none: float, event_size: int) -> np.ndarray:
+def _one_bound(bound: Any, none: float, event_size: int) -> np.ndarray:
     values = [bound] * event_size if bound is None or np.ndim(bound) == 0 else list(bound)
     if len(values) != event_size:
         raise UserError(
             f"A bound must be one number or one for each of the {event_size} columns. "
             f"Received: {len(values)} of them."
         )
-    return np.float32([none if value is None else value for value in values])
+    return np.array([none if value is None else value for value in values], np.float32)

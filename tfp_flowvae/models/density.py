@@ -204,10 +204,10 @@ class FlowDensity(FastModel):
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
         """Checks arrays, and learns mean and scale from the training data if need be."""
         x, context, weight = (arguments.get(name) for name in ("x", "y", "sample_weight"))
-        if is_array(x):
+        if x is not None and is_array(x):
             self._units.check(as_rows("x", x, self.event_size).numpy())
             rows = self._context_rows(context)
-            if rows is not None:
+            if self.context_units is not None and rows is not None:
                 self.context_units.check(rows.numpy())
             # Keras takes the validation data from the end.
             count = int(len(x) * (1.0 - (arguments.get("validation_split") or 0.0)))
@@ -255,17 +255,19 @@ class FlowDensity(FastModel):
 
     def _context_rows(self, context: TensorLike | None) -> tf.Tensor | None:
         """The context as float32 rows; raises `UserError` if it is missing or not wanted."""
-        if (context is None) != (self.context_size is None):
-            wanted = "no context" if self.context_size is None else f"[B, {self.context_size}]"
-            received = "None" if context is None else "one"
+        size = self.context_size
+        if size is None and context is not None:
             raise UserError(
-                f"The context must be as in the constructor: {wanted}. Received: {received}."
+                "This FlowDensity takes no context: give its constructor a context_size for "
+                "p(x|context). Received: a context."
             )
-        return None if context is None else as_rows("context", context, self.context_size)
+        if size is not None and context is None:
+            raise UserError(f"The context must have shape [B, {size}]. Received: None.")
+        return None if size is None else as_rows("context", context, size)
 
     def _standardized(self, context: TensorLike | None) -> tf.Tensor | None:
         rows = self._context_rows(context)
-        if rows is None:
+        if self.context_units is None or rows is None:
             return None
         # tf.identity: TFP's cache may know this tensor from before the statistics were learned.
         return self.context_units.bijector().inverse(tf.identity(rows))

@@ -47,7 +47,8 @@ def batches_of(
     if is_array(x):
         for start in range(0, len(x), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
-            yield tuple(array if array is None else array[part] for array in (x, context, weight))
+            given = None if context is None else context[part]
+            yield x[part], given, None if weight is None else weight[part]
     elif isinstance(x, tf.data.Dataset):
         if steps is None and x.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise UserError(
