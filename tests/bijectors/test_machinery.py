@@ -177,7 +177,7 @@ def test_compiled(name, xla, assert_same):
 @some_classes_quickly
 def test_vectorized_map(name, assert_same):
     bijector, x = make(name), points(4)
-    mapped = tf.vectorized_map(lambda row: evaluate(bijector, row), x, fallback_to_while_loop=False)
+    mapped = tf.vectorized_map(lambda row: evaluate(bijector, row), x)
     assert_same(mapped, evaluate(bijector, x))
 
 
