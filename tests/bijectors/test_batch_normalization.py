@@ -94,7 +94,8 @@ def test_the_numbers_are_those_of_tfp(training, rounding):
         results += [getattr(b, name)(point) for b in (ours, theirs)]
         for pair in (results[:2], results[2:]):
             assert_allclose(*pair, **rounding(20 * N, *pair))
-    # Keras 2 takes 1 - momentum, the weight of the batch, in float32.
+    # Keras 2 takes 1 - momentum, the weight of the batch, in float32. Means and variances are below
+    # 4 max |y|^2.
     atol = np.finfo(np.float32).eps * (1.0 - ours.batchnorm.momentum) * 4.0 * np.abs(y).max() ** 2
     for mine, its in zip(ours.batchnorm.get_weights(), theirs.batchnorm.get_weights(), strict=True):
         assert_allclose(mine, its, rtol=0.0, atol=atol)
@@ -145,7 +146,9 @@ def test_the_scale_of_the_default_layer_stays_positive():
     y = normal(N, D, dtype="float32")
     bijector.inverse(y)
     gamma = bijector.batchnorm.gamma
-    for variable in (gamma, gamma.value):  # as Keras and as TFP see it
+    seen_by_tfp = bijector.trainable_variables[0]
+    assert seen_by_tfp is gamma.value
+    for variable in (gamma, seen_by_tfp):
         optimizer = keras.optimizers.SGD(10.0)
         optimizer.apply_gradients([(tf.ones(D), variable)])
         assert_array_equal(gamma, np.full(D, 1e-6, np.float32))

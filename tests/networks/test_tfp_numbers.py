@@ -111,9 +111,10 @@ def test_autoregressive_network(case, dtype):
     ]
     results = [tf.reshape(network(x, **more), [len(x), -1]) for network in (ours, theirs)]
     assert_same(*results, x, kernels, more.get("conditional_input"))
-    losses = [sum(map(float, network.losses)) for network in (ours, theirs)]
-    count = sum(weight.size for weight in ours.get_weights())  # a sum of as many positive terms
-    assert_allclose(*losses, rtol=2 * count * np.finfo("float32").eps)
+    if dtype == "float32":  # Keras 3.12 cannot compute an L1 loss in float64
+        losses = [sum(map(float, network.losses)) for network in (ours, theirs)]
+        count = sum(weight.size for weight in ours.get_weights())  # as many positive terms
+        assert_allclose(*losses, rtol=2 * count * np.finfo(dtype).eps)
 
 
 @DTYPES
