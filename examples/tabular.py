@@ -60,6 +60,7 @@ def fit(model: dict[str, Any], steps: int, seed: int) -> fv.FlowDensity:
         epochs=-(-steps // 15),
         validation_data=(valid,),
         callbacks=[keras.callbacks.EarlyStopping(patience=10, restore_best_weights=True)],
+        shuffle=False,  # the dataset does it
         verbose=0,
     )
     return density
