@@ -48,6 +48,8 @@ def export_distribution(
     takes a context as its last argument, such as `sample(n, seed, context)`.
 
     The variables are in `variables` and `trainable_variables`, can be assigned, and have gradients.
+    Take gradients in another process than the one that wrote the folder: there TensorFlow 2.21 may
+    fail at custom gradients within loops, such as those of `PlanarFlow`.
     Methods that the distribution does not have, or that cannot be traced for any `n` and sizes, are
     left out; a warning names them and says why.
 
