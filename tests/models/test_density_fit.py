@@ -166,16 +166,28 @@ def test_arrays_and_datasets_are_the_same(context, weighted):
     np.testing.assert_array_equal(again["loss"], other["loss"])
 
 
-def test_weights_are_repetitions():
-    x, context, times = _rows(16), _contexts(16), np.arange(16) % 4
-    repeated = np.repeat(x, times, axis=0), np.repeat(context, times, axis=0)
+@pytest.mark.parametrize("context_size", [None, 3])
+def test_weights_are_repetitions(context_size):
+    """In training, in the statistics, in `evaluate` and in validation."""
+    times, data = np.arange(16) % 4, [_rows(16)]
+    if context_size is not None:
+        data.append(_contexts(16))
+    repeated = [np.repeat(part, times, axis=0) for part in data]
     first, second = (
-        _density(context_size=3, optimizer=keras.optimizers.SGD(0.1)) for _ in range(2)
+        _density(context_size=context_size, optimizer=keras.optimizers.SGD(0.1)) for _ in range(2)
     )
     # A mean over the rows of the batch, as Keras has it: the weights have a mean of 1.
     weight = (times / times.mean()).astype(np.float32)
-    _fit(first, x, context, sample_weight=weight, batch_size=16, epochs=5)
-    _fit(second, *repeated, batch_size=len(repeated[0]), epochs=5)
+    valid = (data[0], data[1] if context_size else None, weight)
+    how = {"validation_batch_size": 24, "epochs": 5}
+    history = _fit(first, *data, sample_weight=weight, batch_size=16, validation_data=valid, **how)
+    other = _fit(second, *repeated, batch_size=24, validation_data=tuple(repeated), **how)
+    for name, values in history.items():
+        np.testing.assert_allclose(values, other[name], rtol=120 * EPS, err_msg=name)
+    found = first.evaluate(*data, batch_size=16, sample_weight=weight, verbose=0)
+    np.testing.assert_allclose(
+        found, second.evaluate(*repeated, batch_size=24, verbose=0), rtol=120 * EPS
+    )
     for mine, theirs in zip(first.weights, second.weights, strict=True):
         # Five steps with gradients that are sums of 24 numbers.
         np.testing.assert_allclose(mine, theirs, rtol=120 * EPS, atol=120 * EPS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae import _compat, _endpoints
@@ -125,6 +126,11 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         """Trains the model as `keras.Model.fit` does."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         self.prepare_fit(given)
+        given["y"] = _targets(given.get("x"), given.get("y"), given.get("sample_weight"))
+        validation = given.get("validation_data")
+        if isinstance(validation, tuple) and len(validation) == 3:
+            x, y, sample_weight = validation
+            given["validation_data"] = (x, _targets(x, y, sample_weight), sample_weight)
         if self._auto_steps:
             one_by_one = self._plain or not xla_suits(self)
             steps = 1 if one_by_one else steps_in_stack(given, self.pause_steps)
@@ -138,6 +144,11 @@ class FastModel(_compat.BuiltAlready, keras.Model):
             return super().fit(**given)
         finally:
             self.start_step = 0
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The loss and the metrics of data, as `keras.Model.evaluate` gives them."""
+        y = _targets(x, y, kwargs.get("sample_weight"))
+        return super().evaluate(x, y, *args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
         """Makes the function that `fit` calls with an iterator, once or anew with `force`."""
@@ -171,6 +182,8 @@ class FastModel(_compat.BuiltAlready, keras.Model):
     def _scored(self, data: Any, training: bool) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The mean loss of a batch, and the metrics of its examples."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if y is not None and y.shape[-1] == 0:
+            y = None
         losses, metrics = self.example_terms(x, y, training)
         if sample_weight is not None:
             losses = losses * tf.cast(sample_weight, losses.dtype)
@@ -233,6 +246,13 @@ class _EpochStart(keras.callbacks.Callback):
         steps = (self.params or {}).get("steps")
         first, self.model.start_step = self.model.start_step, 0
         self.model.train_function.begin_epoch(None if steps is None else steps - first)
+
+
+def _targets(x: Any, y: Any, sample_weight: Any) -> Any:
+    """y, or `[N, 0]` where there are weights and no y: Keras drops the weights of x alone."""
+    if y is None and sample_weight is not None:
+        return np.zeros([len(x), 0], np.float32)
+    return y
 
 
 def _batch_size(data: Any) -> tf.Tensor:
