@@ -10,6 +10,8 @@ import keras
 import pytest
 import tensorflow_probability as tfp
 
+from tfp_flowvae import bijectors as fvb
+
 ROOT = Path(__file__).parents[1]
 PAGES = ["docs/from-tfp.md"]
 
@@ -49,3 +51,10 @@ def test_the_errors_that_the_page_on_tfp_quotes():
         with pytest.raises(ValueError) as caught:  # noqa: PT011
             eval(code, names)
         assert message in str(caught.value).replace("`", "")
+
+
+def test_the_page_of_the_bijectors_lists_them_all():
+    text = (ROOT / "docs/bijectors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", text, re.M)
+    listed = [name for row in rows for name in re.findall(r"\w+", row)]
+    assert sorted(listed) == sorted(fvb.__all__)
