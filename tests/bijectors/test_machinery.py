@@ -129,7 +129,8 @@ def assert_same(rounding):
 def test_the_table_has_every_class():
     public = (getattr(fvb, name) for name in fvb.__all__)
     classes = {c.__name__ for c in public if inspect.isclass(c) and issubclass(c, tfb.Bijector)}
-    assert set(TABLE) == classes
+    # BatchNormalization holds a Keras layer, as TFP's does, and has tests of its own.
+    assert set(TABLE) == classes - {"BatchNormalization"}
 
 
 def is_composite(bijector):
