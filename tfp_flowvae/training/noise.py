@@ -86,7 +86,7 @@ class Noise:
         shape: Sequence[TensorLike],
         batch_axis: int | None,
     ) -> tf.Tensor:
-        """The noise of this replica's examples."""
+        """Draws the noise of the global batch and returns the rows of this replica's examples."""
         share = None if batch_axis is None else replicas.share_of(shape[batch_axis])
         if share is None or batch_axis is None:
             return draw(tf.stack(shape), self.seed)

@@ -6,22 +6,20 @@ from pathlib import Path
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 
-# Of /proc/cpuinfo: what multiplies bfloat16 numbers faster than float32 ones.
+# Flags in /proc/cpuinfo of processors that multiply bfloat16 faster than float32.
 _FAST_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 
 def set_precision(precision: str) -> bool:
-    """Sets Keras's policy for the layers to come, and says whether XLA serves that precision.
+    """Sets Keras's policy for new layers, and returns whether to compile with XLA.
 
-    Flows, densities and sums over pixels stay in float32 under either. XLA on a processor has no
-    fast product of bfloat16 matrices, while TensorFlow's own kernels have: there a step runs as a
-    plain graph.
+    Flows, densities and sums over pixels are computed in float32 under both policies. On a
+    processor XLA has no fast product of bfloat16 matrices, but TensorFlow's own kernels have, so a
+    step then runs without XLA.
 
     Args:
       precision: One of `PRECISIONS`.
 
-    Returns:
-      Whether to compile with XLA.
     """
     import keras
     import tensorflow as tf
@@ -32,7 +30,7 @@ def set_precision(precision: str) -> bool:
 
 
 def precision_warning(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """One line if this machine gains nothing from `precision`, else None."""
+    """Returns a warning if `precision` is slow on this machine, else None."""
     import tensorflow as tf
 
     if precision == "float32" or tf.config.list_physical_devices("GPU"):
@@ -47,7 +45,7 @@ def precision_warning(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> 
 
 
 def _processor_flags(cpuinfo: Path) -> set[str] | None:
-    """What the processor can do, or None where the system does not say."""
+    """The processor's flags; None if the system does not list them."""
     if not cpuinfo.exists():
         return None
     for line in cpuinfo.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Training on several devices and machines, by `tf.distribute`: docs/distributed.md says how."""
+"""Training on several devices and machines with `tf.distribute`; see docs/distributed.md."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ _TYPES = ("chief", "worker")
 
 
 def check_strategy(name: str | None) -> None:
-    """Refuses what `make_strategy` cannot make, without TensorFlow and without any connection.
+    """Checks the name of a strategy and its environment, without importing TensorFlow.
 
     Raises:
-      UserError: If there is no such strategy, or what it needs of the environment is missing or
-        malformed.
+      UserError: If there is no such strategy, or TF_CONFIG is needed and is missing or malformed.
     """
     if name is not None and name not in STRATEGIES:
         raise UserError(
@@ -41,17 +40,17 @@ def check_strategy(name: str | None) -> None:
         return
     if "TF_CONFIG" not in os.environ:
         raise UserError(
-            "--strategy multiworker takes the cluster from TF_CONFIG, which is not set; set it for "
-            f"each worker, to something like {_EXAMPLE}."
+            "--strategy multiworker reads the cluster from TF_CONFIG, which is not set; set it for "
+            f"each worker, for example to {_EXAMPLE}."
         )
     _check_tf_config(os.environ["TF_CONFIG"])
 
 
 def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
-    """The strategy of a name.
+    """Returns the strategy of a name.
 
-    Call it before anything else of TensorFlow: `multiworker` starts a server, and then waits until
-    all the workers are there. Build, compile and train the model in its `scope()`.
+    Call it before other functions of TensorFlow: `multiworker` starts a server and waits for all
+    workers. Build, compile and train the model in the strategy's `scope()`.
 
     Args:
       name: `none` or None: one device; `mirrored`: all GPUs of this machine, or else all its
@@ -62,8 +61,8 @@ def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
       The strategy; None for one device.
 
     Raises:
-      UserError: If there is no such strategy, what it needs of the environment is missing or
-        malformed, or this worker cannot join the cluster.
+      UserError: If there is no such strategy, TF_CONFIG is needed and is missing or malformed, or
+        this worker cannot join the cluster.
     """
     check_strategy(name)
     if name in (None, "none"):
@@ -78,38 +77,38 @@ def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
     except tf.errors.OpError as error:
         raise UserError(
             f"This worker cannot join the cluster: {error.message.splitlines()[0].rstrip('.')}; "
-            "the hosts of the cluster must be within reach, and the port that it has for this "
-            "worker free."
+            "the hosts of the cluster must be reachable, and this worker's port must be free."
         ) from error
 
 
 def check_batch(strategy: tf.distribute.Strategy | None, batch_size: int) -> None:
-    """Refuses a global batch that the replicas cannot share equally.
+    """Checks that the replicas can share a global batch equally.
 
     Raises:
-      UserError: If their number does not divide it.
+      UserError: If the number of replicas does not divide the batch size.
     """
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
     if batch_size % replicas:
         below = batch_size - batch_size % replicas
         near = [str(size) for size in (below, below + replicas) if size]
         raise UserError(
-            f"--batch-size is that of all {replicas} replicas together and must be a multiple of "
-            f"{replicas}, such as {' or '.join(near)}. Received: {batch_size}."
+            f"--batch-size is the size for all {replicas} replicas together and must be a multiple "
+            f"of {replicas}, such as {' or '.join(near)}. Received: {batch_size}."
         )
 
 
 def shared_batches(strategy: tf.distribute.Strategy | None, batches: tf.data.Dataset) -> Any:
-    """Batches as `fit` takes them under a strategy, each cut into the replicas' shares.
+    """Returns batches for `fit` under a strategy, each divided into the replicas' shares.
 
-    Of B images replica r, on whichever worker, has the rows floor(r B / R) to floor((r + 1) B / R)
-    without the last. Left to itself, tf.data deals a batch out to workers with several devices each
-    in another order; each image is then trained on just as well, but with the noise of another.
+    Of B images, replica r of R has the rows from floor(r B / R) up to, but not including,
+    floor((r + 1) B / R). If tf.data divides the batches and each worker has several devices, the
+    order differs, and so each image gets other noise than on one device.
 
     Args:
-      strategy: Or None, with which `batches` are given back as they are.
-      batches: Of tensors `[B, ...]`, the same on all workers. They have no known number any more:
-        `fit` needs its `steps_per_epoch`; give `validation_steps` and `batches.repeat()` there.
+      strategy: The strategy; with None, `batches` are returned unchanged.
+      batches: Batches of tensors `[B, ...]`, the same on all workers. The number of the returned
+        batches is unknown, so give `fit` its `steps_per_epoch`, and for validation
+        `validation_steps` and `batches.repeat()`.
 
     Returns:
       A `tf.distribute.DistributedDataset`.
@@ -135,7 +134,7 @@ def shared_batches(strategy: tf.distribute.Strategy | None, batches: tf.data.Dat
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
-    """Whether this process is the one among the workers that writes; without any, it is."""
+    """Whether this process is the worker that writes files; true without a cluster."""
     if strategy is None or not _has_workers(strategy):
         return True
     resolver = strategy.cluster_resolver
@@ -145,9 +144,9 @@ def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
 
 
 def any_worker(strategy: tf.distribute.Strategy | None, flag: bool) -> bool:
-    """Whether `flag` holds on any worker: what one alone must not act on, such as a signal to stop.
+    """Whether `flag` is true on any worker, for decisions that all workers must take together.
 
-    All workers call it, as often as each other, and get the same answer.
+    All workers must call it equally often; all get the same result.
     """
     if strategy is None or not _has_workers(strategy):
         return flag
@@ -158,7 +157,7 @@ def any_worker(strategy: tf.distribute.Strategy | None, flag: bool) -> bool:
 
 @functools.cache
 def _sum_over(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The sum of a scalar over all replicas, as a program: eagerly TensorFlow warns each time."""
+    """A program that sums a scalar over all replicas; TensorFlow warns if this runs eagerly."""
     import tensorflow as tf
 
     @tf.function(autograph=False)
@@ -171,10 +170,10 @@ def _sum_over(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tens
 
 @contextlib.contextmanager
 def writing_folder(strategy: tf.distribute.Strategy | None, folder: Path) -> Iterator[Path]:
-    """Where this process may write: `folder` for the chief, else a temporary one, removed after.
+    """A context that gives the folder to save into: `folder` for the chief, else a temporary one.
 
-    All workers have to save what only one of them keeps: the metrics are sums over the workers, and
-    reading them, as saving does, is something that all do together.
+    All workers must save, although only the chief's files are kept: saving reads the metrics, which
+    are sums over the workers, and all workers must take part in the sum.
     """
     if is_chief(strategy):
         yield folder
@@ -189,18 +188,18 @@ def _has_workers(strategy: tf.distribute.Strategy) -> bool:
 
 
 def _check_tf_config(text: str) -> None:
-    """Checks what TensorFlow would trip over, or wait for without end."""
+    """Checks TF_CONFIG: with some mistakes in it TensorFlow fails, with others it waits forever."""
     try:
         config = json.loads(text)
     except ValueError as error:
         raise UserError(f"TF_CONFIG is not JSON: {error}. Received: {text!r}.") from error
     complaint = _complaint(config)
     if complaint:
-        raise UserError(f"TF_CONFIG {complaint}; it is something like {_EXAMPLE}.")
+        raise UserError(f"TF_CONFIG {complaint}; an example is {_EXAMPLE}.")
 
 
 def _complaint(config: Any) -> str | None:
-    """What is wrong with a decoded TF_CONFIG, if something is."""
+    """What is wrong with a decoded TF_CONFIG; None if nothing is."""
     if not isinstance(config, dict):
         return f"must be a JSON object, and is {json.dumps(config)}"
     for key in ("cluster", "task"):
