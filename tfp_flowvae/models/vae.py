@@ -15,7 +15,7 @@ from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
 from tfp_flowvae.models.gradients import ScaledGradient, frozen_log_prob, with_frozen_base
-from tfp_flowvae.models.importance import importance_nll
+from tfp_flowvae.models.importance import importance_estimates
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.networks.building import ensure_built
 from tfp_flowvae.networks.registry import make_decoder, make_encoder
@@ -256,14 +256,14 @@ class FlowVAE(FastModel):
         Raises:
           ValueError: If `num_samples` or `batch_size` is below 1.
         """
-        return importance_nll(
+        return importance_estimates(
             lambda x, num_samples, seed: self.elbo_terms(x, num_samples, seed).elbo,
             self._images(x).numpy(),
             num_samples,
             batch_size,
             seed,
             jit_compile=xla_suits(self),
-        )
+        ).nll
 
     def sample(self, n: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior."""
