@@ -73,7 +73,7 @@ def train(job: tuple[dict[str, str], int]) -> dict[str, Any]:
         compiled = session.model
         session.fit(verbose=0)
         metrics = session.evaluate()
-        metrics["diverged"] = session.diverged_at is not None
+        metrics["diverged"] = session.non_finite.step is not None
         found.append(metrics)
     energies = [metrics["test_free_energy"] for metrics in found]
     return {

@@ -81,6 +81,83 @@ def rounding():
     return tolerance
 
 
+@pytest.fixture(scope="session")
+def one_eps():
+    """`one_eps(fn, arguments, *layers, rounds=2)`: how far one rounding moves fn's results.
+
+    Each number of the arguments (a nest of arrays or tensors) and of the weights of the layers is
+    changed by one eps up or down, at random and `rounds` times. The answer has a number for each
+    flattened result of fn: the largest change in it, and not less than one eps of its own largest
+    value. Two ways to compute fn that round each number some n times may differ by n of these.
+    """
+
+    import tensorflow as tf
+
+    def changes(fn, arguments=(), *layers, rounds=2):
+        rng = np.random.default_rng(0)
+        weights = [weight for layer in layers for weight in layer.weights]
+        values = [np.asarray(weight) for weight in weights]
+
+        def rounded(value):
+            value = np.asarray(value)
+            if np.issubdtype(value.dtype, np.floating):
+                eps = np.finfo(value.dtype).eps
+                moved = value * (1.0 + eps * rng.choice([-1.0, 1.0], size=value.shape))
+                value = moved.astype(value.dtype)
+            return tf.constant(value)
+
+        there = _flat(fn(tf.nest.map_structure(lambda v: tf.constant(np.asarray(v)), arguments)))
+        found = [np.finfo(part.dtype).eps * np.max(np.abs(part), initial=0.0) for part in there]
+        for _ in range(rounds):
+            for weight, value in zip(weights, values, strict=True):
+                weight.assign(rounded(value))
+            moved = _flat(fn(tf.nest.map_structure(rounded, arguments)))
+            changed = (
+                np.max(np.abs(a - b), initial=0.0) for a, b in zip(moved, there, strict=True)
+            )
+            found = [max(old, float(new)) for old, new in zip(found, changed, strict=True)]
+        for weight, value in zip(weights, values, strict=True):
+            weight.assign(value)
+        return found
+
+    return changes
+
+
+@pytest.fixture(scope="session")
+def assert_within():
+    """`assert_within(got, wanted, unit, n)`: each part of a nest is right to n of its units."""
+
+    def check(got, wanted, unit, n, message=""):
+        for ours, theirs, one in zip(_flat(got), _flat(wanted), unit, strict=True):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_allclose(ours, theirs, rtol=0.0, atol=n * one, err_msg=message)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def log_det_of():
+    """`log_det_of(jacobian)`: its log|det|, `[...]`, and what one eps in each entry changes in it.
+
+    To first order that is at most sum_ij |J^-1_ji J_ij| eps. The elimination rounds each entry D
+    times, and a Jacobian that comes from automatic differentiation some tens of times.
+    """
+
+    def evaluate(jacobian):
+        jacobian = np.asarray(jacobian)
+        inverse = np.linalg.inv(jacobian)
+        unit = np.sum(np.abs(np.swapaxes(inverse, -1, -2) * jacobian), axis=(-2, -1))
+        return np.linalg.slogdet(jacobian)[1], np.finfo(jacobian.dtype).eps * unit
+
+    return evaluate
+
+
+def _flat(results):
+    import tensorflow as tf
+
+    return [np.asarray(part) for part in tf.nest.flatten(results)]
+
+
 @pytest.fixture
 def mixed_bfloat16():
     import keras

@@ -88,6 +88,22 @@ def test_live_is_the_variable_itself_under_mixed_precision():
     assert layer.found.dtype == tf.float32
 
 
+def test_live_variables_are_found_with_their_constraints():
+    class Module(tf.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.held = _compat.LiveVariables(layer)
+
+    layer = keras.layers.Dense(2, kernel_constraint="non_neg")
+    module = Module(layer)
+    assert module.variables == ()
+    layer.build((None, 3))
+    kernel, bias = module.variables
+    assert kernel is layer.kernel.value
+    assert bias is layer.bias.value
+    assert (kernel.constraint, bias.constraint) == (layer.kernel_constraint, None)
+
+
 def test_as_parameter_converts_values_and_keeps_references():
     converted = _compat.as_parameter([1.0, 2.0], tf.float64, "p")
     assert tf.is_tensor(converted)

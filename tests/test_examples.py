@@ -179,3 +179,45 @@ def test_a_prior_and_a_flow_of_ones_own(load, tmp_path):
     assert found["moved"] > 0.01
     assert found["loaded"] == pytest.approx(found["after"], abs=1e-4)
     assert found["exported"] == pytest.approx(found["after"], abs=1e-3)
+
+
+def test_tabular(load, tmp_path):
+    tabular = load("tabular")
+    scores = tabular.main(tmp_path / "tabular.png", steps=60)
+    assert_picture(tmp_path / "tabular.png")
+    assert np.all(np.isfinite(list(scores.values())))
+
+
+@pytest.mark.slow
+def test_tabular_in_full(load, tmp_path):
+    scores = load("tabular").main(tmp_path / "tabular.png", steps=1500)
+    (gaussian, error), (flow, other) = scores["Gaussian"], scores["MAF, bound 0"]
+    assert flow - gaussian > 3 * math.hypot(error, other)
+
+
+def test_the_exact_posterior_of_the_oscillation(load):
+    """It is a density, and the true theta of many simulations lies where it is high."""
+    conditional = load("conditional")
+    area = np.prod((conditional.HIGH - conditional.LOW) / 120)
+    for theta, y in zip(*conditional.simulate(20, seed=3), strict=True):
+        density = conditional.exact_posterior(y)
+        assert density.sum() * area == pytest.approx(1.0, abs=1e-6)
+        cell = ((theta - conditional.LOW) / (conditional.HIGH - conditional.LOW) * 120).astype(int)
+        at_least = np.sum(density[density >= density[cell[1], cell[0]]]) * area
+        assert at_least < 1 - 1e-6  # of probability 1e-6 in each
+
+
+def test_conditional(load, tmp_path):
+    found = load("conditional").main(tmp_path / "conditional.png", steps=200, checks=50)
+    assert_picture(tmp_path / "conditional.png")
+    assert found["KL(exact || flow)"] < found["KL(exact || prior)"]
+
+
+@pytest.mark.slow
+def test_conditional_in_full(load, tmp_path):
+    found = load("conditional").main(tmp_path / "conditional.png", steps=3200)
+    assert found["KL(exact || flow)"] < 0.1 * found["KL(exact || prior)"]
+    for name, share in found.items():
+        if "intervals" in name:  # of 1000 simulations
+            wanted = 0.5 if name.startswith("50%") else 0.9
+            assert abs(share - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / 1000) + 0.02

@@ -12,12 +12,15 @@ from tfp_flowvae._lazy import lazy
 from tfp_flowvae._version import __version__
 
 _LAZY = {
+    "FlowDensity": "models",
     "FlowDistribution": "distributions",
     "FlowVAE": "models",
     "Objective": "models",
     "TrainConfig": "runs",
     "export": "saving",
+    "export_distribution": "saving",
     "load": "saving",
+    "load_distribution": "saving",
     "make_flow": "flows",
     "register_base": "distributions",
     "register_flow": "flows",

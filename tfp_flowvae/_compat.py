@@ -6,7 +6,7 @@ has no public name. `tests/test_compat.py` fails when any of these names changes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,32 @@ def live(variable: keras.Variable) -> tf.Variable:
 
     with AutocastScope(None):
         return variable.value
+
+
+class LiveVariables(Sequence, tf.__internal__.tracking.Trackable):
+    """The `tf.Variable`s under a Keras layer's variables, for a `tf.Module` to hold and to find.
+
+    They are looked up anew each time, since Keras 3.15 makes them late for a layer that is built
+    while it traces symbolically. Each gets the constraint of its Keras variable: an optimizer
+    applies those of the variables that it is given, and TensorFlow 2.21 takes a constraint in the
+    constructor only. `tf.train.Checkpoint` finds no variable of a Keras 3 layer but through this.
+    """
+
+    def __init__(self, layer: keras.Layer) -> None:
+        self._layer = layer
+
+    def __len__(self) -> int:
+        return len(self._layer.weights)
+
+    def __getitem__(self, index: Any) -> Any:
+        weight = self._layer.weights[index]
+        variable = live(weight)
+        variable._constraint = weight.constraint
+        return variable
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
+        children = super()._trackable_children(save_type, **kwargs)
+        return {**children, **{str(index): variable for index, variable in enumerate(self)}}
 
 
 def as_parameter(value: TensorLike, dtype: tf.DType, name: str) -> tf.Tensor | tf.Variable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from io import BufferedRandom
 from pathlib import Path
@@ -32,6 +33,32 @@ def renamed_when_done(path: Path) -> Iterator[Path]:
     except BaseException:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def folder_renamed_when_done(path: Path) -> Iterator[Path]:
+    """Gives a temporary name to make a folder under, and renames it at the end of the context.
+
+    What is in the folder is flushed to the disk before. If the context ends with an error, the
+    temporary folder is removed; one that a killed process left is removed at the start.
+
+    Args:
+      path: The final name, which must not exist; its parent is made if need be.
+
+    Raises:
+      OSError: If the folder cannot be written or renamed.
+    """
+    aside = path.with_name(f".{path.name}{PARTIAL}")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield aside
+        sync_tree(aside)
+        aside.rename(path)
+        sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
         raise
 
 

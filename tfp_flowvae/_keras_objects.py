@@ -35,6 +35,10 @@ def registered_names() -> dict[str, tuple[str, str]]:
         module = importlib.import_module(f"tfp_flowvae.{package}")
         for name, part in module._LAZY.items():
             names[f"tfp_flowvae>{name}"] = (f"{module.__name__}.{part}", name)
+    names["tfp_flowvae>PositiveScale"] = (
+        "tfp_flowvae.bijectors.internal.keras_batch_norm",
+        "PositiveScale",
+    )
     # Two classes are called `Adopted`, so the base is registered under another name.
     names["tfp_flowvae>Adopted"] = ("tfp_flowvae.flows.adopted", "Adopted")
     names["tfp_flowvae>AdoptedBase"] = ("tfp_flowvae.distributions.adopted", "Adopted")

@@ -33,7 +33,7 @@ def test_checkpoint_keeps_flag_and_values(tmp_path):
     assert_array_equal(other.log_scale, act_norm.log_scale)
 
 
-def test_saved_model_keeps_flag_and_values_and_can_initialize(tmp_path):
+def test_saved_model_keeps_flag_and_values_and_can_initialize(tmp_path, rounding):
     module = tf.Module()
     module.bijector = fvb.ActNorm.create(3)
     spec = tf.TensorSpec([None, 3], tf.float32)
@@ -46,7 +46,9 @@ def test_saved_model_keeps_flag_and_values_and_can_initialize(tmp_path):
     for name in ("before", "after"):
         loaded = tf.saved_model.load(str(tmp_path / name))
         loaded.initialize(data() if name == "before" else 7.0 * data())
-        assert_allclose(loaded.forward(data()), wanted, atol=1e-5)
+        # A product and a sum of numbers of this size, after a scale and a shift that are computed
+        # from the data before: both rounded anew.
+        assert_allclose(loaded.forward(data()), wanted, **rounding(4, data() / np.float32(STD)))
 
 
 # Logical devices have to be set up before TensorFlow starts: a process of its own.
@@ -67,16 +69,19 @@ DISTRIBUTED = """
     for scale in (1.0, 5.0):
         initialize(strategy.run(lambda x: scale * x, args=(x,)))
         whole = np.concatenate(parts)
+        # Sums of 21 terms, and of their squares in units of the standard deviation.
+        error = 21 * np.finfo(np.float32).eps * np.max(np.abs(whole), axis=0)
+        spread = error / whole.std(0)
         assert len(strategy.experimental_local_results(act_norm.shift)) == 2
         for copy in strategy.experimental_local_results(act_norm.shift):
-            np.testing.assert_allclose(copy, whole.mean(0), rtol=1e-4, atol=1e-6)
+            assert np.all(np.abs(copy - whole.mean(0)) <= error)
         for copy in strategy.experimental_local_results(act_norm.log_scale):
-            np.testing.assert_allclose(copy, np.log(whole.std(0)), rtol=1e-4, atol=1e-6)
+            assert np.all(np.abs(copy - np.log(whole.std(0))) <= spread)
     with strategy.scope():
         other = fvb.ActNorm.create(3)
     other.initialize(whole, "inverse")  # the whole batch, outside of the replicas
     for copy in strategy.experimental_local_results(other.shift):
-        np.testing.assert_allclose(copy, whole.mean(0), rtol=1e-4, atol=1e-6)
+        assert np.all(np.abs(copy - whole.mean(0)) <= error)
     print("equal on both")
 """
 
@@ -101,7 +106,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
-def test_goes_where_a_composite_tensor_goes(direction, way):
+def test_works_as_a_composite_tensor(direction, way):
     act_norm = fvb.ActNorm.create(3)
     act_norm.initialize(data(), direction)
     there = WAYS[way](act_norm)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from numpy.testing import assert_allclose
 
 from tfp_flowvae import bijectors as fvb
 
@@ -45,7 +44,7 @@ QUICK = ("planar", "householder", "lu_linear")
 @pytest.mark.parametrize(
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES]
 )
-def test_gradients_compile_for_a_batch_of_unknown_size(name, part):
+def test_gradients_compile_for_a_batch_of_unknown_size(name, part, assert_same):
     make, shapes = CASES[name]
     sizes = [int(np.prod(shape)) for shape in shapes.values()]
 
@@ -67,5 +66,8 @@ def test_gradients_compile_for_a_batch_of_unknown_size(name, part):
     rng = np.random.default_rng(0)
     flat = tf.constant(rng.normal(scale=0.5, size=(3, sum(sizes))), tf.float32)
     x = tf.constant(rng.normal(size=(2, 3, D)), tf.float32)
-    for got, wanted in zip(compiled(flat, x), gradients(flat, x), strict=True):
-        assert_allclose(got, wanted, rtol=2e-4, atol=2e-4)
+    # A number is rounded in sums of D terms and in ten operations or so, in each of K steps, and
+    # as often on the way back.
+    assert_same(
+        lambda given: compiled(*given), lambda given: gradients(*given), (flat, x), 2 * K * (D + 10)
+    )

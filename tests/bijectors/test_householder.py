@@ -183,7 +183,7 @@ def test_log_det_methods_of_tfp():
 
 
 @pytest.mark.parametrize("d", [8, 64, 256])
-def test_the_most_mirrors_that_float32_is_trusted_with(d):
+def test_products_of_eight_mirrors_in_float32_are_orthogonal(d):
     """Nearly equal ones, the worst: L^-1 amplifies what is rounded by up to 4 K, and not by D.
 
     For the identity's columns the products V x are exact.

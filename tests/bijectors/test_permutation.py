@@ -58,13 +58,14 @@ def test_a_seed_gives_the_same_order_again_and_another_seed_another():
     assert np.any(first != other)
 
 
-def test_joint_evaluation_in_a_chain_under_xla():
+def test_joint_evaluation_in_a_chain_under_xla(rounding):
     scale = tfb.Scale(tf.constant([1.0, 2.0, 3.0]))
     chain = tfb.Chain([fvb.reverse_permutation(3), scale, fvb.alternating_permutation(3)])
     evaluate = tf.function(lambda x: fvb.inverse_and_log_det(chain, x), jit_compile=True)
     x, log_det = evaluate(tf.constant([[9.0, 4.0, 1.0]]))
-    assert_allclose(x, [[1.0, 3.0, 2.0]])
-    assert_allclose(log_det, [-np.log(6.0)], rtol=1e-6)
+    wanted, wanted_log_det = np.float32([[1.0, 3.0, 2.0]]), np.float32([-np.log(6.0)])
+    assert_allclose(x, wanted, **rounding(2, wanted))  # by the reciprocal, perhaps
+    assert_allclose(log_det, wanted_log_det, **rounding(3, wanted_log_det))  # a sum of three
 
 
 @pytest.mark.parametrize(

@@ -121,31 +121,32 @@ def with_slope(slope, d, dtype, seed=0):
 
 @each_activation
 @pytest.mark.parametrize("d", [1, 2, 5])
-def test_value_and_log_det(activation, d):
+def test_value_and_log_det(activation, d, assert_same):
     u, w, b = draw(50, d=d, scale=2.0)
     z = np.random.default_rng(1).normal(scale=2.0, size=(50, d))
-    planar, reference = Planar(u, w, b, activation), Reference(u, w, b, activation)
-    y, log_det = planar.forward_and_log_det(z)
-    np.testing.assert_allclose(y, reference.forward(z), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(log_det, reference.log_det(z), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(planar.constrained_u(), reference.u_hat, rtol=1e-12, atol=1e-13)
+
+    def ours(given):
+        planar = Planar(*given[:3], activation)
+        return (*planar.forward_and_log_det(given[3]), planar.constrained_u())
+
+    def formula(given):
+        u, w, b, z = map(np.asarray, given)
+        reference = Reference(u, w, b, activation)
+        return reference.forward(z), reference.log_det(z), reference.u_hat
+
+    assert_same(ours, formula, (u, w, b, z), 2 * roundings(z))  # of either
+    planar = Planar(u, w, b, activation)
     assert np.all(np.sum(w * planar.constrained_u(), axis=-1) > -1.0)
 
 
 @each_activation
-def test_log_dets_against_autodiff(activation):
+def test_log_dets_against_autodiff(activation, assert_log_dets):
     x = tf.constant(np.random.default_rng(1).normal(size=(20, 3)))
     for bijector in (
         Planar(*draw(20, scale=2.0), activation),
         PlanarFlow(*draw(20, 4), activation),
     ):
-        for method in (bijector.forward_and_log_det, bijector.inverse_and_log_det):
-            with tf.GradientTape(persistent=True) as tape:
-                tape.watch(x)
-                y, log_det = method(x)
-                parts = tf.unstack(y, axis=-1)
-            expected = np.linalg.slogdet(np.stack([tape.gradient(part, x) for part in parts], 1))[1]
-            np.testing.assert_allclose(log_det, expected, rtol=1e-8, atol=1e-9)
+        assert_log_dets(bijector, x, 2 * 4 * roundings(x))  # in up to four steps, of either
 
 
 @each_activation
@@ -159,6 +160,7 @@ def test_zero_u_is_the_identity(activation, dtype):
     for same in (y, x):
         np.testing.assert_array_equal(same, z)
     for zero in (log_det, inverse_log_det):
+        # s, both terms of s h' + (1 - h') and their sum are rounded.
         np.testing.assert_allclose(zero, 0.0, atol=4 * np.finfo(dtype).eps)
 
 
@@ -183,15 +185,20 @@ def test_vanishing_w(activation, jit_compile):
     run = tf.function(compute, jit_compile=True) if jit_compile else compute
     y, x, log_det, inverse_log_det, gradients = run(u, w, b, z)
     assert all(np.all(np.isfinite(g)) for g in gradients)
-    np.testing.assert_allclose(log_det, np.zeros([2, 6]), atol=1e-6)
-    np.testing.assert_allclose(inverse_log_det, np.zeros([2, 6]), atol=1e-6)
+    eps = np.finfo(np.float32).eps
+    # No slope is further from 1 than u.w, beside the roundings of `test_zero_u_is_the_identity`.
+    allowed = 4 * eps + np.sum(np.abs(u * w), axis=-1)
+    assert np.all(np.abs(log_det) <= allowed)
+    assert np.all(np.abs(inverse_log_det) <= allowed)
     z = np.broadcast_to(z, y.shape)
     shift = u * ACTIVATIONS[activation][0](0.7)
-    np.testing.assert_allclose(y[:, :2], z[:, :2] + shift, rtol=1e-6)
-    np.testing.assert_allclose(x[:, :2], z[:, :2] - shift, rtol=1e-6)
-    reference = Reference(u, w[2:], b, activation)
-    np.testing.assert_allclose(y[:, 2:], reference.forward(z[:, 2:]), rtol=1e-6)
-    np.testing.assert_allclose(reference.forward(x[:, 2:].numpy()), z[:, 2:], atol=1e-6)
+    allowed = roundings(z) * eps * (np.abs(z[:, :2]) + np.abs(shift))
+    assert np.all(np.abs(y[:, :2] - z[:, :2] - shift) <= allowed)
+    assert np.all(np.abs(x[:, :2] - z[:, :2] + shift) <= allowed)
+    reference, z = Reference(u, w[2:], b, activation), z[:, 2:].astype(np.float64)
+    for start, end in ((z, y[:, 2:]), (x[:, 2:].numpy().astype(np.float64), z)):
+        allowed = roundings(z) * eps * reference.scale(start, end, eps)
+        assert np.all(np.abs(reference.forward(start) - end) <= allowed)
 
 
 @each_activation
@@ -294,17 +301,22 @@ def test_slope_that_underflows(activation, inner):
         back, inverse_log_det = planar.inverse_and_log_det(tf.identity(y))
         total = tf.reduce_sum(log_det + 2.0 * inverse_log_det + back[:, 0])
     log_slope = inner + np.log(np.expm1(1.0))
-    np.testing.assert_allclose(log_det[0], log_slope, rtol=1e-6)
-    np.testing.assert_allclose(inverse_log_det[0], -log_slope, rtol=1e-6)
-    expected = Reference(u, w, b, activation).log_det(x.numpy()[2:].astype(np.float64))
-    np.testing.assert_allclose(log_det[2:], expected, rtol=1e-5)
-    np.testing.assert_allclose(back[2], x[2], rtol=1e-5)
+    eps, reference = np.finfo(np.float32).eps, Reference(u, w, b, activation)
+    # w.u, log(e - 1), their sum and the logarithm are rounded.
+    np.testing.assert_allclose(log_det[0], log_slope, rtol=4 * eps)
+    np.testing.assert_allclose(inverse_log_det[0], -log_slope, rtol=4 * eps)
+    far = x.numpy()[2:].astype(np.float64)  # where |t| = 2, and the slope below 1
+    expected = reference.log_det(far)
+    np.testing.assert_allclose(log_det[2:], expected, rtol=0.0, atol=2 * roundings(x) * eps)
+    # f and its inverse round, and the inverse divides by f'.
+    error = 2 * roundings(x) * eps * reference.scale(far, reference.forward(far), eps)
+    assert np.all(np.abs(back[2] - far[0]) <= 2 * error / reference.derivative(2.0))
     assert all(np.all(np.isfinite(g)) for g in tape.gradient(total, [u, w, b, x]))
 
 
 @each_activation
 @pytest.mark.parametrize("slope", [1e-6, 1.0, 100.0])
-def test_implicit_gradients_of_the_inverse(activation, slope):
+def test_implicit_gradients_of_the_inverse(activation, slope, assert_slope):
     parameters = [tf.constant(p) for p in with_slope(slope, 3, np.float64, seed=5)]
     rng = np.random.default_rng(6)
     arguments = [*parameters, tf.constant(rng.normal(size=3) * max(slope, 1.0))]
@@ -318,36 +330,38 @@ def test_implicit_gradients_of_the_inverse(activation, slope):
         total = value(*arguments)
     for index, gradient in enumerate(tape.gradient(total, arguments)):
         direction = rng.normal(size=gradient.shape)
-        delta = 1e-6 * (max(slope, 1.0) if index == 3 else 1.0)
+        if index == 3:
+            direction *= max(slope, 1.0)
 
         def moved(step, index=index, direction=direction):
             there = list(arguments)
             there[index] = there[index] + step * direction
             return value(*there)
 
-        numeric = (moved(delta) - moved(-delta)) / (2.0 * delta)
-        analytic = np.sum(gradient * direction)
-        scale = np.linalg.norm(np.ravel(gradient)) * np.linalg.norm(np.ravel(direction))
-        np.testing.assert_allclose(analytic, numeric, atol=2e-5 * scale + 1e-7)
+        # Four terms, and what the inverse makes of the rounding of t where it is steep.
+        n = 4 * roundings(arguments[3]) * max(slope, 1.0 / slope)
+        assert_slope(np.sum(gradient * direction), moved, n)
 
 
-def test_lengths_whose_squares_overflow():
+def test_lengths_whose_squares_overflow(assert_same, assert_round_trip):
     u, w, b = np.float32([2.0, -1.0]), np.float32([3e25, 1e25]), np.float32(0.0)
-    planar, reference = Planar(u * 1e-25, w, b), Reference(u * 1e-25, w, b, "tanh")
-    z = np.array([[1.0, 2.0], [1e-26, -2e-26]], np.float32)
-    y, log_det = planar.forward_and_log_det(z)
-    np.testing.assert_allclose(y, reference.forward(z), rtol=1e-5)
-    np.testing.assert_allclose(log_det, reference.log_det(z), atol=1e-5)
-    np.testing.assert_allclose(planar.inverse(tf.identity(y)), z, rtol=1e-5)
+    u = u * np.float32(1e-25)
+
+    def formula(given):
+        u, w, b, z = map(np.asarray, given)
+        reference = Reference(u, w, b, "tanh")
+        return np.float32(reference.forward(z)), np.float32(reference.log_det(z))
+
+    for z in np.array([[1.0, 2.0], [1e-26, -2e-26]], np.float32):  # each on its own scale
+        ours = lambda given: Planar(*given[:3]).forward_and_log_det(given[3])  # noqa: E731
+        assert_same(ours, formula, (u, w, b, z), roundings(z))
+        assert_round_trip(lambda given: Planar(*given), (u, w, b), z, 2 * roundings(z))
 
 
-def test_eighty_steps_in_float32_invert():
-    flow = PlanarFlow(*draw(80, d=8, dtype=np.float32, scale=0.3))
+def test_eighty_steps_in_float32_invert(assert_round_trip):
     z = np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32)
-    y, log_det = flow.forward_and_log_det(z)
-    x, inverse_log_det = flow.inverse_and_log_det(y)
-    np.testing.assert_allclose(x, z, atol=2e-4)
-    np.testing.assert_allclose(inverse_log_det, -log_det, atol=1e-3)
+    parameters = draw(80, d=8, dtype=np.float32, scale=0.3)
+    assert_round_trip(lambda given: PlanarFlow(*given), parameters, z, 2 * roundings(z))
 
 
 def test_unknown_activation():

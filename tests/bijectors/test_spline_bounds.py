@@ -44,7 +44,7 @@ def test_slopes_are_between_their_bounds(bins, max_slope, scale):
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("bins", [2, 8, 32, 128])
-def test_float32_comes_back_to_rounding_over_the_slope(bins, scale):
+def test_float32_round_trip_errs_by_rounding_over_the_slope(bins, scale):
     raw = raw_numbers(scale, 300, 3 * bins - 1)
     x = np.random.default_rng(1).uniform(-BOUND, BOUND, size=(200, 300)).astype(np.float32)
     spline = fvb.spline_from_raw(raw, BOUND)

@@ -163,6 +163,7 @@ def test_a_run_records_its_time_and_memory(run):
     record = json.loads((folder / "first" / "run.json").read_text())
     assert record["epochs"] == 2
     assert record["seconds"] > 0
+    # A process with TensorFlow holds some hundred MiB; another unit would be off by 1024.
     assert 100 < record["peak_memory_mib"] < 10_000
     assert f"memory    {record['peak_memory_mib']} MiB" in done.stdout
 
@@ -212,8 +213,8 @@ def test_the_export_gives_the_same_free_energy(run):
     images = to_unit(*binarize_fixed(splits.test, splits.levels, config["binarization"], "test"))
     model = tf.saved_model.load(str(folder / "first"))
     elbo = model.elbo(images, config["seed"])["elbo"]
-    # Another program of the same operations in float32: the longest way of a number is a sum over
-    # 64 pixels in, 32 units twice and 64 pixels out, each rounded once.
+    # Two programs of the same operations in float32, in which a number passes through sums over 64
+    # pixels, 32 and 32 units and 64 pixels, each term rounded once.
     terms = 64 + 32 + 32 + 64
     tolerance = terms * np.finfo(np.float32).eps * metrics["test_free_energy"]
     assert abs(np.mean(elbo, dtype=np.float64) + metrics["test_free_energy"]) < tolerance

@@ -90,7 +90,7 @@ def test_dynamic_draws_have_the_intensity_as_probability():
     assert frequency[255] == 1
     scores = (frequency - probability)[1:255]
     scores /= np.sqrt(probability * (1 - probability) / 4000)[1:255]
-    # Each within 4.5 standard errors, and so is the spread of the 254 of them.
+    # Each of the 254 scores is within 4.5 standard errors, and so is their standard deviation.
     assert np.abs(scores).max() < 4.5
     assert abs(scores.std() - 1) < 4.5 / np.sqrt(2 * 254)
 

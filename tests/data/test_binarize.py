@@ -23,7 +23,7 @@ def test_draws_have_the_intensity_as_probability(how, images, levels):
     assert frequency[255] == 1
     deviation = np.sqrt(probability * (1 - probability) / 4000)[1:255]
     scores = (frequency - probability)[1:255] / deviation
-    # Each within 4.5 standard errors, and so is the spread of the 254 of them.
+    # Each of the 254 scores is within 4.5 standard errors, and so is their standard deviation.
     assert np.abs(scores).max() < 4.5
     assert abs(scores.std() - 1) < 4.5 / np.sqrt(2 * 254)
 

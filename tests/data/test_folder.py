@@ -52,9 +52,9 @@ def test_jpeg(tmp_path):
     save(tmp_path / "b.jpeg", np.full((8, 8, 3), (200, 100, 50), np.uint8), mode="CMYK")
     images = read_folder(tmp_path)["train"].astype(int)
     assert images.shape == (2, 8, 8, 3)
-    # A flat picture is its means alone, stored in steps of 2 / 8 at quality 95 and of 8 / 8 at 75:
-    # off by half a step and half a level in Y and Cb, of which blue takes Y + 1.77 Cb, and half
-    # a level again; CMYK by half a step in each of two channels, and half a level.
+    # JPEG stores a flat picture as the means of its channels, in steps of 2 / 8 at quality 95 and
+    # of 8 / 8 at 75. Y and Cb err by half a step and half a level each, blue is Y + 1.77 Cb and is
+    # rounded by half a level; in CMYK two channels err by half a step, and half a level.
     assert np.abs(images - (200, 100, 50)).max() <= 2
 
 

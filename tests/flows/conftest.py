@@ -42,30 +42,48 @@ def within(rounding):
     return lambda *values, condition=1.0: rounding(ROUNDINGS * condition, *values)
 
 
+@pytest.fixture
+def roundings():
+    """How often a number is rounded on its way through a small flow."""
+    return ROUNDINGS
+
+
+@pytest.fixture
+def near_identity():
+    """The tolerance for a fresh amortised flow at z: five standard deviations of what it adds.
+
+    A context c moves each parameter by a normal number of standard deviation 0.01 rms(c), and an
+    entry of two layers' output is made of up to 2 (D + 1) parameters, times z or 1.
+    """
+
+    def tolerance(z, context):
+        rms = np.sqrt(np.mean(np.square(context), axis=-1)).max()
+        largest = max(1.0, np.abs(z).max())
+        return {"rtol": 0, "atol": 5 * 0.01 * rms * np.sqrt(2 * (z.shape[-1] + 1)) * largest}
+
+    return tolerance
+
+
+@pytest.fixture
+def assert_same(one_eps, assert_within):
+    """`assert_same(got, fn, layer, *arguments)`: got is what fn returns, but for rounding.
+
+    `n` is how often a number is rounded on its way through fn. Arguments that are None are left
+    out. Returns how far one rounding of the arguments and the layer's weights moves the results.
+    """
+
+    def check(got, fn, layer, *arguments, n=ROUNDINGS, message=""):
+        arguments = tuple(value for value in arguments if value is not None)
+        unit = one_eps(lambda given: fn(*given), arguments, layer)
+        assert_within(got, fn(*arguments), unit, n, message)
+        return unit
+
+    return check
+
+
 @pytest.fixture(autouse=True)
 def _same_draws():
     keras.utils.set_random_seed(0)
-
-
-@pytest.fixture
-def mixed_bfloat16():
-    previous = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    yield
-    keras.config.set_dtype_policy(previous)
-
-
-@pytest.fixture
-def stir():
-    """A function that moves every weight of a layer away from its start."""
-
-    def move(layer, scale=0.3, seed=0):
-        rng = np.random.default_rng(seed)
-        for weight in layer.trainable_weights:
-            weight.assign_add((scale * rng.normal(size=weight.shape)).astype(weight.dtype))
-        return layer
-
-    return move
 
 
 @pytest.fixture

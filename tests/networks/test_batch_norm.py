@@ -45,7 +45,7 @@ def batches():
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-def test_in_training_further_inputs_meet_the_moments_of_the_batch(mode, norm, batches):
+def test_in_training_further_inputs_are_normalised_by_the_moments_of_the_batch(mode, norm, batches):
     twice = Twice(norm)
     twice.build([None, None])
 
@@ -63,7 +63,7 @@ def test_in_training_further_inputs_meet_the_moments_of_the_batch(mode, norm, ba
     for x, y in zip(batches, found, strict=True):
         wanted = _normalised(norm, x, *moments)
         scale = np.max(norm.gamma / np.sqrt(moments[1]) * (np.abs(x) + np.abs(moments[0])))
-        np.testing.assert_allclose(y, wanted, atol=tolerance * scale)
+        np.testing.assert_allclose(y, wanted, rtol=0, atol=tolerance * scale)
     # Once, and towards the batch alone.
     for moving, old, new in zip(
         (norm.moving_mean, norm.moving_variance), statistics, moments, strict=True
@@ -71,7 +71,7 @@ def test_in_training_further_inputs_meet_the_moments_of_the_batch(mode, norm, ba
         np.testing.assert_allclose(moving, 0.99 * old + 0.01 * new, rtol=tolerance)
 
 
-def test_in_inference_and_on_its_own_it_is_kerass(norm, batches):
+def test_in_inference_and_alone_it_equals_keras(norm, batches):
     theirs = keras.layers.BatchNormalization()
     theirs.build((None, 5, 3))
     theirs.set_weights(norm.get_weights())
@@ -103,19 +103,20 @@ def test_the_gradient_goes_through_the_moments(norm, batches):
         wanted = (tf.cast(further, tf.float64) - moments[0]) * scale
         value = tf.reduce_sum(tf.cast(weighting, tf.float64) * wanted)
     wanted = tape.gradient(value, exact)
-    assert np.abs(wanted).max() > 1e-2
+    assert np.abs(wanted).max() > 1e-2  # there is something to compare
     # Every entry is made of sums of 35 and of 20 numbers, of the size of the largest entry.
-    np.testing.assert_allclose(found, wanted, atol=(35 + 20) * EPS * np.abs(wanted).max())
+    tolerance = (35 + 20) * EPS * np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance)
 
 
-def test_under_mixed_precision_it_answers_in_the_policys_dtype(mixed_bfloat16, batches):
+def test_under_mixed_precision_it_returns_the_policys_dtype(mixed_bfloat16, batches):
     twice = Twice(BatchNormalization())
     for y in twice(*batches, training=True):
         assert y.dtype == tf.bfloat16
         assert np.isfinite(tf.cast(y, tf.float32)).all()
 
 
-def test_comes_back_from_its_config():
+def test_config_round_trip():
     layer = BatchNormalization(momentum=0.9, name="mine")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(again) is BatchNormalization

@@ -1,4 +1,4 @@
-"""What every encoder and decoder promises, over all kinds of the registry."""
+"""Properties of every encoder and decoder of the registry."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfp_flowvae.networks.initial import PIXEL_SCALE
 from tfp_flowvae.networks.registry import NETWORKS, make_decoder, make_encoder
 
+EPS = np.finfo(np.float32).eps
 SLOW = pytest.mark.slow
 IMAGE_SHAPES = [
     (7, 13, 2),
@@ -53,20 +55,40 @@ def _stir(layer):
 
 @pytest.mark.parametrize("image_shape", IMAGE_SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_shapes_over_any_leading_dimensions(kind, image_shape):
+def test_shapes_over_any_leading_dimensions(kind, image_shape, roundings, one_eps, assert_within):
     encoder = _encoder(kind, image_shape)
     decoder = _decoder(kind, image_shape, output_channels=4)
     x = tf.random.uniform([2, 3, *image_shape])
     z = tf.random.normal([2, 3, D])
-    for network, inputs, size, wanted in (
-        (encoder, x, 3, (5,)),
-        (decoder, z, 1, (*image_shape[:2], 4)),
-    ):
+    for network, inputs, wanted in ((encoder, x, (5,)), (decoder, z, (*image_shape[:2], 4))):
         y = network(inputs)
         assert y.shape == (2, 3, *wanted)
-        np.testing.assert_allclose(y[1], network(inputs[1]), rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(y[1, 2], network(inputs[1, 2]), rtol=1e-4, atol=1e-6)
-        assert network(tf.zeros([0, *inputs.shape[-size:]])).shape == (0, *wanted)
+        unit, n = one_eps(network, inputs, network), roundings(network)
+        assert_within(network(inputs[1]), y[1], unit, n)
+        assert_within(network(inputs[1, 2]), y[1, 2], unit, n)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_of_zero_and_one(kind, norm, roundings, one_eps, assert_within):
+    for network, shape in (
+        (_encoder(kind, (7, 5, 2), norm=norm), (7, 5, 2)),
+        (_decoder(kind, (7, 5, 2), norm=norm), (D,)),
+    ):
+
+        def run(x, network=network):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = network(x)
+            return y, tape.gradient(y, x, unconnected_gradients="zero")
+
+        x = tf.random.normal([3, *shape])
+        wanted, unit = run(x), one_eps(run, x, network)
+        graph = tf.function(run, input_signature=[tf.TensorSpec([None, *shape])], autograph=False)
+        n = 2 * roundings(network)  # forwards and backwards
+        for count in (0, 1):
+            for way in (run, graph):
+                assert_within(way(x[:count]), [part[:count] for part in wanted], unit, n)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,8 +100,8 @@ def test_an_output_depends_on_its_own_example_alone(kind):
         inputs = tf.random.normal([3, *shape])
         moved = tf.concat([inputs[:2], inputs[2:] + 1.0], axis=0)
         change = np.abs(network(moved) - network(inputs)).reshape(3, -1).max(axis=1)
-        assert change[2] > 1e-3
-        assert change[:2].max() < 1e-6
+        assert change[2] > 0
+        np.testing.assert_array_equal(change[:2], 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,7 +119,7 @@ def test_encoder_reads_every_pixel_and_decoder_every_dimension(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_unseen_by_the_output_of_the_decoder(kind):
+def test_every_output_of_the_decoder_depends_on_its_input(kind):
     y = _stir(_decoder(kind, (7, 5, 1)))(tf.random.normal([6, D]))
     assert np.all(np.std(y, axis=0) > 0)
 
@@ -114,12 +136,14 @@ def test_every_weight_gets_a_gradient_at_the_start(kind, norm):
             y = network(x, training=True)
             loss = tf.reduce_sum(y * tf.random.stateless_normal(y.shape, [1, 2]))
         gradients = tape.gradient(loss, [v.value for v in network.trainable_variables])
+        # More than rounding leaves of a sum of as many numbers, near 1, whose value is zero.
+        noise = EPS * max(int(tf.size(x)), int(tf.size(y)))
         for variable, gradient in zip(network.trainable_variables, gradients, strict=True):
-            assert np.abs(gradient).max() > 1e-4, variable.path
+            assert np.abs(gradient).max() > noise, variable.path
 
 
 @pytest.mark.parametrize("kind", _fast("mlp"))
-def test_xla_computes_what_the_graph_does_with_gradients(kind):
+def test_xla_computes_what_the_graph_does_with_gradients(kind, roundings, one_eps, assert_within):
     encoder, decoder = _encoder(kind, (7, 13, 1), norm="batch"), _decoder(kind, (7, 13, 1))
     project = keras.layers.Dense(D)
     x = tf.random.uniform([4, 7, 13, 1])
@@ -131,15 +155,18 @@ def test_xla_computes_what_the_graph_does_with_gradients(kind):
             loss = tf.reduce_sum((decoder(project(encoder(x))) - x) ** 2)
         return loss, tape.gradient(loss, variables)
 
-    wanted, gradients = tf.function(step)(x)
-    loss, compiled = tf.function(step, jit_compile=True)(x)
-    np.testing.assert_allclose(loss, wanted, rtol=1e-4)
-    for one, other in zip(compiled, gradients, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-3)
+    graph = tf.function(step)
+    layers = (encoder, project, decoder)
+    unit = one_eps(graph, x, *layers)
+    # Forwards and backwards, and the sum of 4 x 7 x 13 squares.
+    n = 2 * roundings(*layers) + np.sqrt(4 * 7 * 13)
+    assert_within(tf.function(step, jit_compile=True)(x), graph(x), unit, n)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_batch_norm_follows_the_training_flag_of_the_model_around_it(kind):
+def test_batch_norm_follows_the_training_flag_of_the_model_around_it(
+    kind, roundings, one_eps, assert_within
+):
     encoder, decoder = (
         _encoder(kind, (5, 5, 1), norm="batch"),
         _decoder(kind, (5, 5, 1), norm="batch"),
@@ -150,10 +177,11 @@ def test_batch_norm_follows_the_training_flag_of_the_model_around_it(kind):
     moving = [w for w in model.weights if "moving" in w.path]
     before = [w.numpy() for w in moving]
     outside = model(x)
-    np.testing.assert_allclose(outside[:4], model(x[:4]), rtol=1e-4, atol=1e-5)
+    unit, n = one_eps(model, x, model), roundings(model)
+    assert_within(model(x[:4]), outside[:4], unit, n)
     assert all(np.array_equal(w, old) for w, old in zip(moving, before, strict=True))
     inside = model(x, training=True)
-    assert np.abs(inside - outside).max() > 1e-3
+    assert np.abs(inside - outside).max() > n * unit[0]
     assert moving
     assert not any(np.array_equal(w, old) for w, old in zip(moving, before, strict=True))
 
@@ -194,7 +222,9 @@ def test_initial_bias_is_what_a_fresh_decoder_puts_out_on_average(kind):
     bias = [-2.0, 1.0, 4.0]
     fresh = _decoder(kind, (7, 5, 1), output_channels=3, initial_bias=bias)
     y = fresh(tf.random.normal([200, D]))
-    np.testing.assert_allclose(tf.reduce_mean(y, axis=[0, 1, 2]), bias, atol=0.5)
+    # What its last kernel adds has a variance of PIXEL_SCALE, or less on average.
+    found = tf.reduce_mean(y, axis=[0, 1, 2])
+    np.testing.assert_allclose(found, bias, rtol=0, atol=5 * np.sqrt(PIXEL_SCALE))
 
 
 @pytest.mark.parametrize("norm", ["batch", pytest.param("layer", marks=SLOW)])

@@ -65,8 +65,8 @@ def test_every_output_depends_on_the_whole_context_nonlinearly(event_size, rever
             out = made(z, c)
         jacobian = inner.jacobian(out, c)[0, :, :, 0]  # [D, P, C]
     hessian = outer.jacobian(jacobian, c)[:, :, :, 0]  # [D, P, C, C]
-    assert np.all(np.abs(jacobian) > 1e-6)
-    assert np.all(np.abs(hessian) > 1e-9)
+    assert np.all(jacobian != 0)
+    assert np.all(hessian != 0)
 
 
 def test_without_a_context_the_first_output_is_a_constant():
@@ -96,14 +96,17 @@ def test_every_weight_gets_a_gradient(context):
 
 
 @pytest.mark.parametrize("leading", [(0,), (4,), (2, 4), (3, 1, 4)])
-def test_leading_dimensions_and_a_context_that_broadcasts(leading):
+def test_leading_dimensions_and_a_context_that_broadcasts(
+    leading, roundings, one_eps, assert_within
+):
     made = _made(context=True)
     z, c = _inputs(5, True, leading)
     full = tf.broadcast_to(c, [*leading, CONTEXT])
     wanted = made(tf.reshape(z, [-1, 5]), tf.reshape(full, [-1, CONTEXT]))
     out = made(z, c)
     assert out.shape == (*leading, 5, 2)
-    np.testing.assert_allclose(tf.reshape(out, [-1, 5, 2]), wanted, rtol=1e-12, atol=1e-12)
+    unit = one_eps(lambda inputs: made(*inputs), (z, c), made)
+    assert_within(tf.reshape(out, [-1, 5, 2]), wanted, unit, roundings(made))
 
 
 def test_config_round_trip_gives_the_same_network():

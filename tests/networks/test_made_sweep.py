@@ -51,6 +51,21 @@ def flows(made, context=None):
     )
 
 
+@pytest.fixture
+def assert_close(roundings, one_eps, assert_within):
+    """`assert_close(got, fn, made, *inputs)`: got is what fn, which sweeps or loops, comes to.
+
+    D passes through the network follow one another, and a gradient goes back through them.
+    """
+
+    def check(got, fn, made, *inputs):
+        unit = one_eps(lambda given: fn(*given), inputs, made)
+        assert_within(got, fn(*inputs), unit, 2 * made.event_size * roundings(made))
+        return unit
+
+    return check
+
+
 def loss_and_gradients(flow, x, sources):
     weighting = tf.cast(tf.range(1, 1 + x.shape[-1]), x.dtype)
     with tf.GradientTape() as tape:
@@ -67,50 +82,51 @@ def loss_and_gradients(flow, x, sources):
     ("event_size", "hidden"),
     [(1, (3,)), (2, (1,)), (5, (24,)), (5, (23, 17)), (6, (4, 31, 2)), (6, (2,))],
 )
-def test_equals_the_loop(event_size, hidden, context, reverse):
+def test_equals_the_loop(event_size, hidden, context, reverse, assert_close):
     made = made_of(event_size, context, hidden=hidden, reverse=reverse)
     x, c = normal(4, event_size), normal(4, CONTEXT, seed=2) if context else None
-    y = made.solve_in_order(x, affine, c)
-    np.testing.assert_allclose(y, loop(made, x, c), rtol=1e-11, atol=1e-11)
+    assert_close(made.solve_in_order(x, affine, c), lambda x: loop(made, x, c), made, x)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "swish"])
-def test_any_activation(activation):
+def test_any_activation(activation, assert_close):
     made = made_of(activation=activation)
     x = normal(4, 5)
-    np.testing.assert_allclose(made.solve_in_order(x, affine), loop(made, x), rtol=1e-11)
+    assert_close(made.solve_in_order(x, affine), lambda x: loop(made, x), made, x)
 
 
-def test_in_float32_at_forty_dimensions():
+def test_in_float32_at_forty_dimensions(assert_close):
     made = made_of(40, dtype="float32", hidden=(100, 100))
     made.set_weights([0.2 * w for w in made.get_weights()])
     x = normal(8, 40, dtype="float32")
     y = made.solve_in_order(x, affine)
     assert y.dtype == tf.float32
-    np.testing.assert_allclose(y, loop(made, x), rtol=1e-4, atol=1e-4)
+    assert_close(y, lambda x: loop(made, x), made, x)
     assert np.abs(y - affine(made(x), x)).max() > 0.1  # one pass would not have done
 
 
 @pytest.mark.parametrize("leading", [(), (0,), (4,), (2, 4), (3, 1, 4)])
 @pytest.mark.parametrize("context", [False, True])
-def test_leading_dimensions_and_a_context_that_broadcasts(leading, context):
+def test_leading_dimensions_and_a_context_that_broadcasts(leading, context, assert_close):
     made = made_of(context=context)
     x = normal(*leading, 5)
     c = normal(leading[-1] if leading else 4, CONTEXT, seed=2) if context else None
-    ours, theirs = flows(made, c)
-    wanted = theirs.forward(x + tf.zeros([4, 5], x.dtype) if context and not leading else x)
-    y = ours.forward(x)
-    assert y.shape == wanted.shape
-    np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-11)
+    full = x + tf.zeros([4, 5], x.dtype) if context and not leading else x
+
+    def theirs(x, c=c):
+        return flows(made, c)[1].forward(tf.identity(x))
+
+    y = flows(made, c)[0].forward(x)
+    assert y.shape == full.shape
+    assert_close(y, theirs, made, full)
     if context and leading == (4,):  # one context for all points
         y = flows(made, c[:1])[0].forward(x)
-        wanted = flows(made, tf.repeat(c[:1], 4, axis=0))[1].forward(x)
-        np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-11)
+        assert_close(y, lambda x: theirs(x, tf.repeat(c[:1], 4, axis=0)), made, x)
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_gradients_are_the_loops(mode, reverse):
+def test_gradients_are_the_loops(mode, reverse, assert_close):
     made = made_of(context=True, reverse=reverse)
     x, c = normal(4, 5), normal(4, CONTEXT, seed=2)
     variables = [w.value for w in made.trainable_weights]
@@ -121,28 +137,38 @@ def test_gradients_are_the_loops(mode, reverse):
     run = evaluate
     if mode != "eager":
         run = tf.function(evaluate, jit_compile=mode == "xla", autograph=False)
-    for got, wanted in zip(run(0, x, c), evaluate(1, x, c), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
-        assert np.abs(got).max() > 1e-6
+    got = run(0, x, c)
+    unit = assert_close(got, lambda x, c: evaluate(1, x, c), made, x, c)
+    for part, one in zip(got, unit, strict=True):
+        assert np.abs(part).max() > 1e6 * one  # there is something to compare
 
 
-def test_gradients_against_differences():
+def test_gradients_against_differences(roundings, one_eps):
     made = made_of()
     flow = flows(made)[0]
     x, kernel = normal(4, 5), made.weights[0].value
     _, in_x, in_kernel = loss_and_gradients(flow, x, [x, kernel])
     steps = normal(4, 5, seed=8), normal(*kernel.shape, seed=9)
-    found = []
-    for sign in (1e-6, -1e-6):
-        kernel.assign_add(sign * steps[1])
-        y = flow.forward(x + sign * steps[0])
-        log_det = flow.forward_log_det_jacobian(x + sign * steps[0], 1)
+
+    def loss(at):
+        kernel.assign_add(at * steps[1])
+        y = flow.forward(x + at * steps[0])
+        log_det = flow.forward_log_det_jacobian(x + at * steps[0], 1)
+        kernel.assign_sub(at * steps[1])
         weighting = tf.range(1, 6, dtype=y.dtype)
-        found.append(tf.reduce_sum(weighting * tf.sin(y)) + tf.reduce_sum(log_det * y[..., 0]))
-        kernel.assign_sub(sign * steps[1])
-    wanted = (found[0] - found[1]) / 2e-6
+        return tf.reduce_sum(weighting * tf.sin(y)) + tf.reduce_sum(log_det * y[..., 0])
+
+    def slope(step):
+        return (loss(step) - loss(-step)) / (2 * step)
+
+    step = 1e-5
     got = tf.reduce_sum(in_x * steps[0]) + tf.reduce_sum(in_kernel * steps[1])
-    np.testing.assert_allclose(got, wanted, rtol=1e-6)
+    # A central difference errs by step^2, so that of twice the step is off by three times more.
+    # Each loss is rounded as often as it takes to compute.
+    (unit,) = one_eps(lambda _: loss(0.0), (), made)
+    rounding = 2 * made.event_size * roundings(made) * unit / step
+    assert abs(got - slope(step)) < abs(slope(2 * step) - slope(step)) + rounding
+    assert rounding < 1e-4 * abs(got)  # or nothing would have been compared
 
 
 def test_the_sweep_itself_carries_no_gradient():
@@ -154,19 +180,19 @@ def test_the_sweep_itself_carries_no_gradient():
     assert tape.gradient(y, [x, made.weights[0].value]) == [None, None]
 
 
-def test_compiles_and_the_graph_does_not_grow_with_the_dimension():
+def test_compiles_and_the_graph_does_not_grow_with_the_dimension(assert_close):
     sizes = []
     for event_size in (4, 12):
         made = made_of(event_size, hidden=(30, 30))
         x = normal(3, event_size)
         run = tf.function(lambda x, m=made: m.solve_in_order(x, affine), jit_compile=True)
-        np.testing.assert_allclose(run(x), loop(made, x), rtol=1e-11, atol=1e-11)
+        assert_close(run(x), lambda x, made=made: loop(made, x), made, x)
         graph = run.get_concrete_function(x).graph.as_graph_def()
         sizes.append(len(graph.node) + sum(len(f.node_def) for f in graph.library.function))
     assert sizes[0] == sizes[1]
 
 
-def test_saved_model_dynamic_batch_and_live_weights(tmp_path):
+def test_saved_model_dynamic_batch_and_live_weights(tmp_path, assert_close):
     made = made_of(context=True)
     x, c = normal(3, 5), normal(3, CONTEXT, seed=2)
     module = tf.Module()
@@ -182,17 +208,20 @@ def test_saved_model_dynamic_batch_and_live_weights(tmp_path):
     module.forward = forward
     before = forward(x, c)
     made.set_weights([0.9 * w for w in made.get_weights()])
-    wanted = flows(made, c)[1].forward(x)
-    assert np.abs(wanted - before).max() > 1e-3
-    np.testing.assert_allclose(forward(x, c), wanted, rtol=1e-11)
+
+    def wanted(x, c):
+        return flows(made, c)[1].forward(tf.identity(x))
+
+    (unit,) = assert_close(forward(x, c), wanted, made, x, c)
+    assert np.abs(wanted(x, c) - before).max() > 1e6 * unit
     tf.saved_model.save(module, tmp_path)
     loaded = tf.saved_model.load(tmp_path)
-    np.testing.assert_allclose(loaded.forward(x, c), wanted, rtol=1e-11)
+    assert_close(loaded.forward(x, c), wanted, made, x, c)
     assert loaded.forward(x[:0], c[:0]).shape == (0, 5)
 
 
 @pytest.mark.parametrize("gated", [False, True])
-def test_a_bare_network_as_the_conditioner(gated):
+def test_a_bare_network_as_the_conditioner(gated, assert_close):
     made = made_of()
     x = normal(3, 5)
     how = {"bijector_fn": fvb.GatedUpdate(made)} if gated else {"shift_and_log_scale_fn": made}
@@ -200,7 +229,7 @@ def test_a_bare_network_as_the_conditioner(gated):
         kind(**how) for kind in (fvb.ParallelMaskedAutoregressiveFlow, tfb.MaskedAutoregressiveFlow)
     )
     assert int(ours.num_passes(x)) == 1
-    np.testing.assert_allclose(ours.forward(x), theirs.forward(tf.identity(x)), rtol=1e-10)
+    assert_close(ours.forward(x), lambda x: theirs.forward(tf.identity(x)), made, x)
 
 
 def test_inside_a_layer_of_mixed_precision(mixed_bfloat16):

@@ -51,7 +51,7 @@ def test_prior_base(prior, kind, components):
     assert len(layer.flow.flows) == prior.count("+")
 
 
-def test_networks_take_their_sizes_each_in_its_order():
+def test_each_network_gets_its_own_sizes_in_order():
     model = _model(
         flow="none", base="tril", encoder="gated-conv", decoder="mlp", hidden=(9, 6),
         channels=(2, 3), norm="batch", likelihood="logistic-mixture", components=2,
@@ -64,7 +64,7 @@ def test_networks_take_their_sizes_each_in_its_order():
     assert isinstance(model.posterior_layer.base, Tril)
 
 
-def test_what_is_against_overfitting():
+def test_input_dropout_and_weight_decay():
     assert _model(flow="none", input_dropout=0.2).input_dropout == 0.2
     for given, decay in ((None, 0.004), (0.0, 0.0), (0.1, 0.1)):
         config = TrainConfig(optimizer="adamw", weight_decay=given)
@@ -86,7 +86,7 @@ def test_learning_rate_schedule(schedule, rates):
     optimizer.build([keras.Variable(0.0)])
     for epoch, rate in zip((0, 75, 150), rates, strict=True):
         optimizer.iterations.assign(10 * epoch)
-        # The schedule is four operations in float32 on numbers of the first rate's size.
+        # The schedule is four operations in float32 on numbers of at most the first rate.
         off = 4 * float(np.finfo(np.float32).eps) * 0.01
         assert float(optimizer.learning_rate) == pytest.approx(rate, rel=0, abs=off)
 

@@ -20,7 +20,7 @@ TINY = [
     *("--hidden", "8", "--latent-dim", "2", "--batch-size", "200"),
     *("--no-diagnostics", "--schedule", "constant", "--strategy", "multiworker"),
 ]  # fmt: skip
-PATIENCE = 240.0  # The most seconds to wait for a process.
+PATIENCE = 600.0  # The most seconds to wait for a process, on a busy machine too.
 
 
 @pytest.fixture

@@ -18,6 +18,13 @@ LOST = tf.errors.UnavailableError(
     "/job:worker/task:1: The following tasks are unhealthy (stopped sending heartbeats):\n"
     "/job:worker/replica:0/task:1\n\t [[{{node CollectiveReduceV2}}]]",
 )
+EAGER = tf.errors.UnavailableError(
+    None,
+    None,
+    "{{function_node __CollectiveReduceV2_device_/job:worker/replica:0/task:0/device:CPU:0}} "
+    "Collective ops is aborted by: Error reported from /job:worker/task:1: The following tasks are "
+    "unhealthy (stopped sending heartbeats):\n/job:worker/replica:0/task:1",
+)
 ABORTED = tf.errors.FailedPreconditionError(None, None, "Collective ops is aborted by: a reset")
 
 
@@ -31,7 +38,8 @@ def fail(error, strategy, folder):
         raise error
 
 
-def test_the_error_names_the_lost_worker(strategy, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [LOST, EAGER], ids=["graph", "eager"])
+def test_the_error_names_the_lost_worker(error, strategy, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py"])
     with RunFolder(tmp_path / "run") as folder:
         state = {"epoch": 1, "step": 0, "rows": [], "config": {}}
@@ -39,7 +47,7 @@ def test_the_error_names_the_lost_worker(strategy, tmp_path, monkeypatch):
         with pytest.raises(
             WorkerLostError, match=r"^The worker 1 of the cluster is gone"
         ) as caught:
-            fail(LOST, strategy, folder)
+            fail(error, strategy, folder)
     assert "train.py --resume" in str(caught.value)
     assert "\n" not in str(caught.value)
 

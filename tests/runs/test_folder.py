@@ -21,6 +21,7 @@ def _inside(tmp_path, monkeypatch):
 
 def publish(path=None, stem="digits-iaf", overwrite=False):
     with RunFolder(path, stem, overwrite) as folder:
+        folder.write_config("{}")
         (folder.staging / "file").write_text("new")
         folder.publish()
     return folder.path
@@ -95,7 +96,7 @@ def test_overwrite_replaces_only_at_the_end(tmp_path):
         raise RuntimeError
     assert (tmp_path / "full" / "thing").read_text() == "old"
     publish(tmp_path / "full", overwrite=True)
-    assert [p.name for p in tmp_path.rglob("*")] == ["full", "file"]
+    assert visible(tmp_path / "full") == ["config.json", "file"]
 
 
 def test_an_unwritable_place_is_an_error_of_one_sentence(tmp_path):

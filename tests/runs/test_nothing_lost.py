@@ -31,7 +31,7 @@ TINY = [
     *("--hidden", "16", "--latent-dim", "2", "--batch-size", "20"),
     *("--no-diagnostics", "--checkpoint-steps", "32"),
 ]  # fmt: skip
-PATIENCE = 120.0  # The most seconds to wait for a process.
+PATIENCE = 600.0  # The most seconds to wait for a process, on a busy machine too.
 
 
 def start(folder, *arguments):

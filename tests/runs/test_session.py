@@ -68,16 +68,16 @@ def test_flattened_images_are_read_and_warnings_are_printed(stream, tmp_path, ca
 
 @pytest.mark.parametrize("ema", [None, 0.5], ids=["weights", "averages"])
 def test_early_stopping_keeps_the_best_epoch(ema, splits):
-    # At this rate the ELBO gets worse from epoch to epoch after a fair start.
+    # At this learning rate the ELBO rises in the first epochs only.
     session = _session(
         splits, ema=ema, patience=2, epochs=20, learning_rate=0.4, schedule="constant", seed=1
     )
     session.fit(verbose=0)
-    elbos = [row["val_elbo"] for row in session.rows]
+    elbos = [row["val_elbo"] for row in session.history.rows]
     assert len(elbos) == int(np.argmax(elbos)) + 3 < 20
     kept = -session.evaluate()["valid_free_energy"]
-    # The kept weights are the best up to the noise of one sample an image, five standard errors of
-    # it, and not the last.
+    # The kept weights are the best and not the last ones, up to five standard errors of an ELBO
+    # from one sample per image.
     images, _ = binarize_fixed(splits.valid, splits.levels, "dynamic", "valid")
     one, two = (session.model.elbo(images.astype(np.float32), seed=i).numpy() for i in (1, 2))
     noise = 5 * np.std(one - two) / np.sqrt(len(images))
@@ -92,8 +92,8 @@ def test_evaluation_uses_the_averaged_weights(splits):
         session.fit(verbose=0)
         weights = session.model.get_weights()
         moved[ema] = max(np.max(np.abs(a - b)) for a, b in zip(start, weights, strict=True))
-    # Keras's average starts at the weights after the first of 8 steps, which Adam moves by at most
-    # the rate, 1e-3; later steps it makes (1 - 0.9) / sqrt(1 - 0.999) = 3.2 times as long at most.
+    # Keras's average starts at the weights after the first of 8 steps. Adam moves them by at most
+    # the rate, 1e-3, in that step, and by (1 - 0.9) / sqrt(1 - 0.999) = 3.2 times that in others.
     most = 1e-3 + (1 - 0.999**7) * 7 * 3.2e-3
     assert moved[0.999] < most < moved[None]
 
@@ -101,10 +101,10 @@ def test_evaluation_uses_the_averaged_weights(splits):
 def test_reports_how_often_the_gradient_was_clipped(splits):
     session = _session(splits, clip_norm=1e-3, epochs=1)
     session.fit(verbose=0)
-    assert session.clipped == 1.0
+    assert session.history.clipped == 1.0
     session = _session(splits, clip_norm=1e6, epochs=1)
     session.fit(verbose=0)
-    assert session.clipped == 0.0
+    assert session.history.clipped == 0.0
 
 
 def test_progress_is_a_line_an_epoch_and_the_rest_is_in_the_history(splits, capsys):
@@ -116,8 +116,8 @@ def test_progress_is_a_line_an_epoch_and_the_rest_is_in_the_history(splits, caps
     names = re.findall(r"(\w+): ", line)
     assert names == ["loss", "elbo", "kl", "val_elbo"]
     assert len(line) < 80
-    assert {"gradient_norm", "val_kl", *names} < set(session.rows[0])
-    assert "clipped" not in session.rows[0]
+    assert {"gradient_norm", "val_kl", *names} < set(session.history.rows[0])
+    assert "clipped" not in session.history.rows[0]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_grey_levels_are_scored_in_bits_per_dimension(name, splits):
     after = session.evaluate()
     for metrics in (before, after):
         assert metrics["test_bits_per_dimension"] == metrics["test_free_energy"] / 64 / math.log(2)
-    # A code takes more than no bits, and fewer where something was learned.
+    # A code needs a positive number of bits, and training makes it shorter.
     assert 0.0 < after["test_bits_per_dimension"] < before["test_bits_per_dimension"]
 
 
@@ -162,7 +162,7 @@ def test_a_run_with_every_option(tmp_path, monkeypatch, capsys):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
     assert {"active_units", "log_prior_std", "base_kl_3"} <= set(rows[0])
-    # The density of an IAF takes too long for epochs as short as these.
+    # The density of an IAF is too slow for a data set as small as this.
     assert "mutual_information" not in rows[0]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (

@@ -116,7 +116,7 @@ def shown(monkeypatch, stream, columns, logs=LOGS, steps=500, verbose=1):
     """The lines that two epochs print, each with what it showed before it was written over."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr("sys.stdout", stream)
-    line = ProgressLine(verbose)
+    line = ProgressLine(verbose, ("loss", "elbo", "kl", "val_elbo"))
     line.interval = 0.0
     line.set_params({"epochs": 2, "steps": steps})
     for epoch in range(2):

@@ -1,4 +1,4 @@
-"""Bijectors for any TFP code: no Keras, no training.
+"""Bijectors for any TFP code: no training, and no Keras but in `BatchNormalization`.
 
 from tfp_flowvae import bijectors as fvb
 """
@@ -9,6 +9,7 @@ from tfp_flowvae.bijectors.autoregressive import (
     ParallelMaskedAutoregressiveFlow,
     SolvesInOrder,
 )
+from tfp_flowvae.bijectors.batch_normalization import BatchNormalization
 from tfp_flowvae.bijectors.contractive_residual import ContractiveResidual
 from tfp_flowvae.bijectors.coupling import (
     AdditiveCoupling,
@@ -38,17 +39,16 @@ from tfp_flowvae.bijectors.spline import RationalQuadraticSpline
 from tfp_flowvae.bijectors.spline_transform import SplineTransform, spline_from_raw
 from tfp_flowvae.bijectors.sylvester import (
     HouseholderSylvester,
-    OrthogonalSylvester,
-    TriangularSylvester,
-)
-from tfp_flowvae.bijectors.sylvester_flow import (
     HouseholderSylvesterFlow,
+    OrthogonalSylvester,
     OrthogonalSylvesterFlow,
+    TriangularSylvester,
 )
 
 __all__ = [
     "ActNorm",
     "AdditiveCoupling",
+    "BatchNormalization",
     "ContractiveResidual",
     "Coupling",
     "GatedUpdate",

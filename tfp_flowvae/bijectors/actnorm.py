@@ -10,8 +10,8 @@ variance 1. From then on they are ordinary parameters.
 That first setting is a method here, `initialize`, and never a side effect of `forward`. TFP calls
 `forward` and its log-det separately, from a cache, on samples of any distribution, inside
 `tf.while_loop`, `tf.vectorized_map` and saved signatures; a bijector that writes its variables in
-one of these calls initialises itself from whatever came first. An explicit call says from which
-data, and in which direction, and works in `tf.function`, XLA and under `tf.distribute`, where the
+one of these calls is initialised from whichever call comes first. An explicit call names the data
+and the direction, and works in `tf.function`, XLA and under `tf.distribute`, where the
 statistics are those of the global batch. A flag in a variable, which is saved with the others,
 makes the call do nothing once it has been made: a training step may contain it, and a restored
 model keeps what it learned.
@@ -32,7 +32,8 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal import validate
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector, parameter
 from tfp_flowvae.bijectors.internal.statistics import log_statistics
 
 _DIRECTIONS = ("forward", "inverse")
@@ -67,8 +68,9 @@ class ActNorm(ParametricBijector):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"log_scale": "D", "shift": "D"}
-    _log_scale: tf.Tensor | tf.Variable
-    _shift: tf.Tensor | tf.Variable
+    log_scale = parameter("log_scale", "The logarithm of the scale, as it was given.")
+    shift = parameter("shift", "The vector that is added, as it was given.")
+    initialized = parameter("initialized", "The flag, as it was given.")
 
     def __init__(
         self,
@@ -80,8 +82,8 @@ class ActNorm(ParametricBijector):
     ) -> None:
         super().__init__(dict(locals()), is_constant_jacobian=True)
 
-    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
-        self._initialized = _checked_flag(type(self).__name__, parameters["initialized"])
+    def _keep_others(self, arguments: Mapping[str, Any]) -> None:
+        self._initialized = _checked_flag(type(self).__name__, arguments["initialized"])
 
     @classmethod
     def create(
@@ -116,21 +118,6 @@ class ActNorm(ParametricBijector):
             name=name,
         )
 
-    @property
-    def log_scale(self) -> tf.Tensor | tf.Variable:
-        """The logarithm of the scale, as it was given."""
-        return self._log_scale
-
-    @property
-    def shift(self) -> tf.Tensor | tf.Variable:
-        """What is added, as it was given."""
-        return self._shift
-
-    @property
-    def initialized(self) -> tf.Tensor | tf.Variable | None:
-        """The flag, as it was given."""
-        return self._initialized
-
     def initialize(self, x: TensorLike, direction: str = "forward") -> None:
         """Sets the variables so that the image of `x` has mean 0 and variance 1 in each coordinate.
 
@@ -151,7 +138,7 @@ class ActNorm(ParametricBijector):
           ValueError: If `direction` is another, the shapes of `log_scale` and `shift` differ, or
             `x` has another D, or no dimension more than the parameters.
         """
-        _check_direction(direction)
+        validate.check_choice("ActNorm.initialize", "direction", direction, _DIRECTIONS)
         with tf.name_scope(f"{self.name}/initialize"):
             x = tf.convert_to_tensor(x, dtype=self.dtype)
             x = self._checked(x)
@@ -234,7 +221,7 @@ def initialize_act_norms(
         them refuses its batch.
       TypeError: If one of them has no variables.
     """
-    _check_direction(direction)
+    validate.check_choice("initialize_act_norms", "direction", direction, _DIRECTIONS)
     forward = direction == "forward"
     hint = None if hasattr(x, "dtype") else bijector.dtype or tf.float32
     x = tf.identity(tf.convert_to_tensor(x, dtype_hint=hint))  # new to TFP's cache
@@ -252,13 +239,6 @@ def initialize_act_norms(
             f"Received: one inside of {type(bijector).__name__} {bijector.name!r}."
         )
     return bijector.forward(x) if forward else bijector.inverse(x)
-
-
-def _check_direction(direction: str) -> None:
-    if direction not in _DIRECTIONS:
-        raise ValueError(
-            f'direction must be "forward" or "inverse". Received: direction={direction!r}.'
-        )
 
 
 def _checked_flag(

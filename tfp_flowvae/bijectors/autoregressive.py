@@ -6,14 +6,14 @@
 
 where g is an elementwise bijector and entry d of its parameters c depends on y_1, ..., y_{d-1}
 alone (in some order). From y to x takes one call of the conditioner c. From x to y takes D calls in
-a row as TFP has it; yet each call is the same fixed-point (Jacobi) iteration y <- g(x; c(y)), which
-is exact after D passes at most, pass d settling entry d, and which stands still sooner where
-entries depend weakly on one another. A MADE trained on data of 40 dimensions took 10 to 25 passes,
+a row in TFP. Each call is a step of the fixed-point (Jacobi) iteration y <- g(x; c(y)). It is exact
+after at most D passes, since pass d makes entry d exact, and it converges sooner where entries
+depend weakly on one another. A MADE trained on data of 40 dimensions took 10 to 25 passes,
 and all 40 on a chain whose neighbours have a correlation of 0.9.
 
-That is for conditioners of which nothing else is known. One that knows its own inside can do
-better: in a MADE what depends on y_1, ..., y_d alone is computed once, when these are known, and y
-costs about what one call does (`networks.made_sweep`). Such a conditioner says so by a method
+This works for every conditioner. A conditioner of known structure can be faster: a MADE can
+compute each hidden unit once, as soon as the entries of y that it depends on are known, so that y
+costs about as much as one call (`networks.made_sweep`). Such a conditioner has a method
 `solve_in_order`; see `SolvesInOrder`.
 
 References:
@@ -40,14 +40,14 @@ from tfp_flowvae.bijectors.internal import fixed_point, numerics
 
 
 class SolvesInOrder(Protocol):
-    """What a conditioner offers that can settle the entries of y one after another by itself.
+    """The interface of a conditioner that computes the entries of y one after another by itself.
 
-    It is asked for by name, not by type: a `shift_and_log_scale_fn` or `bijector_fn` with an
-    attribute `solve_in_order` is taken at its word.
+    It is recognised by name, not by type: any `shift_and_log_scale_fn` or `bijector_fn` with an
+    attribute `solve_in_order` is used in this way.
     """
 
     def solve_in_order(
-        self, x: tf.Tensor, transform: Callable[[Any, tf.Tensor], tf.Tensor]
+        self, x: tf.Tensor, transform: Callable[[Any, tf.Tensor], tf.Tensor], **kwargs: Any
     ) -> tf.Tensor:
         """Solves y_d = transform(c(y)_d, x_d) for all d, up to rounding.
 
@@ -56,6 +56,7 @@ class SolvesInOrder(Protocol):
           transform: Elementwise, from what a call of the conditioner returns, for one entry (an
             entry dimension of size 1), and that entry of x, `[..., 1]`, to that of y. All leading
             dimensions may arrive as one.
+          **kwargs: Further arguments of the call, such as conditional inputs.
 
         Returns:
           y, `[..., D]`, its leading dimensions those of a call's result. Its gradient is not used.
@@ -65,14 +66,15 @@ class SolvesInOrder(Protocol):
 class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
     """`tfb.MaskedAutoregressiveFlow` without the D passes of its slow direction.
 
-    The same map, with the same fast direction; contexts are closed over, not passed. `forward`
-    iterates y <- g(x; c(y)), from y = x, for the whole batch until no entry of any event changes, D
-    passes at the most. Gradients, in x, in the conditioner's variables and in whatever it closes
-    over, do not go back through the passes: they come from the implicit function theorem, by a
-    second iteration of the same kind at y. So do second derivatives; third ones are refused.
+    The same map, with the same fast direction. `forward` iterates y <- g(x; c(y)), from y = x, for
+    the whole batch until no entry of any event changes, D passes at the most. Keyword arguments of
+    `forward`, such as conditional inputs, are those of the conditioner. Gradients, in x, in the
+    conditioner's variables and in whatever it closes over, do not go back through the passes: they
+    come from the implicit function theorem, by a second iteration of the same kind at y. So do
+    second derivatives; third ones are refused.
 
-    A conditioner that `SolvesInOrder`, as our MADE does, is left to find y itself; the gradients
-    come as before. What is said here of passes and `tolerance` is for the others.
+    If the conditioner has a method `solve_in_order`, as our MADE has, that method computes y, and
+    gradients are computed in the same way. Passes and `tolerance` concern other conditioners only.
 
     With `tolerance=0`, y is what TFP's loop gives after its D passes, bit for bit where the
     conditioner's arithmetic does not depend on entries it masks. A third of the passes then goes
@@ -137,27 +139,27 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
         """The change of an entry at which it counts as settled."""
         return self._tolerance
 
-    def num_passes(self, x: TensorLike) -> tf.Tensor:
+    def num_passes(self, x: TensorLike, **kwargs: Any) -> tf.Tensor:
         """Returns how many passes `forward` takes for x `[..., D]`, an int32 scalar.
 
-        The work of one is what a conditioner that `SolvesInOrder` takes.
+        With a conditioner that has `solve_in_order` the work is that of one pass.
         """
         x = tf.convert_to_tensor(x, dtype_hint=tf.float32)
         if self._solve_in_order is not None:
             return tf.constant(1)
-        return 1 + self._solve(x, self._pass(x))[1]
+        return 1 + self._solve(x, self._pass(x, **kwargs))[1]
 
     @property
     def _solve_in_order(self) -> Callable[..., tf.Tensor] | None:
         return getattr(self._conditioner, "solve_in_order", None)
 
-    def _forward(self, x: tf.Tensor) -> tf.Tensor:
-        apply = self._pass(x)
+    def _forward(self, x: tf.Tensor, **kwargs: Any) -> tf.Tensor:
+        apply = self._pass(x, **kwargs)
         solve = self._solve_in_order
         if solve is None:
             solution, _ = self._solve(x, apply)
         else:
-            solution = solve(tf.stop_gradient(x), _transform_entry)
+            solution = solve(tf.stop_gradient(x), _transform_entry, **kwargs)
         size = self._event_size(x)
         y = fixed_point.attach_gradient(apply, solution, size, exact=solve is not None)
         if not self.validate_args:
@@ -165,14 +167,14 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
         with tf.control_dependencies([self._assert_fixed(apply, y)]):
             return tf.identity(y)
 
-    def _pass(self, x: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    def _pass(self, x: tf.Tensor, **kwargs: Any) -> Callable[[tf.Tensor], tf.Tensor]:
         """The map y -> g(x; c(y))."""
         if not x.dtype.is_floating:
             raise TypeError(
                 f"{type(self).__name__} takes floating-point points. "
                 f"Received: dtype {x.dtype.name}."
             )
-        return lambda y: _compat.autoregressive_inner(self, y).forward(x)
+        return lambda y: _compat.autoregressive_inner(self, y, **kwargs).forward(x)
 
     def _solve(
         self, x: tf.Tensor, apply: Callable[[tf.Tensor], tf.Tensor]
@@ -216,7 +218,7 @@ class GatedUpdate(tf.Module):
 
         z' = sigma z + (1 - sigma) m,       log |det dz'/dz| = sum log sigma.
 
-    Nothing here can grow: where s is large z is left alone, and the scale never exceeds 1. This is
+    The update is stable: where s is large z is unchanged, and the scale never exceeds 1. This is
     the inverse direction of the bijector returned, because in TFP an IAF is the inverse of a
     `tfb.MaskedAutoregressiveFlow`, whose one-pass direction is its inverse:
 
@@ -242,15 +244,17 @@ class GatedUpdate(tf.Module):
         self._conditioner = conditioner
         self._forget_bias = forget_bias
 
-    def __call__(self, *arguments: Any) -> tfb.Bijector:
+    def __call__(self, *arguments: Any, **kwargs: Any) -> tfb.Bijector:
         """Returns the elementwise bijector for `(y)` or, in a coupling, `(kept, units)`."""
-        return self._update(self._conditioner(*arguments))
+        return self._update(self._conditioner(*arguments, **kwargs))
 
     @property
     def solve_in_order(self) -> Callable[..., tf.Tensor]:
         """That of `SolvesInOrder`; there is none (`AttributeError`) if the conditioner has none."""
         solve = self._conditioner.solve_in_order  # type: ignore[attr-defined]
-        return lambda x, transform: solve(x, lambda out, entry: transform(self._update(out), entry))
+        return lambda x, transform, **kwargs: solve(
+            x, lambda out, entry: transform(self._update(out), entry), **kwargs
+        )
 
     def _update(self, out: Any) -> tfb.Bijector:
         m, s = tf.unstack(out, num=2, axis=-1) if tf.is_tensor(out) else out

@@ -7,11 +7,11 @@ The step of Behrmann et al. (2019) and Chen et al. (2019) is
 with g(z) = W_L^T a(... a(W_1^T z + b_1) ...) + b_L a multilayer perceptron. No slope of the
 activation a exceeds 1, so that Lip(g) <= ||W_1|| ... ||W_L|| in spectral norms; each kernel of
 norm above c^(1/L) is scaled down to it, and then f is a bijection whatever the parameters are. The
-norms are bounded from above and not merely estimated: see `limit_norm` in `_residual_net.py`.
+norms are bounded from above and not merely estimated: see `internal/residual_net.limit_norm`.
 
 The inverse is the fixed point of x <- y - g(x), reached to rounding within a number of steps that
 follows from c and the dtype alone, and differentiated in y and in the weights by the implicit
-function theorem: see `residual_inverse.py`. Both directions satisfy
+function theorem: see `internal/residual_inverse.py`. Both directions satisfy
 
     (1 - c) ||z - z'|| <= ||f(z) - f(z')|| <= (1 + c) ||z - z'|| .
 
@@ -43,6 +43,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors.internal import log_det_series, residual_inverse, validate
+from tfp_flowvae.bijectors.internal.parametric import parameter
 from tfp_flowvae.bijectors.internal.residual_net import ACTIVATIONS, ResidualNet, limit_norm
 from tfp_flowvae.bijectors.joint import JointEvaluation
 
@@ -56,8 +57,8 @@ class ContractiveResidual(JointEvaluation, tfb.AutoCompositeTensorBijector):
     """One residual step f(z) = z + g(z), where g is a perceptron with Lip(g) <= `lipschitz` < 1.
 
     The mathematics is at the head of this module. All kernels 0 is a shift, with biases 0 the
-    identity. Forward costs one pass through g, the inverse as many as it takes to come to rest.
-    Several steps are a `tfb.Chain`.
+    identity. Forward costs one pass through g; the inverse iterates, one pass each time, until it
+    converges. Several steps are a `tfb.Chain`.
 
     The estimates "series" and "roulette" are functions of `seed`: the same call gives the same
     number, each point of x has probes of its own, and f's log-det at x and its inverse's at f(x),
@@ -91,6 +92,10 @@ class ContractiveResidual(JointEvaluation, tfb.AutoCompositeTensorBijector):
         not fit together; D is more than 64 and `log_det` "exact"; an estimate has no seed; another
         argument is none of those above; or `validate_args` finds a parameter that is not finite.
     """
+
+    lipschitz = parameter("lipschitz", "The bound on the Lipschitz constant of g.")
+    activation = parameter("activation", "The name of the function between the layers.")
+    log_det = parameter("log_det", 'How the log-det is found: "exact", "series" or "roulette".')
 
     def __init__(
         self,
@@ -145,21 +150,6 @@ class ContractiveResidual(JointEvaluation, tfb.AutoCompositeTensorBijector):
     def biases(self) -> list[tf.Tensor | tf.Variable]:
         """The biases, as they were given."""
         return list(self._biases)
-
-    @property
-    def lipschitz(self) -> float:
-        """The bound on the Lipschitz constant of g."""
-        return self._lipschitz
-
-    @property
-    def activation(self) -> str:
-        """The name of the function between the layers."""
-        return self._activation
-
-    @property
-    def log_det(self) -> str:
-        """How the log-det is found: "exact", "series" or "roulette"."""
-        return self._log_det
 
     def constrained_kernels(self) -> list[tf.Tensor]:
         """Returns the kernels that act, each of a spectral norm of at most lipschitz^(1/L)."""
@@ -251,17 +241,10 @@ def _check_options(
             f"{owner} takes a Python number lipschitz between 0 and 1, both excluded. "
             f"Received: lipschitz={lipschitz!r}."
         )
-    if activation not in ACTIVATIONS:
-        known = ", ".join(repr(key) for key in ACTIVATIONS)
-        raise ValueError(f"{owner} takes an activation of {known}. Received: {activation!r}.")
-    if log_det not in _LOG_DETS:
-        known = ", ".join(repr(key) for key in _LOG_DETS)
-        raise ValueError(f"{owner} takes a log_det of {known}. Received: {log_det!r}.")
-    for label, number in (("terms", terms), ("probes", probes)):
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(
-                f"{owner} takes an integer {label} of at least 1. Received: {label}={number!r}."
-            )
+    validate.check_choice(owner, "activation", activation, ACTIVATIONS)
+    validate.check_choice(owner, "log_det", log_det, _LOG_DETS)
+    validate.check_count(owner, "terms", terms)
+    validate.check_count(owner, "probes", probes)
 
 
 def _check_seed(log_det: str, seed: TensorLike | None) -> None:

@@ -5,9 +5,9 @@ With c the entries that the mask keeps and t the others,
     y_c = x_c,     y_t = g(x_t; x_c),     log |det dy/dx| = sum_t log |dg/dx_t|,
 
 where g(. ; c) is an elementwise bijector whose parameters a conditioner computes from c. Since c is
-the same on both sides, either direction takes one call of the conditioner. `tfb.RealNVP` is this
-for c the first or the last entries; `Coupling` is for every mask, and gives value and log-det from
-one call.
+the same on both sides, either direction takes one call of the conditioner. In `tfb.RealNVP` c is
+the first or the last entries; `Coupling` takes any mask, and returns value and log-det from one
+call.
 
 References:
   Laurent Dinh, David Krueger, and Yoshua Bengio. NICE: Non-linear Independent Components
@@ -220,7 +220,7 @@ class AdditiveCoupling(Coupling):
         return tfb.Shift(self._bijector_fn(kept, self._moving.size))
 
     def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.zeros_like(self._checked(x)[..., 0])  # without asking the conditioner
+        return tf.zeros_like(self._checked(x)[..., 0])  # without a call of the conditioner
 
     def _inverse_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
         return self._forward_log_det_jacobian(y)

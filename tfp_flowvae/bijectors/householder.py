@@ -10,9 +10,9 @@ reflections of many points in the same mirrors are two products of matrices and 
 instead of K passes over the points. The inverse has L^T for L. A v_k = 0 leaves its row of V at 0,
 and the step is the identity.
 
-Mirrors of each point's own, as a posterior's are, leave nothing to share: V V^T alone would cost K
-times the reflections themselves. Those go one mirror after the other, in a loop (a third to a sixth
-of the compact form's time on a processor for K = 10 to 80).
+If each point has mirrors of its own, as in an amortised posterior, the compact form does not pay:
+V V^T alone would cost K times as much as the reflections. These are then applied one after the
+other in a loop, in a third to a sixth of the compact form's time on a processor for K = 10 to 80.
 
 The compact product is orthogonal up to what rounding does to L + L^T = V V^T, which L^-1 amplifies:
 for mirrors that are nearly parallel an error of L becomes one of up to 4 K times its size, where
@@ -38,7 +38,7 @@ import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors.internal import numerics, stack
-from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector, parameter
 
 _MOST_IN_FLOAT32 = 8
 
@@ -68,17 +68,12 @@ class HouseholderFlow(ParametricBijector):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"v": "KD"}
-    _v: tf.Tensor | tf.Variable
+    v = parameter("v", "The normals of the mirrors, as they were given.")
 
     def __init__(
         self, v: TensorLike, validate_args: bool = False, name: str = "householder_flow"
     ) -> None:
         super().__init__(dict(locals()), is_constant_jacobian=True)
-
-    @property
-    def v(self) -> tf.Tensor | tf.Variable:
-        """The normals of the mirrors, as they were given."""
-        return self._v
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         y = self._reflect(x, adjoint=False)
@@ -109,7 +104,7 @@ class HouseholderFlow(ParametricBijector):
 
 def _one_by_one(mirrors: tf.Tensor, x: tf.Tensor, adjoint: bool) -> tf.Tensor:
     """Reflects x of `[..., D]` in one after another of the mirrors of `[..., K, D]`."""
-    # 2 over what the rounded mirror's square is, not over 1: that is what keeps lengths.
+    # Divided by its square, which rounding moves from 1, a mirror gives an orthogonal reflection.
     squares = _or_one(tf.reduce_sum(tf.square(mirrors), axis=-1, keepdims=True))
     scaled = mirrors * tf.sqrt(2.0 / squares)
     return stack.run_stack(_reflection, x, (scaled,), (1,), reverse=adjoint)[0]
@@ -125,7 +120,7 @@ def _product(mirrors: tf.Tensor, x: tf.Tensor, adjoint: bool) -> tf.Tensor:
     """x - V^T L^-1 V x for V of `[K, D]` and x of `[..., D]`."""
     wide = tf.cast(mirrors, tf.float64)
     gram = tf.cast(tf.matmul(wide, wide, transpose_b=True), mirrors.dtype)
-    # Half of what the rounded rows' squares are, not of 1, makes the product orthogonal.
+    # Half the squares of the rounded rows, not 1/2 itself, makes the product orthogonal.
     half = 0.5 * _or_one(tf.linalg.diag_part(gram))
     lower = numerics.with_diagonal(tf.linalg.band_part(gram, -1, 0), half)
     points = tf.reshape(x, [-1, tf.shape(x)[-1]])

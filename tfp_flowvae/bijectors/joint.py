@@ -2,8 +2,8 @@
 
 Sampling with a log-prob needs both f(x) and log |det df/dx|. `tfb.Bijector` has a method for each,
 and `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow` run their conditioner, the expensive part, once
-in either. The two functions here ask for both at once and run every conditioner once, through
-`tfb.Chain`, `tfb.Invert` and whatever those hold; other bijectors are asked by their two methods.
+in either. The two functions here return both and run every conditioner once, also inside of
+`tfb.Chain` and `tfb.Invert`. For any other bijector they call its two methods.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class JointEvaluation:
 
     A subclass, which also inherits a `tfb.Bijector` with `forward_min_event_ndims=1`, writes
     `_forward_and_log_det(x)` and `_inverse_and_log_det(y)`, each returning `[..., D]` and `[...]`
-    (nats). The four methods that TFP asks for follow from those two. In a graph what is not used is
-    pruned; eagerly, the log-det of these bijectors costs little next to the value.
+    (nats). The four methods that TFP calls follow from those two. A graph prunes the part that is
+    not used; eagerly, the log-det of these bijectors costs little next to the value.
     """
 
-    if TYPE_CHECKING:  # what the bijector class that it is mixed into brings
+    if TYPE_CHECKING:  # inherited from the bijector class
         _name_and_control_scope: Callable[..., Any]
         forward_dtype: Callable[..., Any]
         inverse_dtype: Callable[..., Any]
@@ -92,8 +92,8 @@ def inverse_and_log_det(
 def _as_tensor(value: TensorLike, dtype: tf.DType | None) -> tf.Tensor:
     """The value in the bijector's dtype if it has one, else an array's own, or float32.
 
-    A new tensor, which no cache has seen: TFP's answers for a tensor that it knows with what the
-    variables were at that time.
+    The tensor is a new one: for a tensor that it has seen before, TFP's cache returns the result
+    for the values that the variables had then.
     """
     if dtype is None and not hasattr(value, "dtype"):
         dtype = tf.float32

@@ -27,7 +27,7 @@ import tensorflow as tf
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors.internal import numerics, permute, validate
 from tfp_flowvae.bijectors.internal.linear import multiply, solve_triangular
-from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector, parameter
 
 
 class LULinear(ParametricBijector):
@@ -69,11 +69,13 @@ class LULinear(ParametricBijector):
         "shift": "D",
         "sign": "D",
     }
-    _lower: tf.Tensor | tf.Variable
-    _log_diag: tf.Tensor | tf.Variable
-    _upper: tf.Tensor | tf.Variable
-    _shift: tf.Tensor | tf.Variable | None
-    _sign: tf.Tensor | tf.Variable | None
+    _PERMUTES = True
+    lower = parameter("lower", "The matrix that holds L below its diagonal, as it was given.")
+    log_diag = parameter("log_diag", "The logarithm of the size of U's diagonal, as it was given.")
+    upper = parameter("upper", "The matrix that holds U above its diagonal, as it was given.")
+    permutation = parameter("permutation", "The permutation P, as it was given.")
+    shift = parameter("shift", "The vector that is added, as it was given.")
+    sign = parameter("sign", "The signs of U's diagonal, as they were given.")
 
     def __init__(
         self,
@@ -87,11 +89,6 @@ class LULinear(ParametricBijector):
         name: str = "lu_linear",
     ) -> None:
         super().__init__(dict(locals()), is_constant_jacobian=True)
-
-    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
-        self._permutation = permute.convert(
-            type(self).__name__, parameters["permutation"], self._event_shape()
-        )
 
     @classmethod
     def from_matrix(
@@ -140,44 +137,7 @@ class LULinear(ParametricBijector):
     @classmethod
     def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
         properties = super()._parameter_properties(dtype)
-        properties["sign"] = properties["sign"]._replace(is_preferred=False)
-        return properties | {"permutation": permute.properties()}
-
-    @property
-    def lower(self) -> tf.Tensor | tf.Variable:
-        """The matrix that holds L below its diagonal, as it was given."""
-        return self._lower
-
-    @property
-    def log_diag(self) -> tf.Tensor | tf.Variable:
-        """The logarithm of the size of U's diagonal, as it was given."""
-        return self._log_diag
-
-    @property
-    def upper(self) -> tf.Tensor | tf.Variable:
-        """The matrix that holds U above its diagonal, as it was given."""
-        return self._upper
-
-    @property
-    def permutation(self) -> tf.Tensor | tf.Variable | None:
-        """The permutation P, as it was given."""
-        return self._permutation
-
-    @property
-    def shift(self) -> tf.Tensor | tf.Variable | None:
-        """What is added, as it was given."""
-        return self._shift
-
-    @property
-    def sign(self) -> tf.Tensor | tf.Variable | None:
-        """The signs of U's diagonal, as they were given."""
-        return self._sign
-
-    def _parameter_control_dependencies(self, is_init: bool) -> list:
-        return [
-            *super()._parameter_control_dependencies(is_init),
-            *permute.assertions(type(self).__name__, self.permutation, is_init, self.validate_args),
-        ]
+        return properties | {"sign": properties["sign"]._replace(is_preferred=False)}
 
     def _factors(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns L and U, `[..., D, D]`."""

@@ -17,24 +17,23 @@ The density is continuous and positive on all of R, and exact to a few eps in an
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors.internal import marginal_fit, validate
 from tfp_flowvae.bijectors.internal.monotone_spline import MonotoneSpline
-from tfp_flowvae.bijectors.joint import JointEvaluation
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector, parameter
 
-_AXES = {"knots": "DN", "scores": "DN"}
 _DEFAULT_KNOTS = 16
 
 
-class MarginalInverseCDF(JointEvaluation, tfb.AutoCompositeTensorBijector):
+class MarginalInverseCDF(ParametricBijector):
     """The elementwise f(z) = F^-1(Phi(z)): from a standard normal base to the data.
 
     So `tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros([D])), this)` has the
@@ -58,6 +57,10 @@ class MarginalInverseCDF(JointEvaluation, tfb.AutoCompositeTensorBijector):
         scores that are not finite and strictly increasing.
     """
 
+    _AXES: ClassVar[Mapping[str, str]] = {"knots": "DN", "scores": "DN"}
+    knots = parameter("knots", "The positions x_i, as they were given.")
+    scores = parameter("scores", "The normal scores z_i, as they were given.")
+
     def __init__(
         self,
         knots: TensorLike,
@@ -65,24 +68,14 @@ class MarginalInverseCDF(JointEvaluation, tfb.AutoCompositeTensorBijector):
         validate_args: bool = False,
         name: str = "marginal_inverse_cdf",
     ) -> None:
-        parameters = dict(locals())
-        owner = type(self).__name__
-        with tf.name_scope(name) as name:
-            values = {"knots": knots, "scores": scores}
-            tensors = validate.convert_parameters(owner, _AXES, values)
-            self._knots, self._scores = tensors["knots"], tensors["scores"]
-            shape = self._knots.shape
-            if shape.rank is not None and shape[-1] == 1:
-                raise ValueError(
-                    f"{owner} takes at least 2 knots for each dimension. "
-                    f"Received: knots.shape={tuple(shape.as_list())}."
-                )
-            super().__init__(
-                forward_min_event_ndims=1,
-                validate_args=validate_args,
-                dtype=self._knots.dtype,
-                parameters=parameters,
-                name=name,
+        super().__init__(dict(locals()))
+
+    def _keep_others(self, arguments: Mapping[str, Any]) -> None:
+        shape = self.knots.shape
+        if shape.rank is not None and shape[-1] == 1:
+            raise ValueError(
+                f"{type(self).__name__} takes at least 2 knots for each dimension. "
+                f"Received: knots.shape={tuple(shape.as_list())}."
             )
 
     @classmethod
@@ -94,26 +87,22 @@ class MarginalInverseCDF(JointEvaluation, tfb.AutoCompositeTensorBijector):
         )
         return {"knots": properties, "scores": properties}
 
-    @property
-    def knots(self) -> tf.Tensor | tf.Variable:
-        """The positions x_i, as they were given."""
-        return self._knots
-
-    @property
-    def scores(self) -> tf.Tensor | tf.Variable:
-        """The normal scores z_i, as they were given."""
-        return self._scores
-
     def _parameter_control_dependencies(self, is_init: bool) -> list:
+        found = super()._parameter_control_dependencies(is_init)
         if not self.validate_args:
-            return []
-        named = {"knots": self.knots, "scores": self.scores}
+            return found
         owner = type(self).__name__
-        assertions = validate.finite_assertions(owner, named, is_init)
-        for name, value in named.items():
-            if is_init != _compat.is_ref(value):
-                assertions += _increasing_assertions(owner, name, tf.convert_to_tensor(value))
-        return assertions
+        for name in self._AXES:
+            found += validate.assertions(
+                getattr(self, name),
+                is_init,
+                f"{owner} with validate_args=True takes strictly increasing {name}",
+                _smallest_step,
+                lambda values, message: tf.debugging.assert_positive(
+                    values[..., 1:] - values[..., :-1], message=message
+                ),
+            )
+        return found
 
     def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         y, log_slope = self._spline().forward(self._checked(x))
@@ -125,12 +114,6 @@ class MarginalInverseCDF(JointEvaluation, tfb.AutoCompositeTensorBijector):
 
     def _spline(self) -> MonotoneSpline:
         return MonotoneSpline(tf.convert_to_tensor(self.scores), tf.convert_to_tensor(self.knots))
-
-    def _checked(self, x: tf.Tensor) -> tf.Tensor:
-        shape = self.knots.shape
-        return validate.check_event(
-            type(self).__name__, x, shape if shape.rank is None else shape[-2:-1]
-        )
 
 
 def fit_marginals(
@@ -165,13 +148,6 @@ def fit_marginals(
     return MarginalInverseCDF(tf.constant(knots, dtype), tf.constant(scores, dtype), name=name)
 
 
-def _increasing_assertions(owner: str, name: str, tensor: tf.Tensor) -> list:
-    static = tf.get_static_value(tensor)
-    message = f"{owner} with validate_args=True takes strictly increasing {name}"
-    if static is None:
-        steps = tensor[..., 1:] - tensor[..., :-1]
-        return [tf.debugging.assert_positive(steps, message=f"{message}.")]
-    smallest = np.min(np.diff(static, axis=-1))
-    if smallest <= 0:
-        raise ValueError(f"{message}. Received: a smallest step of {smallest}.")
-    return []
+def _smallest_step(values: np.ndarray) -> str:
+    smallest = np.min(np.diff(values, axis=-1))
+    return "" if smallest > 0 else f"a smallest step of {smallest}"

@@ -45,47 +45,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors.internal import numerics, root, stack
-from tfp_flowvae.bijectors.internal.activations import (
-    Activation,
-    log_derivative,
-)
-from tfp_flowvae.bijectors.internal.parametric import ActivatedBijector
+from tfp_flowvae.bijectors.internal import numerics, root
+from tfp_flowvae.bijectors.internal.activations import Activation, log_derivative
+from tfp_flowvae.bijectors.internal.parametric import ActivatedBijector, parameter
+
+
+class _Acting(NamedTuple):
+    """What acts in a step: u^, w, b, s, log s, and 1 / ||w||, which is 0 at w = 0."""
+
+    u: tf.Tensor
+    w: tf.Tensor
+    b: tf.Tensor
+    slope: tf.Tensor
+    log_slope: tf.Tensor
+    inverse_length: tf.Tensor
 
 
 class _PlanarBase(ActivatedBijector):
-    """What a planar step and a stack of them share: parameters, checks, the constraint."""
+    """The parameters, the constraint and the step that both classes below share."""
 
-    _u: tf.Tensor | tf.Variable
-    _w: tf.Tensor | tf.Variable
-    _b: tf.Tensor | tf.Variable
+    u = parameter("u", "The raw direction of the shift, as it was given.")
+    w = parameter("w", "The normal of the plane, as it was given.")
+    b = parameter("b", "The offset of the plane, as it was given.")
 
-    @property
-    def u(self) -> tf.Tensor | tf.Variable:
-        """The raw direction of the shift, as it was given."""
-        return self._u
-
-    @property
-    def w(self) -> tf.Tensor | tf.Variable:
-        """The normal of the plane, as it was given."""
-        return self._w
-
-    @property
-    def b(self) -> tf.Tensor | tf.Variable:
-        """The offset of the plane, as it was given."""
-        return self._b
+    def __init__(
+        self,
+        u: TensorLike,
+        w: TensorLike,
+        b: TensorLike,
+        activation: str = "tanh",
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(dict(locals()))
 
     def constrained_u(self) -> tf.Tensor:
         """Returns u^, the direction that acts, of the shape of `u` broadcast with that of `w`."""
-        return self._constrain()[0][0]
+        return self._constrain().u
 
-    def _constrain(self) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
-        """Returns `(u^, w, b, s, log s)`, all that a step needs, and 1 / ||w||, 0 at w = 0."""
+    def _constrain(self) -> _Acting:
+        """Computes from the raw parameters what acts in a step."""
         u, w, b = (tf.convert_to_tensor(p) for p in (self.u, self.w, self.b))
         length, unit = numerics.norm_and_unit(w)
         product = tf.reduce_sum(u * w, axis=-1)
@@ -102,8 +106,17 @@ class _PlanarBase(ActivatedBijector):
         along = tf.where(is_near, along * (1.0 + change), (slope - 1.0) / divisor)
         safe_length = tf.where(is_zero, tf.ones_like(length), length)
         inverse_length = tf.where(is_zero, tf.zeros_like(length), 1.0 / safe_length)
-        constrained = (rest + along[..., tf.newaxis] * unit, w, b, slope, log_slope)
-        return constrained, tf.stop_gradient(inverse_length)
+        constrained = rest + along[..., tf.newaxis] * unit
+        return _Acting(constrained, w, b, slope, log_slope, tf.stop_gradient(inverse_length))
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        step = partial(_forward_step, self._h())
+        return self._run(step, x, self._constrain(), (1, 1, 0, 0, 0, 0))
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        step = partial(_inverse_step, self._h())
+        options = {"reverse": True, "keeps_hint": True}
+        return self._run(step, y, self._constrain(), (1, 1, 0, 0, 0, 0), **options)
 
 
 class Planar(_PlanarBase):
@@ -134,25 +147,6 @@ class Planar(_PlanarBase):
 
     _AXES: ClassVar[Mapping[str, str]] = {"u": "D", "w": "D", "b": ""}
 
-    def __init__(
-        self,
-        u: TensorLike,
-        w: TensorLike,
-        b: TensorLike,
-        activation: str = "tanh",
-        validate_args: bool = False,
-        name: str = "planar",
-    ) -> None:
-        super().__init__(dict(locals()))
-
-    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _forward_step(self._h(), self._checked(x), None, *self._constrain()[0])[:2]
-
-    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        constrained, inverse_length = self._constrain()
-        parameters = (*constrained, inverse_length)
-        return _inverse_step(self._h(), self._checked(y), None, *parameters)[:2]
-
 
 class PlanarFlow(_PlanarBase):
     """K planar steps in a row, as one bijector that loops: step `[..., 0, :]` acts first.
@@ -165,100 +159,51 @@ class PlanarFlow(_PlanarBase):
       >>> y, log_det = flow.forward_and_log_det(tf.random.normal([100, 2]))
 
     Args:
-      u: `[..., K, D]`, raw: any real vectors are valid. Float32 or float64, as all parameters.
-      w: `[..., K, D]`, any real vectors, 0 included.
-      b: `[..., K]`, any real numbers.
-      activation: The function h, "tanh" or "isru".
-      validate_args: Whether to check that the parameters are finite.
-      name: The name of this bijector and the scope of its operations.
+      u: `[..., K, D]`, raw, as all arguments are those of `Planar` for each of K >= 1 steps.
+      w: `[..., K, D]`.
+      b: `[..., K]`.
+      activation: As for `Planar`.
+      validate_args: As for `Planar`.
+      name: As for `Planar`.
 
     Raises:
-      TypeError: If the dtypes differ or are not float32 or float64.
-      ValueError: If the shapes do not fit together, K is 0, `activation` is unknown, or
-        `validate_args` finds a parameter that is not finite.
+      TypeError: As `Planar`.
+      ValueError: As `Planar`, or if K is 0.
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"u": "KD", "w": "KD", "b": "K"}
-
-    def __init__(
-        self,
-        u: TensorLike,
-        w: TensorLike,
-        b: TensorLike,
-        activation: str = "tanh",
-        validate_args: bool = False,
-        name: str = "planar_flow",
-    ) -> None:
-        super().__init__(dict(locals()))
-
-    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        step = partial(_forward_step, self._h())
-        return stack.run_stack(step, self._checked(x), self._constrain()[0], (1, 1, 0, 0, 0))
-
-    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        constrained, inverse_length = self._constrain()
-        return stack.run_stack(
-            partial(_inverse_step, self._h()),
-            self._checked(y),
-            (*constrained, inverse_length),
-            (1, 1, 0, 0, 0, 0),
-            reverse=True,
-            keeps_hint=True,
-        )
+    _IS_STACK = True
 
 
 def _forward_step(
-    h: Activation,
-    x: tf.Tensor,
-    hint: None,
-    u: tf.Tensor,
-    w: tf.Tensor,
-    b: tf.Tensor,
-    slope: tf.Tensor,
-    log_slope: tf.Tensor,
+    h: Activation, x: tf.Tensor, hint: None, *acting: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, None]:
-    t = tf.reduce_sum(w * x, axis=-1) + b
-    y = x + u * h.value(t)[..., tf.newaxis]
-    return y, log_derivative(h, t, slope, log_slope), None
+    p = _Acting(*acting)
+    t = tf.reduce_sum(p.w * x, axis=-1) + p.b
+    y = x + p.u * h.value(t)[..., tf.newaxis]
+    return y, log_derivative(h, t, p.slope, p.log_slope), None
 
 
 def _inverse_step(
-    h: Activation,
-    y: tf.Tensor,
-    hint: tf.Tensor | None,
-    u: tf.Tensor,
-    w: tf.Tensor,
-    b: tf.Tensor,
-    slope: tf.Tensor,
-    log_slope: tf.Tensor,
-    inverse_length: tf.Tensor,
+    h: Activation, y: tf.Tensor, hint: tf.Tensor | None, *acting: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    t = root.implicit_root(h, slope, tf.reduce_sum(w * y, axis=-1) + b, hint)
-    h_t = h.value(t)
-    x = y - u * h_t[..., tf.newaxis]
-    products = tf.reduce_sum(w * x, axis=-1)
-    gains = _gains_from_correction(h, y, u, w, b, slope, t)
+    p = _Acting(*acting)
+    t = root.implicit_root(h, p.slope, tf.reduce_sum(p.w * y, axis=-1) + p.b, hint)
+    x = y - p.u * h.value(t)[..., tf.newaxis]
     # The correction is 0 but for rounding: so is its derivative.
-    missing = tf.where(gains, t - b - products, tf.zeros_like(t))
-    along = (missing * inverse_length)[..., tf.newaxis] * (inverse_length[..., tf.newaxis] * w)
-    x += tf.stop_gradient(along)
-    return x, -log_derivative(h, t, slope, log_slope), t
+    missing = t - p.b - tf.reduce_sum(p.w * x, axis=-1)
+    missing = tf.where(_gains_from_correction(h, y, t, p), missing, tf.zeros_like(t))
+    unit = p.inverse_length[..., tf.newaxis] * p.w
+    x += tf.stop_gradient((missing * p.inverse_length)[..., tf.newaxis] * unit)
+    return x, -log_derivative(h, t, p.slope, p.log_slope), t
 
 
-def _gains_from_correction(
-    h: Activation,
-    y: tf.Tensor,
-    u: tf.Tensor,
-    w: tf.Tensor,
-    b: tf.Tensor,
-    slope: tf.Tensor,
-    t: tf.Tensor,
-) -> tf.Tensor:
+def _gains_from_correction(h: Activation, y: tf.Tensor, t: tf.Tensor, p: _Acting) -> tf.Tensor:
     """Whether t - b has a smaller error bound than w.(y - u^ h(t)); see the module's head."""
-    target = tf.reduce_sum(tf.abs(w * y), axis=-1) + tf.abs(b)
-    subtracted = tf.reduce_sum(tf.abs(w * u), axis=-1) * tf.abs(h.value(t))
+    target = tf.reduce_sum(tf.abs(p.w * y), axis=-1) + tf.abs(p.b)
+    subtracted = tf.reduce_sum(tf.abs(p.w * p.u), axis=-1) * tf.abs(h.value(t))
     steep, flat = h.slopes(t)
     # Both bounds times f', and without the |w|.|x| that they share.
-    plain = subtracted * (slope * steep + flat) + target * tf.abs(slope - 1.0) * steep
-    corrected = (tf.abs(t) + tf.abs(b)) * (slope * steep + flat) + target
+    plain = subtracted * (p.slope * steep + flat) + target * tf.abs(p.slope - 1.0) * steep
+    corrected = (tf.abs(t) + tf.abs(p.b)) * (p.slope * steep + flat) + target
     return corrected < plain

@@ -29,40 +29,46 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors.internal import numerics, stack, validate
-from tfp_flowvae.bijectors.internal.parametric import ParametricBijector
+from tfp_flowvae.bijectors.internal import numerics, validate
+from tfp_flowvae.bijectors.internal.parametric import ParametricBijector, parameter
+
+
+class _Acting(NamedTuple):
+    """What acts in a step: the center, alpha, gamma, beta^, and log(gamma / alpha)."""
+
+    center: tf.Tensor
+    alpha: tf.Tensor
+    gamma: tf.Tensor
+    excess: tf.Tensor
+    log_ratio: tf.Tensor
 
 
 class _RadialBase(ParametricBijector):
-    """What a radial step and a stack of them share: parameters, checks, the constraint."""
+    """The parameters, the constraint and the step that both classes below share."""
 
-    _center: tf.Tensor | tf.Variable
-    _alpha: tf.Tensor | tf.Variable
-    _beta: tf.Tensor | tf.Variable
+    center = parameter("center", "The fixed point c, as it was given.")
+    alpha = parameter("alpha", "The positive length scale, as it was given.")
+    beta = parameter("beta", "The raw strength, as it was given.")
 
-    @property
-    def center(self) -> tf.Tensor | tf.Variable:
-        """The fixed point c, as it was given."""
-        return self._center
-
-    @property
-    def alpha(self) -> tf.Tensor | tf.Variable:
-        """The positive length scale, as it was given."""
-        return self._alpha
-
-    @property
-    def beta(self) -> tf.Tensor | tf.Variable:
-        """The raw strength, as it was given."""
-        return self._beta
+    def __init__(
+        self,
+        center: TensorLike,
+        alpha: TensorLike,
+        beta: TensorLike,
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(dict(locals()))
 
     def constrained_beta(self) -> tf.Tensor:
         """Returns beta^, the strength that acts, of the shape of `beta` broadcast with `alpha`."""
-        return self._constrain()[3]
+        return self._constrain().excess
 
     @classmethod
     def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
@@ -72,16 +78,27 @@ class _RadialBase(ParametricBijector):
         found = super()._parameter_control_dependencies(is_init)
         if not self.validate_args:
             return found
-        owner = type(self).__name__
-        return [*found, *validate.positive_assertions(owner, "alpha", self.alpha, is_init)]
+        return found + validate.assertions(
+            self.alpha,
+            is_init,
+            f"{type(self).__name__} takes a positive alpha",
+            lambda alpha: f"alpha with minimum {alpha.min()}" if np.any(alpha <= 0) else "",
+            lambda alpha, message: tf.debugging.assert_positive(alpha, message=message),
+        )
 
-    def _constrain(self) -> tuple[tf.Tensor, ...]:
-        """Returns `(center, alpha, gamma, beta^, log(gamma / alpha))`, all that a step needs."""
+    def _constrain(self) -> _Acting:
+        """Computes from the raw parameters what acts in a step."""
         center, alpha, beta = (
             tf.convert_to_tensor(p) for p in (self.center, self.alpha, self.beta)
         )
         gamma, excess, log_gamma = numerics.shifted_softplus(beta, alpha)
-        return center, alpha, gamma, excess, log_gamma - tf.math.log(alpha)
+        return _Acting(center, alpha, gamma, excess, log_gamma - tf.math.log(alpha))
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._run(_forward_step, x, self._constrain(), (1, 0, 0, 0, 0))
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._run(_inverse_step, y, self._constrain(), (1, 0, 0, 0, 0), reverse=True)
 
 
 class Radial(_RadialBase):
@@ -109,22 +126,6 @@ class Radial(_RadialBase):
 
     _AXES: ClassVar[Mapping[str, str]] = {"center": "D", "alpha": "", "beta": ""}
 
-    def __init__(
-        self,
-        center: TensorLike,
-        alpha: TensorLike,
-        beta: TensorLike,
-        validate_args: bool = False,
-        name: str = "radial",
-    ) -> None:
-        super().__init__(dict(locals()))
-
-    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _forward_step(self._checked(x), None, *self._constrain())[:2]
-
-    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _inverse_step(self._checked(y), None, *self._constrain())[:2]
-
 
 class RadialFlow(_RadialBase):
     """K radial steps in a row, as one bijector that loops: step `[..., 0, :]` acts first.
@@ -137,104 +138,65 @@ class RadialFlow(_RadialBase):
       >>> y, log_det = flow.forward_and_log_det(tf.random.normal([100, 2]))
 
     Args:
-      center: `[..., K, D]`, the points that stay. Float32 or float64, as all parameters.
+      center: `[..., K, D]`, as all arguments are those of `Radial` for each of K >= 1 steps.
       alpha: `[..., K]`, positive.
-      beta: `[..., K]`, raw: any real numbers are valid; positive ones push outwards.
-      validate_args: Whether to check that the parameters are finite and `alpha` is positive.
-      name: The name of this bijector and the scope of its operations.
+      beta: `[..., K]`, raw.
+      validate_args: As for `Radial`.
+      name: As for `Radial`.
 
     Raises:
-      TypeError: If the dtypes differ or are not float32 or float64.
-      ValueError: If the shapes do not fit together, K is 0, or `validate_args` finds a parameter
-        that is not finite or an `alpha` that is not positive.
+      TypeError: As `Radial`.
+      ValueError: As `Radial`, or if K is 0.
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"center": "KD", "alpha": "K", "beta": "K"}
-
-    def __init__(
-        self,
-        center: TensorLike,
-        alpha: TensorLike,
-        beta: TensorLike,
-        validate_args: bool = False,
-        name: str = "radial_flow",
-    ) -> None:
-        super().__init__(dict(locals()))
-
-    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return stack.run_stack(_forward_step, self._checked(x), self._constrain(), (1, 0, 0, 0, 0))
-
-    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return stack.run_stack(
-            _inverse_step, self._checked(y), self._constrain(), (1, 0, 0, 0, 0), reverse=True
-        )
+    _IS_STACK = True
 
 
 def _forward_step(
-    x: tf.Tensor,
-    hint: None,
-    center: tf.Tensor,
-    alpha: tf.Tensor,
-    gamma: tf.Tensor,
-    excess: tf.Tensor,
-    log_ratio: tf.Tensor,
+    x: tf.Tensor, hint: None, *acting: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, None]:
-    offset = x - center
-    radius = numerics.norm_and_unit(offset)[0]
-    y = _move(x, offset, center, from_scale=alpha + radius, to_scale=gamma + radius, excess=excess)
-    return y, _log_det(radius, alpha, gamma, excess, log_ratio, x), None
+    p = _Acting(*acting)
+    radius = numerics.norm_and_unit(x - p.center)[0]
+    y = _move(x, p.center, p.alpha + radius, p.gamma + radius, p.excess)
+    return y, _log_det(radius, p, x), None
 
 
 def _inverse_step(
-    y: tf.Tensor,
-    hint: None,
-    center: tf.Tensor,
-    alpha: tf.Tensor,
-    gamma: tf.Tensor,
-    excess: tf.Tensor,
-    log_ratio: tf.Tensor,
+    y: tf.Tensor, hint: None, *acting: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, None]:
-    offset = y - center
-    radius = _inner_radius(numerics.norm_and_unit(offset)[0], alpha, gamma)
-    x = _move(y, offset, center, from_scale=gamma + radius, to_scale=alpha + radius, excess=-excess)
-    return x, -_log_det(radius, alpha, gamma, excess, log_ratio, y), None
+    p = _Acting(*acting)
+    radius = _inner_radius(numerics.norm_and_unit(y - p.center)[0], p.alpha, p.gamma)
+    x = _move(y, p.center, p.gamma + radius, p.alpha + radius, -p.excess)
+    return x, -_log_det(radius, p, y), None
 
 
 def _move(
     point: tf.Tensor,
-    offset: tf.Tensor,
     center: tf.Tensor,
-    *,
     from_scale: tf.Tensor,
     to_scale: tf.Tensor,
     excess: tf.Tensor,
 ) -> tf.Tensor:
-    """center + offset * to / from, with to - from = excess, by the way that does not cancel."""
+    """center + (point - center) to / from, to = from + excess, in the form that does not cancel."""
     # Above 0 also where the center's slope gamma / alpha underflows, at the center itself.
     from_scale = tf.maximum(from_scale, numerics.tiny(point.dtype) / numerics.epsilon(point.dtype))
     change = numerics.quotient(excess, from_scale)
     shrinks = change < -0.5
     ratio = numerics.quotient(to_scale, from_scale)
     start = tf.where(shrinks[..., tf.newaxis], center, point)
-    return start + offset * tf.where(shrinks, ratio, change)[..., tf.newaxis]
+    return start + (point - center) * tf.where(shrinks, ratio, change)[..., tf.newaxis]
 
 
-def _log_det(
-    radius: tf.Tensor,
-    alpha: tf.Tensor,
-    gamma: tf.Tensor,
-    excess: tf.Tensor,
-    log_ratio: tf.Tensor,
-    x: tf.Tensor,
-) -> tf.Tensor:
+def _log_det(radius: tf.Tensor, p: _Acting, x: tf.Tensor) -> tf.Tensor:
     event_size = tf.cast(tf.shape(x)[-1] if x.shape[-1] is None else x.shape[-1], x.dtype)
-    scale = alpha + radius
-    part, change = (numerics.quotient(v, scale) for v in (alpha, excess))
-    across = _log_sum(change, numerics.quotient(gamma + radius, scale), log_ratio)
+    scale = p.alpha + radius
+    part, change = (numerics.quotient(v, scale) for v in (p.alpha, p.excess))
+    across = _log_sum(change, numerics.quotient(p.gamma + radius, scale), p.log_ratio)
     # 1 - p^2 = (r / (alpha + r)) (1 + p): the ray's own stretch as a sum of positive terms.
     total = numerics.quotient(radius, scale) * (1.0 + part)
-    total += part * numerics.quotient(gamma, scale)
-    return (event_size - 1.0) * across + _log_sum(part * change, total, log_ratio)
+    total += part * numerics.quotient(p.gamma, scale)
+    return (event_size - 1.0) * across + _log_sum(part * change, total, p.log_ratio)
 
 
 def _log_sum(excess: tf.Tensor, total: tf.Tensor, lowest: tf.Tensor) -> tf.Tensor:

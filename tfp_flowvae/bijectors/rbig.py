@@ -5,11 +5,11 @@ Each layer rotates the data and makes every marginal normal (Laparra et al. 2011
     x_k = Psi_k(Q_k^T x_(k-1)),        Psi_k = the marginal Gaussianisation of Q_k^T x_(k-1),
 
 and x_k tends to N(0, I) for almost any rotations: a layer lowers the divergence from N(0, I) by
-the sum of the marginals' negentropies, and never raises it. Principal axes go about it greedily,
-as far as covariances show; random rotations need more layers and miss nothing.
+the sum of the marginals' negentropies, and never raises it. Principal axes are the greedy choice by
+covariances; random rotations need more layers, but find every dependence.
 
-Their layers end with the rotation where these begin with it: x_0, the data standardised column by
-column, is turned to its principal axes before any curve is fitted. Correlations are then gone, and
+Unlike theirs, the layers here begin with the rotation: x_0, the data standardised column by column,
+is rotated to its principal axes before any curve is fitted. Correlations are then gone, and
 directions in which the data are thin are not bent by the marginals of others.
 
 The flow maps the other way, from the normal base to the data, which is TFP's convention: layer k
@@ -29,7 +29,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors.internal import marginal_fit
+from tfp_flowvae.bijectors.internal import marginal_fit, validate
 from tfp_flowvae.bijectors.marginal import MarginalInverseCDF
 from tfp_flowvae.bijectors.rotation import Rotation
 
@@ -79,7 +79,8 @@ def fit_rbig(
       ValueError: If x is not as above, or another argument is out of its range.
     """
     data = marginal_fit.checked_data("fit_rbig", x, num_knots, smoothing)
-    _check_options(layers, rotation)
+    validate.check_count("fit_rbig", "layers", layers)
+    validate.check_choice("fit_rbig", "rotation", rotation, _ROTATIONS)
     options: dict[str, Any] = {"validate_args": validate_args}
     dtype = tf.as_dtype(data.dtype)
     mean, scale = (part.astype(data.dtype) for part in _moments(data))
@@ -96,16 +97,6 @@ def fit_rbig(
         data = np.concatenate([marginals.inverse(part).numpy() for part in _pieces(data)])
         parts += [Rotation(tf.constant(matrix, dtype), **options), marginals]
     return tfb.Chain(parts, validate_args=validate_args, name=name)
-
-
-def _check_options(layers: int, rotation: str) -> None:
-    if not isinstance(layers, (int, np.integer)) or layers < 1:
-        raise ValueError(
-            f"fit_rbig takes an integer layers of at least 1. Received: layers={layers!r}."
-        )
-    if rotation not in _ROTATIONS:
-        known = " or ".join(repr(key) for key in _ROTATIONS)
-        raise ValueError(f"fit_rbig takes a rotation of {known}. Received: {rotation!r}.")
 
 
 def _moments(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

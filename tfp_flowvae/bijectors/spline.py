@@ -146,7 +146,7 @@ def _inverse_fractions(d: _Bin) -> tuple[tf.Tensor, tf.Tensor]:
     b = rest * d.left - eta * d.right
     discriminant = b * b + 4.0 * slope * slope * eta * rest
     root = tf.sqrt(tf.maximum(discriminant, numerics.tiny(b.dtype)))
-    # Of the root's two forms the one in which nothing cancels. Not |b|: at 0 its gradient is 0.
+    # Of the two forms of the root this one has no cancellation. Not |b|: its gradient at 0 is 0.
     is_positive = b >= 0.0
     total = root + tf.where(is_positive, b, -b)
     above = tf.where(is_positive, 2.0 * slope * eta, total)
@@ -171,7 +171,7 @@ class _BinSizes(tfb.Bijector):
 
 
 def _trained(count: int, constrain: Callable[[], tfb.Bijector]) -> tfp.util.ParameterProperties:
-    """What TFP wants to know of a parameter with `count` numbers for each entry of a point."""
+    """The properties of a parameter with `count` numbers for each entry of a point."""
     return tfp.util.ParameterProperties(
         event_ndims=1,
         shape_fn=lambda shape: tf.concat([shape, [count]], axis=0),

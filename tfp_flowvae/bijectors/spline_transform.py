@@ -49,10 +49,10 @@ def spline_from_raw(
 
     For every `raw`, `inverse(forward(x))` is x to 8 eps B (1 + 1 / slope), in float32 with the
     default `max_slope` to 1e-4 B, and with the defaults the log-det is right to 300 K (K + 8) eps.
-    In a stack each layer adds that, and divides by its own slope what the layers after it have
-    lost. Conditioners add how much their output changes with their input, which nothing here can
-    bound: ten couplings bring all points back in float32 while raw numbers are of size 1, and lose
-    some when they are of size 10.
+    In a stack the inverse of each layer divides the error of the layers after it by its own slope
+    and adds its own. Conditioners amplify errors by how fast their output changes with their input,
+    which is not bounded here: ten couplings bring all points back in float32 while raw numbers are
+    of size 1, and lose some when they are of size 10.
 
     Args:
       raw: `[..., 3 K - 1]`: an elementwise bijector for points `[...]`. Float32 or float64.
@@ -108,7 +108,7 @@ class SplineTransform(tf.Module):
         flow = Coupling(half_mask(D), bijector_fn=SplineTransform(network, bins=8))
         flow = ParallelMaskedAutoregressiveFlow(bijector_fn=SplineTransform(network, bins=8))
 
-    As in the paper, points are expected on the scale of `bound`: what lies outside is left alone.
+    As in the paper, points are expected on the scale of `bound`: points outside are not moved.
     With a conditioner that `SolvesInOrder` an autoregressive flow is solved in one sweep.
 
     Args:

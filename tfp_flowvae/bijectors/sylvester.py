@@ -21,15 +21,16 @@ of b_i and of column i of R together changes nothing. As in the planar flow the 
 
 is carried itself, never as that sum, and log |det df/dz| = sum_i log(s_i h' + (1 - h')).
 
-The inverse happens in M dimensions. v = Q^T z solves v + R h(R~ v + b) = Q^T y, which is
-triangular: back-substitution, with one monotone scalar root for each coordinate (`_triangular.py`).
-Then z = y + Q (v - Q^T y). Derivatives in y and all parameters are those of the implicit function
-theorem.
+The inverse is a problem in M dimensions. v = Q^T z solves v + R h(R~ v + b) = Q^T y, which is
+triangular: back-substitution solves it, with one monotone scalar root for each coordinate (see
+`internal/triangular.py`). Then z = y + Q (v - Q^T y). Derivatives in y and all parameters are those
+of the implicit function theorem.
 
-There are as many variants as ways to make Q: `OrthogonalSylvester` orthonormalises a matrix,
-`HouseholderSylvester` multiplies reflections, and `TriangularSylvester` permutes the coordinates.
-Several steps are a `tfb.Chain`, and of the first two kinds also one bijector that loops
-(`sylvester_flow.py`).
+The variants differ in Q: `OrthogonalSylvester` orthonormalises a matrix, `HouseholderSylvester`
+multiplies reflections, and `TriangularSylvester` permutes the coordinates. Several steps are a
+`tfb.Chain`, and of the first two kinds also one bijector, in which what makes a step invertible and
+Q orthonormal is computed for all K steps at once and the steps are a loop, so that tracing and
+compilation take the same time for every K.
 
 References:
   Rianne van den Berg, Leonard Hasenclever, Jakub M. Tomczak and Max Welling. Sylvester Normalizing
@@ -39,21 +40,22 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.bijectors.internal import permute, validate
+from tfp_flowvae.bijectors.internal import permute
+from tfp_flowvae.bijectors.internal.parametric import parameter
 from tfp_flowvae.bijectors.internal.sylvester import (
     Frame,
-    Mirrors,
-    SpanningColumns,
-    SylvesterStep,
+    HouseholderBase,
+    OrthogonalBase,
+    SylvesterBase,
 )
 
 
-class OrthogonalSylvester(SpanningColumns, SylvesterStep):
+class OrthogonalSylvester(OrthogonalBase):
     """A Sylvester step in the M-dimensional space that the columns of `eye + q` span.
 
     The mathematics is at the head of this module. Q is the orthonormal factor of E + q, where E,
@@ -90,23 +92,40 @@ class OrthogonalSylvester(SpanningColumns, SylvesterStep):
 
     _AXES: ClassVar[Mapping[str, str]] = {"q": "DM", "r": "MM", "r_tilde": "MM", "b": "M"}
 
-    def __init__(
-        self,
-        q: TensorLike,
-        r: TensorLike,
-        r_tilde: TensorLike,
-        b: TensorLike,
-        activation: str = "tanh",
-        validate_args: bool = False,
-        name: str = "orthogonal_sylvester",
-    ) -> None:
-        super().__init__(dict(locals()))
 
-    def _frame(self) -> Frame:
-        return self._frame_of(self._frames())
+class OrthogonalSylvesterFlow(OrthogonalBase):
+    """K `OrthogonalSylvester` steps as one bijector that loops: step `[..., 0, :, :]` acts first.
+
+    The same map as a `tfb.Chain` of K of them, with log-dets added.
+
+    Example:
+      >>> flow = OrthogonalSylvesterFlow(  # raw zeros are the identity
+      ...     q=tf.random.normal([16, 8, 4]),
+      ...     r=tf.zeros([16, 4, 4]),
+      ...     r_tilde=tf.zeros([16, 4, 4]),
+      ...     b=tf.zeros([16, 4]),
+      ... )
+      >>> y, log_det = flow.forward_and_log_det(tf.random.normal([100, 8]))
+
+    Args:
+      q: `[..., K, D, M]`, raw. All arguments are those of `OrthogonalSylvester` for each step.
+      r: `[..., K, M, M]`, raw.
+      r_tilde: `[..., K, M, M]`, raw.
+      b: `[..., K, M]`.
+      activation: As for `OrthogonalSylvester`.
+      validate_args: As for `OrthogonalSylvester`.
+      name: As for `OrthogonalSylvester`.
+
+    Raises:
+      TypeError: As `OrthogonalSylvester`.
+      ValueError: As `OrthogonalSylvester`, or if K is 0.
+    """
+
+    _AXES: ClassVar[Mapping[str, str]] = {"q": "KDM", "r": "KMM", "r_tilde": "KMM", "b": "KM"}
+    _IS_STACK = True
 
 
-class HouseholderSylvester(Mirrors, SylvesterStep):
+class HouseholderSylvester(HouseholderBase):
     """A Sylvester step with M = D, between a product of K Householder reflections and its inverse.
 
     The mathematics is at the head of this module. Q = (H(v_K) ... H(v_1)), as `HouseholderFlow(v)`
@@ -138,23 +157,41 @@ class HouseholderSylvester(Mirrors, SylvesterStep):
 
     _AXES: ClassVar[Mapping[str, str]] = {"v": "KD", "r": "DD", "r_tilde": "DD", "b": "D"}
 
-    def __init__(
-        self,
-        v: TensorLike,
-        r: TensorLike,
-        r_tilde: TensorLike,
-        b: TensorLike,
-        activation: str = "tanh",
-        validate_args: bool = False,
-        name: str = "householder_sylvester",
-    ) -> None:
-        super().__init__(dict(locals()))
 
-    def _frame(self) -> Frame:
-        return self._frame_of(self._frames())
+class HouseholderSylvesterFlow(HouseholderBase):
+    """K `HouseholderSylvester` steps as one bijector that loops: step `[..., 0, :, :]` acts first.
+
+    The same map as a `tfb.Chain` of K of them, with log-dets added.
+
+    Example:
+      >>> flow = HouseholderSylvesterFlow(  # r = 0 is the identity
+      ...     v=tf.random.normal([16, 2, 8]),
+      ...     r=tf.zeros([16, 8, 8]),
+      ...     r_tilde=tf.zeros([16, 8, 8]),
+      ...     b=tf.zeros([16, 8]),
+      ... )
+      >>> y, log_det = flow.forward_and_log_det(tf.random.normal([100, 8]))
+
+    Args:
+      v: `[..., K, J, D]`, the normals of J mirrors for each of K steps. All arguments are those of
+        `HouseholderSylvester` for each step.
+      r: `[..., K, D, D]`, raw.
+      r_tilde: `[..., K, D, D]`, raw.
+      b: `[..., K, D]`.
+      activation: As for `HouseholderSylvester`.
+      validate_args: As for `HouseholderSylvester`.
+      name: As for `HouseholderSylvester`.
+
+    Raises:
+      TypeError: As `HouseholderSylvester`.
+      ValueError: As `HouseholderSylvester`, or if K or J is 0.
+    """
+
+    _AXES: ClassVar[Mapping[str, str]] = {"v": "KJD", "r": "KDD", "r_tilde": "KDD", "b": "KD"}
+    _IS_STACK = True
 
 
-class TriangularSylvester(SylvesterStep):
+class TriangularSylvester(SylvesterBase):
     """A Sylvester step with M = D in the coordinates themselves, in any order.
 
     The mathematics is at the head of this module. Q is the identity, or a permutation:
@@ -188,6 +225,8 @@ class TriangularSylvester(SylvesterStep):
     """
 
     _AXES: ClassVar[Mapping[str, str]] = {"r": "DD", "r_tilde": "DD", "b": "D"}
+    _PERMUTES = True
+    permutation = parameter("permutation", "The order of the coordinates, as it was given.")
 
     def __init__(
         self,
@@ -201,30 +240,11 @@ class TriangularSylvester(SylvesterStep):
     ) -> None:
         super().__init__(dict(locals()))
 
-    @classmethod
-    def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
-        return validate.parameter_properties(cls._AXES) | {"permutation": permute.properties()}
+    def _frames(self) -> tf.Tensor | None:
+        return None if self.permutation is None else tf.convert_to_tensor(self.permutation)
 
-    @property
-    def permutation(self) -> tf.Tensor | tf.Variable | None:
-        """The order of the coordinates, as it was given."""
-        return self._permutation
-
-    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
-        super()._keep_others(parameters)
-        self._permutation = permute.convert(
-            type(self).__name__, parameters["permutation"], self.b.shape[-1:]
-        )
-
-    def _parameter_control_dependencies(self, is_init: bool) -> list:
-        return [
-            *super()._parameter_control_dependencies(is_init),
-            *permute.assertions(type(self).__name__, self.permutation, is_init, self.validate_args),
-        ]
-
-    def _frame(self) -> Frame:
-        if self.permutation is None:
+    def _frame_of(self, part: tf.Tensor | None) -> Frame:
+        if part is None:
             return Frame(tf.identity, tf.identity)
-        order = tf.convert_to_tensor(self.permutation)
-        back = permute.invert(order)
-        return Frame(lambda x: permute.gather(x, order), lambda x: permute.gather(x, back))
+        back = permute.invert(part)
+        return Frame(lambda x: permute.gather(x, part), lambda x: permute.gather(x, back))

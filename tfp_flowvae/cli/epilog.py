@@ -14,8 +14,9 @@ from tfp_flowvae.registry import Entry
 from tfp_flowvae.runs.presets import PRESETS
 
 _GRAMMAR = """\
-A SPEC is one flow, or several joined by + and applied to the base sample from left to right.
-Options follow a colon: iaf   planar:10   iaf:2,hidden=320x320   householder:4+iaf:2   none
+A SPEC is one flow, or several flows joined by +; they are applied to the base sample from left to
+right. Options follow a colon. Examples:
+  iaf   planar:10   iaf:2,hidden=320x320   householder:4+iaf:2   none
 """
 
 
@@ -29,8 +30,8 @@ def epilog() -> str:
     sections = [
         _list("flows", _summaries(FLOWS)),
         _GRAMMAR,
-        _list("options of a flow", options),
-        _list("bases, before the flows of a prior: mixture:20   vamp:100+realnvp:4", bases),
+        _list("options of flows (K is the number of layers)", options),
+        _list("bases (in a prior, before its flows: mixture:20, vamp:100+realnvp:4)", bases),
         _list("likelihoods", _summaries(LIKELIHOODS)),
         _list("encoders and decoders", _summaries(NETWORKS)),
         _list("presets", _summaries(PRESETS)),

@@ -1,9 +1,10 @@
-"""An argument parser whose errors are one sentence, and the readers of numbers."""
+"""An argument parser whose errors are one sentence, and readers of numbers for it."""
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from tfp_flowvae.errors import UserError, nearest
@@ -32,17 +33,14 @@ class OneSentenceParser(argparse.ArgumentParser):
         return arguments
 
 
-def whole_number(text: str) -> int:
-    """Reads a whole number."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a whole number is expected, not {text!r}") from None
+def _reader(kind: Callable[[str], Any], words: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{words} is expected, not {text!r}") from None
+
+    return read
 
 
-def number(text: str) -> float:
-    """Reads a number."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a number is expected, not {text!r}") from None
+whole_number, number = _reader(int, "a whole number"), _reader(float, "a number")

@@ -18,17 +18,19 @@ def add_command(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=_run, parser=parser)
-    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of a run")
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of a finished run")
     parser.add_argument(
-        "-n", type=whole_number, default=64, metavar="N", help="number of images (default: 64)"
+        "-n", type=whole_number, default=64, metavar="N", help="the number of images (default: 64)"
     )
-    parser.add_argument("--seed", type=whole_number, default=0, help="the seed (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole_number, default=0, help="the seed of the draw (default: 0)"
+    )
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("samples.png"),
         metavar="FILE",
-        help="the picture, a .png (default: samples.png)",
+        help="the picture to write, a .png file (default: samples.png)",
     )
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tfp_flowvae.cli.epilog import epilog
 from tfp_flowvae.cli.one_sentence import number, whole_number
 from tfp_flowvae.runs.config import TrainConfig
-from tfp_flowvae.runs.options import field_types, flag_of, is_list, option_of, plain_type
+from tfp_flowvae.runs.options import WHOLE_NUMBERS, flag_of, option_of, plain_type
 from tfp_flowvae.runs.output import Output
-from tfp_flowvae.runs.resume import resumed_folder
-from tfp_flowvae.runs.start import choose_config
+from tfp_flowvae.runs.start import choose_config, resumed_folder
 from tfp_flowvae.training.strategy import STRATEGIES
+
+_READERS = {int: whole_number, float: number, str: str, WHOLE_NUMBERS: whole_number}
 
 
 def add_command(commands: Any, prog: str | None) -> None:
@@ -28,26 +30,25 @@ def add_command(commands: Any, prog: str | None) -> None:
     parser = commands.add_parser(
         "train",
         help="train a flow VAE on images and export it",
-        description="Trains a flow VAE on images; writes a SavedModel, its numbers and pictures.",
+        description="Trains a flow VAE on images; writes a SavedModel, numbers and pictures.",
         epilog=epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         **({"prog": prog} if prog else {}),
     )
     parser.set_defaults(run=_run, parser=parser)
-    fields = dataclasses.fields(TrainConfig)
-    for title in dict.fromkeys(option_of(field).group for field in fields):
-        group = parser.add_argument_group(title)
-        for field in fields:
-            if option_of(field).group == title:
-                _add_field(group, field)
+    group, kinds = parser, typing.get_type_hints(TrainConfig)
+    for field in dataclasses.fields(TrainConfig):
+        if option_of(field).group:
+            group = parser.add_argument_group(option_of(field).group)
+        _add_field(group, field, plain_type(kinds[field.name]))
     _add_machine(parser.add_argument_group("machine"))
     _add_output(parser.add_argument_group("output"))
 
 
-def _add_field(group: Any, field: dataclasses.Field[Any]) -> None:
-    """Adds the option of a config field."""
-    kind, rules = field_types(TrainConfig)[field.name], option_of(field)
+def _add_field(group: Any, field: dataclasses.Field[Any], kind: Any) -> None:
+    """Adds the option of a config field. The config checks the value, not the parser."""
+    rules = option_of(field)
     default = rules.shown or field.default
     shown = "" if default is None else f" (default: {default})"
     settings: dict[str, Any] = {
@@ -55,28 +56,30 @@ def _add_field(group: Any, field: dataclasses.Field[Any]) -> None:
         "default": argparse.SUPPRESS,
     }
     if kind is bool:
-        group.add_argument(flag_of(field.name), action=argparse.BooleanOptionalAction, **settings)
-        return
-    readers: dict[Any, Callable[[str], Any]] = {int: whole_number, float: number}
-    if is_list(kind):
-        settings |= {"nargs": rules.length or "+", "type": whole_number}
+        settings["action"] = argparse.BooleanOptionalAction
     else:
-        settings["type"] = readers.get(plain_type(kind), str)
-    # The help shows the choices; the config checks them.
-    settings["metavar"] = "{" + ",".join(rules.choices) + "}" if rules.choices else None
-    settings["metavar"] = settings["metavar"] or rules.metavar or field.name.upper()
+        name = _braces(rules.choices) if rules.choices else rules.metavar or field.name.upper()
+        settings |= {"type": _READERS[kind], "metavar": name}
+    if kind == WHOLE_NUMBERS:
+        settings["nargs"] = rules.length or "+"
     if rules.length:
         settings["metavar"] = tuple(settings["metavar"].split())
     group.add_argument(flag_of(field.name), **settings)
+
+
+def _braces(words: Iterable[str]) -> str:
+    """Words as argparse shows the choices of an option."""
+    return "{" + ",".join(words) + "}"
 
 
 def _add_machine(group: Any) -> None:
     group.add_argument(
         "--strategy",
         default="none",
-        metavar="{" + ",".join(STRATEGIES) + "}",
-        help="none: one device (default); mirrored: all devices of this machine; multiworker: all "
-        "devices of the cluster in TF_CONFIG (docs/distributed.md); the numbers stay the same",
+        metavar=_braces(STRATEGIES),
+        help="the devices to train on; none: one device (default); mirrored: all devices of this "
+        "machine; multiworker: all devices of the cluster in TF_CONFIG (docs/distributed.md); the "
+        "results are the same up to rounding",
     )
     group.add_argument(
         "--stream",
@@ -85,7 +88,7 @@ def _add_machine(group: Any) -> None:
         const=Path("~/.cache/tfp_flowvae"),
         metavar="CACHE",
         help="for data sets larger than memory: decode the images once into the folder CACHE "
-        "(default: ~/.cache/tfp_flowvae) and read them from there; the numbers stay the same",
+        "(default: ~/.cache/tfp_flowvae) and read them from there; the results are the same",
     )
 
 
@@ -106,38 +109,39 @@ def _add_output(group: Any) -> None:
         nargs="?",
         const=True,
         metavar="DIR",
-        help="continue the run in DIR, or in --output, from its last checkpoint; its settings are "
-        "kept, but --epochs may be more (a cosine schedule then ends at the new number)",
+        help="continue the run in DIR, or in --output, from its last checkpoint and with its "
+        "settings; only --epochs may change (a cosine schedule then ends at the new number)",
     )
     group.add_argument(
         "--checkpoint-steps",
         type=whole_number,
         default=0,
         metavar="N",
-        help="write a checkpoint also every N steps within an epoch; fastest if N has a divisor "
-        "near 50, as 100 has (default: 0, only at the end of each epoch)",
+        help="also write a checkpoint every N steps within an epoch; a multiple of a number near "
+        "50, such as 100, is fastest (default: 0, only at the end of each epoch)",
     )
     group.add_argument(
         "--config",
         metavar="FILE",
-        help="repeat the run of a config.json; options given override it",
+        help="repeat the run of a config.json; other options override its settings",
     )
     group.add_argument(
         "--preset",
         metavar="NAME",
-        help="start from named settings, see below; options given override them",
+        help="start from the settings of a preset, see below; other options override them",
     )
     group.add_argument(
         "--tensorboard",
         action="store_true",
-        help="write TensorBoard logs into tensorboard/ in the folder",
+        help="write logs for TensorBoard into tensorboard/ in the run's folder",
     )
     group.add_argument(
         "--verbose",
         type=int,
         choices=(0, 1, 2),
         default=1,
-        help="0: the summary only; 1: a progress bar (default); 2: one line per epoch",
+        help="0: print the summary only; 1: also the metrics of each epoch, with a progress bar on "
+        "a terminal (default); 2: the same without a progress bar",
     )
 
 
@@ -157,12 +161,7 @@ def _run(arguments: argparse.Namespace) -> int:
         strategy=arguments.strategy,
         stream=arguments.stream,
     )
-    config = choose_config(
-        given,
-        preset=arguments.preset,
-        file=arguments.config,
-        resumed=path if resume else None,
-    )
+    config = choose_config(given, arguments.preset, arguments.config, path if resume else None)
     from tfp_flowvae.runs.run import train
 
     return train(config, output)

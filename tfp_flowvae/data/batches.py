@@ -1,12 +1,12 @@
-"""Batches for training and evaluation, gathered from images in memory or on disk.
+"""Batches for training and evaluation, from images in memory or on disk.
 
 Images in memory become one tensor. Images in a file (an `np.memmap`, as `stream_images` returns)
 stay there and are read a few batches ahead of training. The batches are the same.
 
 Every batch is a function of (seed, epoch, step) alone: the shuffle and the draws of dynamic
 binarisation come from TensorFlow's stateless generators, so a run that is resumed at step `k` of
-epoch `e` sees the batches of the uninterrupted run, bit for bit. The algorithm (Philox) is fixed,
-because the default depends on the device.
+epoch `e` sees the batches of the uninterrupted run, bit for bit. The algorithm of the generators is
+always Philox, because TensorFlow's default depends on the device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tensorflow as tf
 from tfp_flowvae.data.binarize import binarize_fixed, check_binarization
 from tfp_flowvae.data.images import require_image_array
 
-# First elements of the seeds of the two independent streams of random numbers.
+# The shuffle and the draws take independent random numbers, from seeds that end with these.
 _SHUFFLE, _BINARIZE = 0, 1
 # As many batches are made ahead as fit in this many bytes, but at least 2 and at most 50: training
 # does not take more at a time.
@@ -33,7 +33,7 @@ _Finish: TypeAlias = Callable[[Any, Any], tf.Tensor]
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """The number of batches in an epoch, of which the last may be smaller."""
+    """Returns the number of batches in an epoch, of which the last may be smaller."""
     return -(-num_images // batch_size)
 
 
@@ -47,22 +47,22 @@ def training_batches(
     start_epoch: int = 0,
     start_step: int = 0,
 ) -> tf.data.Dataset:
-    """An endless stream of shuffled batches; `steps_per_epoch` of them are one epoch.
+    """Returns an endless stream of shuffled batches; `steps_per_epoch` of them are one epoch.
 
-    Within an epoch every image appears exactly once; if `batch_size` does not divide the number of
-    images, the epoch's last batch is smaller. The order never depends on threads.
+    Every image appears exactly once in an epoch. If `batch_size` does not divide the number of
+    images, the epoch's last batch is smaller. The order does not depend on threads.
 
     Args:
       images: `[N, H, W, C]`, uint8 levels, or float32 intensities if `levels` is None. uint8 images
         are never copied to float32 as a whole, and an `np.memmap` is not copied at all.
       levels: The number of grey levels, or None.
       batch_size: Images in a batch, B.
-      seed: The run's seed, which decides the order and the dynamic draws. The fixed draw of
-        `static` does not depend on it.
+      seed: The run's seed, for the order and the draws of `dynamic`. The one draw of `static` does
+        not depend on it.
       binarization: One of `BINARIZATIONS`. A `dynamic` draw compares 16 random bits with the
         intensity: its probability is exact for black and white and within 2^-16 for grey.
-      start_epoch: The epoch (from 0) with which the stream begins.
-      start_step: The step (from 0) of that epoch with which it begins.
+      start_epoch: The epoch, counted from 0, with which the stream begins.
+      start_step: The step of that epoch, counted from 0, with which the stream begins.
 
     Returns:
       A `tf.data.Dataset` of `[B, H, W, C]`, of infinite cardinality: float32 in [0, 1], or uint8
@@ -116,11 +116,11 @@ def training_batches(
 def evaluation_batches(
     images: np.ndarray, batch_size: int, *, levels: int | None = None
 ) -> tf.data.Dataset:
-    """All images once, in order.
+    """Returns batches of all images, once and in order.
 
     Args:
       images: `[N, H, W, C]`, uint8 levels, or float32 intensities if `levels` is None. To evaluate
-        on binary images, give those of `binarize_fixed`.
+        on binary images, give the result of `binarize_fixed`.
       batch_size: Images in a batch, B; the last batch may be smaller.
       levels: The number of grey levels, or None.
 
@@ -152,12 +152,13 @@ def _check_sizes(images: np.ndarray, levels: int | None, batch_size: int) -> Non
 
 
 def _streams(images: np.ndarray, batch_size: int) -> Callable[..., tf.data.Dataset]:
-    """A function that makes streams of batches; it must be made outside of tf.data's functions.
+    """Returns a function that makes streams of batches, and can be called within tf.data.
 
-    Its arguments are `order`, which gives the indices of the images at the places `start` to
-    `stop - 1`; `finish`, which makes a batch from its images `[B, H, W, C]` and its number; and the
-    numbers of the first batch and after the last. The images of a block of batches are read at a
-    time.
+    The stream reads the images of a block of batches at a time. The function's arguments are:
+      order: Returns the indices of the images at the places `start` to `stop - 1`.
+      finish: Makes a batch from its images `[B, H, W, C]` and its number.
+      first: The number of the first batch.
+      steps: The number after that of the last batch.
     """
     read, on_disk = _reader(images), isinstance(images, np.memmap)
     count = _READ_BYTES // max(1, batch_size * images[0].nbytes)
@@ -181,7 +182,7 @@ def _streams(images: np.ndarray, batch_size: int) -> Callable[..., tf.data.Datas
 
 
 def _reader(images: np.ndarray) -> Callable[[Any], tf.Tensor]:
-    """A function from the indices `[n]` of images to the images."""
+    """Returns a function from the indices `[n]` of images to the images `[n, H, W, C]`."""
     if not isinstance(images, np.memmap):
         with tf.device("CPU:0"):  # A tensor that functions capture, not a constant in a graph.
             resident = tf.convert_to_tensor(images)
@@ -229,7 +230,7 @@ def _bernoulli(images: tf.Tensor, levels: int | None, seed: tf.Tensor) -> tf.Ten
 
 
 def _ahead(batches: tf.data.Dataset, images: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """The stream, in a fixed order, with batches made before they are asked for.
+    """Returns the stream, in its order, with batches that are made ahead of their use.
 
     Images in memory get one thread, because training needs the cores. On MNIST in batches of 100,
     this halves the processor time per batch (to 0.1 ms, or 0.4 ms with dynamic binarisation), and

@@ -3,7 +3,7 @@
 - `static`: one Bernoulli draw per pixel, with the intensity as its probability (Salakhutdinov &
   Murray, 2008). It is the same for every run and seed.
 - `dynamic`: a new draw in each epoch of training. Validation and test images are those of `static`,
-  so that free energies can be compared.
+  so that their free energies can be compared.
 - `threshold`: 1 where the intensity exceeds 0.5.
 - `none`: the intensities themselves.
 """
@@ -28,11 +28,7 @@ _CHUNK = 1 << 20  # The number of pixels drawn at once, with 8 MB of random bits
 
 
 def check_binarization(how: str) -> None:
-    """Checks the name of a binarisation.
-
-    Raises:
-      UserError: If it is not one of `BINARIZATIONS`.
-    """
+    """Raises `UserError` unless the name is one of `BINARIZATIONS`."""
     if how not in BINARIZATIONS:
         raise UserError(
             f"The binarization must be one of {', '.join(BINARIZATIONS)}. "
@@ -43,19 +39,19 @@ def check_binarization(how: str) -> None:
 def binarize_fixed(
     images: np.ndarray, levels: int | None, how: str, split: str, seed: int = STATIC_SEED
 ) -> tuple[np.ndarray, int | None]:
-    """The images of a fixed binarisation, for evaluation and for static training.
+    """Binarises images in a fixed way, for evaluation and for static training.
 
     Args:
       images: `[N, H, W, C]`, uint8 levels, or float32 intensities if `levels` is None.
       levels: The number of grey levels, or None.
       how: One of `BINARIZATIONS`; `dynamic` gives the images of `static`.
-      split: "train", "valid" or "test": each has its own random numbers.
-      seed: The seed of the draw. Keep the default if figures are to be compared.
+      split: "train", "valid" or "test"; each has its own random numbers.
+      seed: The seed of the draw. Keep the default to compare figures with published ones.
 
     Returns:
-      The images and their number of levels: uint8 zeros and ones with 2 levels, or the arguments
-      for `none`. If `stream_images` mapped the images from a cache, the result is mapped too, from
-      a file beside them that the first call writes.
+      Images of zeros and ones, uint8, and their number of levels, 2. For `none`: `images` and
+      `levels`. If `stream_images` mapped the images from a cache, the result is mapped too, from a
+      file beside them that the first call writes.
 
     Raises:
       UserError: If `how` is unknown, or that file cannot be written.

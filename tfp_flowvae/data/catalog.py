@@ -1,4 +1,4 @@
-"""Images from TensorFlow Datasets, by name."""
+"""Images from TensorFlow Datasets (TFDS), by name."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ import numpy as np
 
 from tfp_flowvae.data.layouts import check_layout
 from tfp_flowvae.data.pieces import Part, images_in_piece
-from tfp_flowvae.data.reasons import first_line
-from tfp_flowvae.errors import UserError, nearest
+from tfp_flowvae.data.splits import SPLIT_NAMES
+from tfp_flowvae.errors import UserError, first_line, nearest
 
-_SPLITS = {"train": ("train",), "valid": ("validation", "valid", "val"), "test": ("test",)}
 _BATCH = 1000
 _PATIENCE = 5.0  # Seconds to wait for a server's first answer.
 
 
 def catalog_names() -> list[str]:
-    """The names that TFDS knows (without loading TensorFlow)."""
+    """Returns the names that TFDS knows; this does not load TensorFlow."""
     import tensorflow_datasets as tfds
 
     return tfds.list_builders(with_community_datasets=False)
 
 
 def resolve_data_dir(data_dir: str | None) -> Path:
-    """The folder of prepared data sets: the argument, TFDS_DATA_DIR or ~/tensorflow_datasets.
+    """Returns the folder of prepared data sets: `data_dir`, or TFDS_DATA_DIR, or TFDS's default.
 
     Raises:
       UserError: If it is a file.
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     path = Path(os.path.expanduser(chosen))
-    if path.exists() and not path.is_dir():
+    if path.is_file():
         raise UserError(f"data_dir must be a folder. Received: {chosen!r}, which is a file.")
     return path
 
@@ -48,23 +47,20 @@ def in_catalog(name: str, data_dir: str | None) -> bool:
     if base in catalog_names():
         return True
     folder = resolve_data_dir(data_dir) / base  # It holds versions, or configs with versions.
-    return base.isidentifier() and any(
-        any(folder.glob(f"{between}*/dataset_info.json")) for between in ("", "*/")
-    )
+    depths = ("*/dataset_info.json", "*/*/dataset_info.json")
+    return base.isidentifier() and any(any(folder.glob(depth)) for depth in depths)
 
 
 def check_catalog(name: str, data_dir: str | None) -> bool:
-    """Checks a TFDS data set without reading or downloading it.
+    """Checks a data set without reading or downloading it.
 
-    Args:
-      name: Its name, with a config or version if wanted (`emnist/balanced`, `mnist:3.0.1`).
-      data_dir: The folder of prepared data sets, or None for the default.
+    The arguments are those of `open_catalog`.
 
     Returns:
-      Whether it is prepared, so that nothing must be downloaded.
+      Whether the data set is prepared, so that nothing must be downloaded.
 
     Raises:
-      UserError: As `open_catalog` does, except if the download fails.
+      UserError: As `open_catalog` does, except for a download that fails.
     """
     builder = _builder(name, data_dir)
     prepared = builder.is_prepared()
@@ -74,11 +70,11 @@ def check_catalog(name: str, data_dir: str | None) -> bool:
 
 
 def open_catalog(name: str, data_dir: str | None) -> tuple[dict[str, Part], Path]:
-    """Opens a TFDS data set, after a download if it is not prepared; reads no image.
+    """Opens a data set, and downloads it if it is not prepared; reads no image.
 
     Args:
-      name: As for `check_catalog`.
-      data_dir: As for `check_catalog`.
+      name: Its name, with a config or a version if wanted: `emnist/balanced`, `mnist:3.0.1`.
+      data_dir: The folder of prepared data sets, or None for the default.
 
     Returns:
       The images of each split: "train" (the only split, if there is one alone), and "valid" and
@@ -94,23 +90,19 @@ def open_catalog(name: str, data_dir: str | None) -> tuple[dict[str, Part], Path
         _check_reachable(builder, name)
         try:
             builder.download_and_prepare()
-        # A builder is a script that can raise anything; the remedy is always the same.
-        except Exception as error:
-            raise UserError(_how_to_place(builder, name, first_line(error))) from error
+        except Exception as error:  # A builder is a script, which can raise anything.
+            raise _not_here(builder, name, first_line(error)) from error
     image = builder.info.features["image"]
+    dtype = np.dtype(image.np_dtype)
 
     def part(split: str) -> Part:
         where = f"the TFDS data set {name!r} (split {split!r})"
-        shape, dtype = (builder.info.splits[split].num_examples, *image.shape), image.np_dtype
-        check_layout(shape, np.dtype(dtype), where)
-        return Part(where, shape, np.dtype(dtype), partial(_pieces, builder, name, split))
+        shape = (builder.info.splits[split].num_examples, *image.shape)
+        check_layout(shape, dtype, where)
+        return Part(where, shape, dtype, partial(_pieces, builder, name, split))
 
     splits = _choose_splits(builder, name)
     return {ours: part(theirs) for ours, theirs in splits.items()}, Path(str(builder.data_dir))
-
-
-def _is_of_use(record: logging.LogRecord) -> bool:
-    return "`FeatureConnector.dtype` is deprecated" not in record.getMessage()
 
 
 def _base(name: str) -> str:
@@ -118,18 +110,17 @@ def _base(name: str) -> str:
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
+    """The data set's builder, whose images are of one size."""
     import tensorflow_datasets as tfds
 
-    # TFDS 4.9 warns of a deprecated attribute that only TFDS itself uses.
     logging.getLogger("absl").addFilter(_is_of_use)
-    root = resolve_data_dir(data_dir)
     if not in_catalog(name, data_dir):
         raise UserError(
             "The data set must be one that TensorFlow Datasets knows. "
             f"Received: {name!r}.{nearest(_base(name), catalog_names())}"
         )
     try:
-        builder = tfds.builder(name, data_dir=str(root))
+        builder = tfds.builder(name, data_dir=str(resolve_data_dir(data_dir)))
     # TFDS raises ValueError, AssertionError, ImportError or its own errors for an unknown config or
     # version and for a builder that cannot be imported.
     except Exception as error:
@@ -137,13 +128,6 @@ def _builder(name: str, data_dir: str | None) -> Any:
             f"TensorFlow Datasets cannot make {name!r}; check its name, config and version. "
             f"Received: {first_line(error)}."
         ) from error
-    _check_features(builder, name)
-    return builder
-
-
-def _check_features(builder: Any, name: str) -> None:
-    import tensorflow_datasets as tfds
-
     features = builder.info.features
     named = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
     image = named.get("image")
@@ -158,10 +142,17 @@ def _check_features(builder: Any, name: str) -> None:
             f"The images of the TFDS data set {name!r} must all be of one size with 1 or 3 "
             f"channels; resize them into an .npz file or a folder. Received: shape {image.shape}."
         )
+    return builder
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """False for warnings of TFDS 4.9 about its own code, and about a data set not yet prepared."""
+    said = record.getMessage()
+    return "`FeatureConnector.dtype` is deprecated" not in said and "Variant folder" not in said
 
 
 def _check_reachable(builder: Any, name: str) -> None:
-    """Asks each server once and waits for seconds: TFDS would retry for minutes."""
+    """Asks each server once, for seconds; TFDS would try for minutes."""
     import requests
 
     urls = [urlsplit(url) for url in builder.url_infos or {}]
@@ -170,16 +161,15 @@ def _check_reachable(builder: Any, name: str) -> None:
             try:
                 requests.head(f"{scheme}://{host}", timeout=_PATIENCE)
             except requests.RequestException as error:
-                reason = f"{host} does not answer"
-                raise UserError(_how_to_place(builder, name, reason)) from error
+                raise _not_here(builder, name, f"{host} does not answer") from error
 
 
-def _how_to_place(builder: Any, name: str, reason: str) -> str:
-    root = builder.data_dir_root
-    return (
+def _not_here(builder: Any, name: str, reason: str) -> UserError:
+    root, base = builder.data_dir_root, _base(name)
+    return UserError(
         f"The data set {name!r} is not in '{root}' and cannot be downloaded here: on a machine "
         f"with a network, run `python -c \"import tensorflow_datasets as tfds; tfds.load('{name}', "
-        f"data_dir='tfds')\"`, then copy 'tfds/{_base(name)}' to '{root}/{_base(name)}', or name "
+        f"data_dir='tfds')\"`, then copy 'tfds/{base}' to '{root}/{base}', or name "
         f"the folder that holds it as data_dir (--data-dir). Received: {reason}."
     )
 
@@ -188,16 +178,16 @@ def _choose_splits(builder: Any, name: str) -> dict[str, str]:
     """The data set's name for each of our splits; if it has only one split, that is "train"."""
     available = list(builder.info.splits)
     chosen = {
-        ours: theirs for ours, names in _SPLITS.items() for theirs in names if theirs in available
+        ours: name for ours, names in SPLIT_NAMES.items() for name in names if name in available
     }
-    if "train" not in chosen:
-        if len(available) != 1:
-            raise UserError(
-                f"The TFDS data set {name!r} must have a 'train' split, or just one split. "
-                f"Received: {', '.join(map(repr, available)) or 'no splits'}."
-            )
-        chosen = {"train": available[0]}
-    return chosen
+    if "train" in chosen:
+        return chosen
+    if len(available) != 1:
+        raise UserError(
+            f"The TFDS data set {name!r} must have a 'train' split, or just one split. "
+            f"Received: {', '.join(map(repr, available)) or 'no splits'}."
+        )
+    return {"train": available[0]}
 
 
 def _pieces(builder: Any, name: str, split: str) -> Iterator[np.ndarray]:
@@ -218,10 +208,10 @@ def _pieces(builder: Any, name: str, split: str) -> Iterator[np.ndarray]:
             read_config=tfds.ReadConfig(try_autocache=False, skip_prefetch=True),
         )
         for batch in tfds.as_numpy(batches):
-            chunk = batch["image"][: expected - count]
-            count += len(chunk)
-            if len(chunk):
-                yield chunk
+            count += len(batch["image"])
+            if count > expected:
+                break
+            yield batch["image"]
         reason = f"{count} of {expected} images"
     except (tf.errors.OpError, OSError, AssertionError, ValueError) as error:
         count, reason = -1, first_line(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import shutil
 import tempfile
@@ -17,14 +16,9 @@ from numpy.lib import format as npy
 
 from tfp_flowvae.data.layouts import check_layout
 from tfp_flowvae.data.pieces import PIECE_BYTES, Part, cut, images_in_piece
-from tfp_flowvae.data.reasons import first_line
-from tfp_flowvae.errors import UserError
+from tfp_flowvae.data.splits import SPLIT_NAMES
+from tfp_flowvae.errors import UserError, first_line
 
-_KEYS = {
-    "train": ("x_train", "train", "train_images"),
-    "valid": ("x_valid", "valid", "x_val", "val", "val_images", "validation"),
-    "test": ("x_test", "test", "test_images"),
-}
 _SINGLE = ("images", "imgs", "x", "data", "arr_0")
 _LABELS = re.compile(r"y|y_.*|.*(label|target).*", re.IGNORECASE)
 _LEVELS = "levels"
@@ -38,7 +32,7 @@ def open_file(
 
     Args:
       path: The file. A `.npz` file holds `x_train` and perhaps `x_valid` and `x_test` (or
-        `train`, `valid`, `test`), or one array of images; label arrays are left out. A number
+        `train`, `valid`, `test`), or one array of images; arrays of labels are ignored. A number
         `levels` in it declares how many grey levels its integer images have.
       image_shape: `(H, W, C)` of flattened images, or None.
 
@@ -47,8 +41,8 @@ def open_file(
       levels (2 for booleans) or None.
 
     Raises:
-      UserError: If the file cannot be read or does not hold images. If only the pixels are damaged,
-        the pieces of the images raise it.
+      UserError: If the file cannot be read or does not hold images. Damage in the pixels is found
+        when they are read: the pieces then raise it.
     """
     if path.suffix.lower() == ".npy":
         levels = None
@@ -74,13 +68,9 @@ def open_file(
 
 
 def _member(path: Path, archive: Any, key: str, image_shape: tuple[int, ...] | None) -> Part:
-    """An array of an archive."""
+    """The array under a key of an archive."""
     with _reading(path, _ARCHIVE), archive.zip.open(f"{key}.npy") as file:
-        shape, dtype, _ = _header(file)
-        size = archive.zip.getinfo(f"{key}.npy").file_size - file.tell()
-        if math.prod(shape) * dtype.itemsize > size:
-            raise ValueError(f"an array of shape {shape} that is cut short")
-
+        shape, _, dtype = _read_header(file)
     where = f"{str(path)!r} (array {key!r})"
     shape = check_layout(shape, dtype, where, image_shape)
     return Part(where, shape, dtype, partial(_pieces, path, key))
@@ -93,26 +83,27 @@ def _pieces(path: Path, key: str) -> Iterator[np.ndarray]:
         _open_archive(path) as archive,
         archive.zip.open(f"{key}.npy") as file,
     ):
-        shape, dtype, fortran = _header(file)
+        shape, fortran, dtype = _read_header(file)
         if fortran:  # The values of an image are far apart: only a map can cut such an array.
             with tempfile.TemporaryFile() as copy:
                 shutil.copyfileobj(file, copy, PIECE_BYTES)
                 copy.flush()
                 yield from cut(np.memmap(copy, dtype, "r", 0, shape, order="F"))
             return
-        step, row = images_in_piece(shape, dtype), math.prod(shape[1:]) * dtype.itemsize
+        step, image = images_in_piece(shape, dtype), shape[1:]
+        size = dtype.itemsize * int(np.prod(image))
         for start in range(0, shape[0], step):
-            content = file.read(min(step, shape[0] - start) * row)
-            yield np.frombuffer(content, dtype).reshape(-1, *shape[1:])
+            count = min(step, shape[0] - start)
+            yield np.frombuffer(file.read(count * size), dtype).reshape(count, *image)
         file.read(1)  # The archive's checksum is compared at the end.
 
 
 @contextlib.contextmanager
 def _reading(path: Path, kind: str) -> Iterator[None]:
-    """Turns what a broken file raises into one sentence that names the file."""
+    """A context in which every error becomes one sentence that names the file."""
     try:
         yield
-    # A damaged file makes NumPy and zipfile raise a dozen kinds of errors.
+    # NumPy and zipfile raise a dozen kinds of errors for damaged files.
     except Exception as error:
         reason = first_line(error)
         if re.search("pickle|Object arrays|Python objects", reason):
@@ -132,22 +123,20 @@ def _open_archive(path: Path) -> Any:
     return archive
 
 
-def _header(file: Any) -> tuple[tuple[int, ...], np.dtype, bool]:
+def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The shape, whether it is in Fortran order, and the dtype of an array in an open file."""
     version = npy.read_magic(file)
     if version == (1, 0):
-        shape, fortran, dtype = npy.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, fortran, dtype = npy.read_array_header_2_0(file)
-    else:  # NumPy writes version 3 only for field names that images do not have.
-        raise ValueError(f"a header of version {version}")
-    return shape, dtype, fortran
+        return npy.read_array_header_1_0(file)
+    return npy.read_array_header_2_0(file)
 
 
 def _image_keys(path: Path, keys: list[str]) -> dict[str, str]:
     """The array of each split; `{"train": key}` if one array holds all images."""
     found: dict[str, str] = {}
-    for split, names in _KEYS.items():
-        present = [key for key in keys if key.lower() in names]
+    for split, names in SPLIT_NAMES.items():
+        named = re.compile(rf"(x_)?({'|'.join(names)})(_images)?", re.IGNORECASE)
+        present = [key for key in keys if named.fullmatch(key)]
         if len(present) > 1:
             raise UserError(
                 f"{str(path)!r} must hold one array of {split} images; drop the others. "

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfp_flowvae.data.pieces import Part, images_in_piece
-from tfp_flowvae.data.reasons import first_line
-from tfp_flowvae.errors import UserError
+from tfp_flowvae.data.splits import SPLIT_NAMES
+from tfp_flowvae.errors import UserError, first_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
-_SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
 _PERHAPS_GREY = ("P", "PA", "LA", "La")  # Pillow's modes of pictures with a palette or alpha.
 _DEEP = (
     "holds grey pictures of 16 bits, of which the upper 8 are taken; to scale them otherwise, save "
@@ -23,7 +23,7 @@ _DEEP = (
 
 
 def list_folder(path: Path) -> dict[str, list[Path]]:
-    """The picture files of a folder and the folders in it, sorted by path.
+    """Lists the picture files in a folder and in the folders below it.
 
     Args:
       path: The folder. If it holds a folder `train`, then `train`, `valid` (or `val`, `validation`)
@@ -31,7 +31,7 @@ def list_folder(path: Path) -> dict[str, list[Path]]:
         that are not pictures are ignored.
 
     Returns:
-      The files of each split; `{"train": files}` if the folder has no splits.
+      The files of each split, sorted by path; `{"train": files}` if the folder has no splits.
 
     Raises:
       UserError: If there are no pictures.
@@ -40,7 +40,7 @@ def list_folder(path: Path) -> dict[str, list[Path]]:
     if (path / "train").is_dir():
         splits = {
             split: path / name
-            for split, names in _SPLITS.items()
+            for split, names in SPLIT_NAMES.items()
             for name in names
             if (path / name).is_dir()
         }
@@ -55,11 +55,11 @@ def list_folder(path: Path) -> dict[str, list[Path]]:
 
 
 def open_folder(path: Path, found: dict[str, list[Path]]) -> dict[str, Part]:
-    """The pictures of a folder, all of one size; only their headers are read at once.
+    """Opens the pictures of a folder, which must be of one size, and reads only their headers.
 
-    Grey pictures have one channel; if any picture has colour, all get three. Palettes are resolved,
-    only the first frame of an animation is read, and a camera's note on which side is up is
-    followed. Grey pictures of 16 bits keep their upper 8 bits, with a warning.
+    Grey pictures have one channel. If any picture has colour, all get three. Palettes are resolved.
+    Only the first frame of an animation is read. Pictures are turned as their EXIF data say. Grey
+    pictures of 16 bits keep their upper 8 bits, with a warning.
 
     Args:
       path: The folder.
@@ -73,39 +73,40 @@ def open_folder(path: Path, found: dict[str, list[Path]]) -> dict[str, Part]:
         transparent pixels or are not of the first picture's size.
     """
     files = [file for split in found.values() for file in split]
-    first, modes = files[0], [_mode(file) for file in files]
-    size = _read_picture(first).shape[:2]
-    shape = (*size, 3 if "colour" in modes else 1)
+    modes = {_mode(file) for file in files}
+    first = files[0], _read_picture(files[0]).shape[:2]
+    image = (*first[1], 3 if "colour" in modes else 1)
     warnings = (_DEEP,) if "deep" in modes else ()
-
-    def part(files: list[Path]) -> Part:
-        layout, dtype = (len(files), *shape), np.dtype(np.uint8)
-        step = images_in_piece(layout, dtype)
-
-        def pieces() -> Iterator[np.ndarray]:
-            for start in range(0, len(files), step):
-                chosen = files[start : start + step]
-                images = np.empty((len(chosen), *shape), dtype)
-                for image, file in zip(images, chosen, strict=True):
-                    picture = _read_picture(file)
-                    _check_size(path, first, size, file, picture)
-                    image[...] = picture  # A grey picture fills all channels.
-                yield images
-
-        return Part(repr(str(path)), layout, dtype, pieces, warnings)
-
-    return {split: part(files) for split, files in found.items()}
-
-
-def _check_size(
-    path: Path, first: Path, size: tuple[int, ...], file: Path, picture: np.ndarray
-) -> None:
-    if picture.shape[:2] != size:
-        raise UserError(
-            f"The pictures in {str(path)!r} must all be of one size: {first.name} is "
-            f"{size[1]} x {size[0]} pixels; resize or remove the others. Received: "
-            f"{file.name} with {picture.shape[1]} x {picture.shape[0]}."
+    return {
+        split: Part(
+            repr(str(path)),
+            (len(files), *image),
+            np.dtype(np.uint8),
+            partial(_pieces, files, image, first, path),
+            warnings,
         )
+        for split, files in found.items()
+    }
+
+
+def _pieces(
+    files: list[Path], image: tuple[int, ...], first: tuple[Path, tuple[int, ...]], path: Path
+) -> Iterator[np.ndarray]:
+    """The pictures of a split as images of shape `(H, W, C)`, piece by piece."""
+    step = images_in_piece((len(files), *image), np.dtype(np.uint8))
+    for start in range(0, len(files), step):
+        chosen = files[start : start + step]
+        piece = np.empty((len(chosen), *image), np.uint8)
+        for target, file in zip(piece, chosen, strict=True):
+            picture = _read_picture(file)
+            if picture.shape[:2] != first[1]:
+                raise UserError(
+                    f"The pictures in {str(path)!r} must all be of one size: {first[0].name} is "
+                    f"{first[1][1]} x {first[1][0]} pixels; resize or remove the others. Received: "
+                    f"{file.name} with {picture.shape[1]} x {picture.shape[0]}."
+                )
+            target[...] = picture  # A grey picture fills all channels.
+        yield piece
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -119,7 +120,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _mode(file: Path) -> str:
-    """One of "grey", "deep" (grey, of 16 bits) and "colour"; decodes few pictures."""
+    """One of "grey", "deep" (grey, of 16 bits) and "colour"; most files are not decoded for it."""
     with _opened(file) as picture:
         mode = picture.mode
     if mode in _PERHAPS_GREY:
@@ -150,7 +151,7 @@ def _read_picture(file: Path) -> np.ndarray:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    """A picture, which Pillow decodes when its pixels are asked for."""
+    """A picture, which Pillow decodes only if its pixels are read."""
     from PIL import Image
 
     try:

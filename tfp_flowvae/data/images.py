@@ -51,11 +51,7 @@ class ImageSplits:
 
 
 def require_image_array(images: np.ndarray, levels: int | None) -> None:
-    """Checks that an array is `[N, H, W, C]` and either uint8 with levels or float32 without.
-
-    Raises:
-      ValueError: If it is not.
-    """
+    """Raises `ValueError` unless images `[N, H, W, C]` are uint8 with levels or float32 without."""
     if images.ndim != 4:
         raise ValueError(f"Images must have shape [N, H, W, C]. Received: shape {images.shape}.")
     if images.dtype != (np.float32 if levels is None else np.uint8):
@@ -68,7 +64,7 @@ def require_image_array(images: np.ndarray, levels: int | None) -> None:
 
 
 def to_unit(images: np.ndarray, levels: int | None) -> np.ndarray:
-    """Intensities in [0, 1].
+    """Returns the intensities of images, in [0, 1].
 
     Args:
       images: uint8 levels, or float32 intensities if `levels` is None; of any shape.

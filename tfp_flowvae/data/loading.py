@@ -24,11 +24,11 @@ def load_images(
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
 ) -> ImageSplits:
-    """Loads the images of a data set, in three splits, without their labels.
+    """Loads the images of a data set into memory, in three splits, without their labels.
 
     Args:
       dataset: `digits`, `mnist`, the name of a TFDS data set, or a path (see `data.sources`).
-      data_dir: The folder of TFDS's data sets; None for TFDS_DATA_DIR or TFDS's own default.
+      data_dir: The folder of TFDS's data sets; None for TFDS_DATA_DIR or TFDS's default.
       image_shape: `(H, W, C)` of flattened images `[N, H * W * C]`, channels last, in an `.npz` or
         `.npy` file; None if images are not flattened.
       valid_fraction: The fraction of the train images for validation, if the source has no
@@ -49,11 +49,15 @@ def load_images(
       >>> splits.image_shape, len(splits.train), len(splits.valid), len(splits.test)
       ((8, 8, 1), 1257, 180, 360)
     """
-    source = open_source(dataset, data_dir, image_shape, valid_fraction, test_fraction)
+    source = open_source(
+        dataset,
+        data_dir,
+        image_shape=image_shape,
+        valid_fraction=valid_fraction,
+        test_fraction=test_fraction,
+    )
     try:
-        images, levels, notes = read_images(
-            source, lambda split, shape, dtype: np.empty(shape, dtype)
-        )
+        images, levels, notes = read_images(source, lambda _, shape, dtype: np.empty(shape, dtype))
     except MemoryError as error:
         raise UserError(
             f"The images in {source.where} must fit in memory; keep them on disk with --stream "
@@ -74,7 +78,7 @@ def read_images(
     Args:
       source: The source.
       create: Makes the array of a split, of a shape `[N, H, W, C]` and a dtype.
-      done: Called after each piece with the number of its images.
+      done: Called with the number of images in a piece after it is read.
 
     Returns:
       The arrays of "train", "valid" and "test"; the number of grey levels, or None for floats; and
@@ -105,4 +109,4 @@ def read_images(
             done(len(piece))
     levels, note = grey_levels(dtype, brightest, source.where, source.levels)
     notes = {warning for part in parts.values() for warning in part.warnings}
-    return images, levels, sorted(filter(None, {*notes, note}))
+    return images, levels, sorted(notes | {note} if note else notes)

@@ -1,4 +1,4 @@
-"""Images that are read piece by piece, from sources that may be larger than memory."""
+"""Images that are read piece by piece, so that their source may be larger than memory."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Part:
       where: The split's name in messages.
       shape: `[N, H, W, C]`.
       dtype: The source's dtype.
-      pieces: Makes an iterator over the images from first to last, in arrays of a few images; they
-        may lack the channel axis, or be flattened. It raises `UserError` if they cannot be read.
+      pieces: Makes an iterator over the images in order, in arrays of a few images. They may lack
+        the channel axis, or be flattened. It raises `UserError` if they cannot be read.
       warnings: Warnings about the images, which continue a sentence that begins with the source.
     """
 
@@ -35,11 +35,11 @@ class Part:
 
     @property
     def layout(self) -> tuple[tuple[int, ...], np.dtype]:
-        """The shape `(H, W, C)` and the dtype of the images as they are kept."""
+        """The shape `(H, W, C)` and the dtype, uint8 or float32, of what `images` returns."""
         return self.shape[1:], np.dtype(np.float32 if self.dtype.kind == "f" else np.uint8)
 
     def images(self, levels: int | None) -> Iterator[np.ndarray]:
-        """The images as they are kept, a piece at a time, in order.
+        """Yields the images in order, in arrays `[n, H, W, C]` of the dtype in `layout`.
 
         Args:
           levels: The declared number of grey levels of integer images; None means 256.
@@ -56,12 +56,12 @@ class Part:
 
 
 def images_in_piece(shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """How many images of an array `[N, ...]` of that shape and dtype make a piece."""
-    return max(1, PIECE_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
+    """Returns how many images of an array `[N, ...]` of that shape and dtype make a piece."""
+    return max(1, PIECE_BYTES // (math.prod(shape[1:]) * dtype.itemsize))
 
 
 def cut(array: np.ndarray) -> Iterator[np.ndarray]:
-    """An array `[N, ...]`, mapped or in memory, in pieces."""
+    """Yields an array `[N, ...]`, mapped or in memory, in pieces."""
     step = images_in_piece(array.shape, array.dtype)
     for start in range(0, len(array), step):
         yield array[start : start + step]

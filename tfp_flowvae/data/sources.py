@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Source:
     levels: int | None
     kind: str
     folder: Path
-    files: tuple[Path, ...]
+    files: list[Path]
 
 
 def check_dataset(
@@ -53,33 +54,30 @@ def check_dataset(
     data_dir: str | None = None,
     *,
     image_shape: tuple[int, ...] | None = None,
-    valid_fraction: float | None = None,
-    test_fraction: float | None = None,
+    **fractions: Any,
 ) -> None:
     """Raises what `load_images` would raise, as far as that can be known at once.
 
-    It loads neither TensorFlow nor images: it checks names, paths, file headers and, if a data set
-    must be downloaded, whether the server answers.
-
-    The arguments are those of `load_images`.
+    It loads neither TensorFlow nor images. It checks names, paths, file headers and, if a data set
+    must be downloaded, whether the server answers. The arguments are those of `load_images`.
 
     Raises:
       UserError: As `load_images` does.
     """
-    check_fractions(valid_fraction, test_fraction)
     kind, name = _resolve(dataset, data_dir, image_shape)
     if kind != "tfds" or catalog.check_catalog(name, data_dir):
-        open_source(dataset, data_dir, image_shape, valid_fraction, test_fraction)
+        open_source(dataset, data_dir, image_shape=image_shape, **fractions)
 
 
 def open_source(
     dataset: str,
     data_dir: str | None,
-    image_shape: tuple[int, ...] | None,
-    valid_fraction: float | None,
-    test_fraction: float | None,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    valid_fraction: float | None = None,
+    test_fraction: float | None = None,
 ) -> Source:
-    """Opens a data set, after a download if it needs one.
+    """Opens a data set, and downloads it if it is one of TFDS that is not prepared.
 
     The arguments are those of `load_images`.
 
@@ -89,6 +87,7 @@ def open_source(
     check_fractions(valid_fraction, test_fraction)
     kind, name = _resolve(dataset, data_dir, image_shape)
     where, levels, path = repr(name), None, Path(name)
+    parts: Callable[[], dict[str, Part]]
     if kind == "digits":
         where, levels, found = "The data set 'digits'", 17, []
         sizes, parts = {"train": 1797}, _digits
@@ -108,7 +107,7 @@ def open_source(
         sizes = {split: part.shape[0] for split, part in opened.items()}
         parts = partial(dict, opened)
     plan = plan_splits(sizes, where, valid_fraction, test_fraction)
-    return Source(where, plan, parts, levels, kind, path, tuple(found))
+    return Source(where, plan, parts, levels, kind, path, found)
 
 
 def _digits() -> dict[str, Part]:
@@ -122,11 +121,10 @@ def _digits() -> dict[str, Part]:
 def _resolve(
     dataset: str, data_dir: str | None, image_shape: tuple[int, ...] | None
 ) -> tuple[str, str]:
-    """The kind of source that a string names (digits, tfds, folder or file) and its bare name.
+    """Checks the arguments of `load_images`.
 
-    Raises:
-      UserError: If it names nothing, `data_dir` is not a folder, or `image_shape` is not the shape
-        of an image or is given with anything but an `.npz` or `.npy` file.
+    Returns:
+      The kind of the data set (digits, tfds, folder or file), and its name or path.
     """
     if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
         what = ", which is a file" if os.path.exists(os.path.expanduser(data_dir)) else ""
@@ -136,26 +134,22 @@ def _resolve(
         )
     kind, name = _resolve_name(dataset, data_dir)
     if image_shape is not None:
-        _check_image_shape(image_shape, dataset, kind == "file")
+        received = " ".join(map(str, image_shape))
+        if len(image_shape) != 3 or min(image_shape) < 1 or image_shape[2] not in (1, 3):
+            raise UserError(
+                "image_shape (--image-shape) must be the height, the width and 1 or 3 channels, "
+                f"such as 28 28 1. Received: {received}."
+            )
+        if kind != "file":
+            raise UserError(
+                "image_shape (--image-shape) is for flattened images in an .npz or .npy file; "
+                f"leave it out. Received: {received} with the data set {dataset!r}."
+            )
     return kind, name
 
 
-def _check_image_shape(image_shape: tuple[int, ...], dataset: str, is_file: bool) -> None:
-    received = " ".join(map(str, image_shape))
-    if len(image_shape) != 3 or min(image_shape) < 1 or image_shape[2] not in (1, 3):
-        raise UserError(
-            "image_shape (--image-shape) must be the height, the width and 1 or 3 channels, such "
-            f"as 28 28 1. Received: {received}."
-        )
-    if not is_file:
-        raise UserError(
-            "image_shape (--image-shape) is for flattened images in an .npz or .npy file; leave it "
-            f"out. Received: {received} with the data set {dataset!r}."
-        )
-
-
 def _resolve_name(dataset: str, data_dir: str | None) -> tuple[str, str]:
-    """What `_resolve` returns for a name."""
+    """What `_resolve` returns, from the name alone."""
     if not dataset:
         raise UserError("The data set must be a name or a path. Received: ''.")
     if dataset == "digits":
@@ -164,7 +158,7 @@ def _resolve_name(dataset: str, data_dir: str | None) -> tuple[str, str]:
         return "tfds", dataset.removeprefix(_PREFIX)
     path = Path(os.path.expanduser(dataset))  # Path.expanduser raises for an unknown user.
     plainly_a_path = path.suffix.lower() in _FILES or dataset.startswith((".", "/", "~", "\\"))
-    if not plainly_a_path and (dataset == "mnist" or catalog.in_catalog(dataset, data_dir)):
+    if not plainly_a_path and catalog.in_catalog(dataset, data_dir):
         return "tfds", dataset
     if path.is_dir():
         return "folder", str(path)

@@ -1,4 +1,4 @@
-"""Train, validation and test images: splits that a source lacks are taken from its train images.
+"""Train, validation and test images; a source's train images give the splits that it lacks.
 
 - If a source has a test split, the last `min(10000, N // 6)` of its N train images are for
   validation (MNIST: 50,000, 10,000 and 10,000).
@@ -19,6 +19,9 @@ import numpy as np
 
 from tfp_flowvae.errors import UserError
 
+SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
+"""The names of each split in data sets of others."""
+
 SPLIT_SEED = 1797
 """The seed of the fixed shuffle."""
 
@@ -27,11 +30,7 @@ _MOST_VALID = 10_000
 
 
 def check_fractions(valid_fraction: float | None, test_fraction: float | None) -> None:
-    """Checks that fractions lie strictly between 0 and 1 and leave images for training.
-
-    Raises:
-      UserError: If they do not.
-    """
+    """Raises `UserError` unless fractions lie between 0 and 1 and leave images for training."""
     for name, value in (("valid_fraction", valid_fraction), ("test_fraction", test_fraction)):
         if value is not None and not 0.0 < value < 1.0:
             raise UserError(f"{name} must lie strictly between 0 and 1. Received: {value}.")
@@ -49,8 +48,8 @@ class Plan:
 
     Attributes:
       sizes: The number of images of "train", "valid" and "test".
-      bounds: For each split that the source's train images go to, its first place among them and
-        the one after its last.
+      bounds: For each split that is taken from the source's train images, its first place among
+        them and the place after its last.
       shuffled: Whether the train images are shuffled first.
     """
 
@@ -61,22 +60,20 @@ class Plan:
     @cached_property
     def _ranks(self) -> np.ndarray:
         """int64 `[N]`: the places of the N train images after the shuffle."""
-        order = np.arange(max(last for _, last in self.bounds.values()))
+        size = max(last for _, last in self.bounds.values())
         if not self.shuffled:
-            return order
-        ranks = np.empty_like(order)
-        ranks[fixed_permutation(len(order), SPLIT_SEED)] = order
-        return ranks
+            return np.arange(size)
+        return np.argsort(fixed_permutation(size, SPLIT_SEED))  # The inverse permutation.
 
     def place(
         self, split: str, first: int, images: np.ndarray, into: Mapping[str, np.ndarray]
     ) -> None:
-        """Writes some images to their places.
+        """Writes images of the source to their places.
 
         Args:
           split: The split of the source that they come from.
-          first: The index of the first of them in it.
-          images: The images `[n, ...]`.
+          first: The index of the first image in that split.
+          images: The images `[n, ...]`, which follow each other in that split.
           into: The arrays `[N, ...]` of "train", "valid" and "test".
         """
         last = first + len(images)
@@ -92,17 +89,17 @@ class Plan:
 def plan_splits(
     sizes: dict[str, int], where: str, valid_fraction: float | None, test_fraction: float | None
 ) -> Plan:
-    """Completes a source's splits.
+    """Plans from which images of a source each split is made.
 
     Args:
       sizes: The number of images of the source's splits: "train", and perhaps "valid", "test".
       where: The source, for messages.
-      valid_fraction: The fraction of train for validation; None for the default.
-      test_fraction: The fraction of train for testing; None for the default.
+      valid_fraction: The fraction of the train images for validation; None for the default.
+      test_fraction: The fraction of the train images for testing; None for the default.
 
     Returns:
-      The plan. If the source has no test split, its train images are shuffled; validation images
-      come after the train images, and test images last.
+      The plan. If the source has no test split, its train images are shuffled. The first of them
+      are for training, the next for validation and the last for testing.
 
     Raises:
       UserError: If there are too few images, or a fraction is given for a split that the source
@@ -138,9 +135,9 @@ def plan_splits(
 
 
 def fixed_permutation(size: int, seed: int) -> np.ndarray:
-    """A permutation of `0 .. size - 1` that every machine and every NumPy release repeats.
+    """Returns a permutation of `0 .. size - 1` that is the same with every NumPy release.
 
-    It sorts the raw output of a bit generator, the only stream that NumPy promises to keep.
+    It sorts the raw output of a bit generator, the only output that NumPy promises not to change.
 
     Args:
       size: The number of indices.
@@ -153,5 +150,5 @@ def fixed_permutation(size: int, seed: int) -> np.ndarray:
 
 
 def _part(fraction: float, total: int) -> int:
-    # Rounded up, so that no split is empty; 0.1 * 30 is slightly above 3 and must give 3.
+    # Rounded up, so that no split is empty. 0.1 * 30 is slightly above 3 and must give 3.
     return math.ceil(fraction * total - 1e-9)

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tfp_flowvae._files import sync_folder
+from tfp_flowvae._files import written_aside
 from tfp_flowvae.data.cache import CONTENTS, create_images, found_or_made, open_images
 from tfp_flowvae.data.images import ImageSplits
 from tfp_flowvae.data.loading import read_images
@@ -41,18 +41,16 @@ def stream_images(
     dataset: str,
     data_dir: str | None = None,
     cache: str | Path = "~/.cache/tfp_flowvae",
-    *,
-    image_shape: tuple[int, ...] | None = None,
-    valid_fraction: float | None = None,
-    test_fraction: float | None = None,
+    **options: Any,
 ) -> ImageSplits:
-    """`load_images` for data sets that are larger than memory.
-
-    The other arguments are those of `load_images`.
+    """Loads images as `load_images` does, for data sets that are larger than memory.
 
     Args:
+      dataset: As for `load_images`.
+      data_dir: As for `load_images`.
       cache: The folder that keeps the images between runs, one byte per value of integer images and
         four per value of floats. It may be removed while no run uses it.
+      **options: The other arguments of `load_images`.
 
     Returns:
       The images of `load_images`, as read-only `np.memmap`s.
@@ -66,19 +64,19 @@ def stream_images(
       ...     splits.train, levels=splits.levels, batch_size=100, seed=0, binarization="none"
       ... )
     """
-    source = open_source(dataset, data_dir, image_shape, valid_fraction, test_fraction)
-    cache = Path(os.path.expanduser(cache))
-    home = cache / _folder_name(dataset, source, f"{valid_fraction} {test_fraction}")
-    find = partial(_open, home, source.plan.sizes)
-    images, contents = found_or_made(home, find, partial(_prepare, source, home))
+    source = open_source(dataset, data_dir, **options)
+    home = Path(os.path.expanduser(cache)) / _folder_name(dataset, source)
+    images, contents = found_or_made(
+        home, partial(_open, home, source.plan.sizes), partial(_prepare, source, home)
+    )
     for note in contents["notes"]:
         warnings.warn(f"{source.where} {note}", stacklevel=2)
     return ImageSplits(name=dataset, **images, levels=contents["levels"])
 
 
-def _folder_name(dataset: str, source: Source, fractions: str) -> str:
+def _folder_name(dataset: str, source: Source) -> str:
     """The name of a data set's folder in the cache, which changes if its images may."""
-    identity = [str(_FORMAT), source.kind, fractions]
+    identity = [str(_FORMAT), source.kind, str(source.plan)]
     if source.files:
         identity.append(str(source.folder.resolve()))
     for file in source.files:
@@ -91,55 +89,41 @@ def _folder_name(dataset: str, source: Source, fractions: str) -> str:
 
 
 def _open(home: Path, sizes: dict[str, int]) -> tuple[dict[str, np.memmap], dict[str, Any]] | None:
-    """The splits in a folder and its contents file; None if they are not complete."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    """The splits in a folder and what its contents file says; None if they are not complete."""
+    with contextlib.suppress(OSError, ValueError):
         contents = json.loads((home / CONTENTS).read_text(encoding="utf-8"))
         shape, dtype = contents["shape"], np.dtype(contents["dtype"])
-        found = {
-            split: open_images(home / f"{split}.npy", (size, *shape), dtype)
-            for split, size in sizes.items()
-        }
-        images = {split: mapped for split, mapped in found.items() if mapped is not None}
-        if len(images) == len(sizes):
-            return images, contents
+        images = {}
+        for split, size in sizes.items():
+            mapped = open_images(home / f"{split}.npy", (size, *shape), dtype)
+            if mapped is None:
+                return None
+            images[split] = mapped
+        return images, contents
     return None
 
 
 def _prepare(source: Source, home: Path) -> None:
-    """Fills a folder of the cache under another name, and renames it."""
-    aside = home.with_name(f".{home.name}.partial")
-    for left in (aside, home):  # Left by a run that was killed; damaged since it was written.
-        if left.exists():
-            shutil.rmtree(left)
-    aside.mkdir()
-    try:
-        _write(source, aside)
-        aside.rename(home)
-        sync_folder(home.parent)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-
-
-def _write(source: Source, folder: Path) -> None:
-    """Writes the splits and the contents file into a folder, and to the disk."""
+    """Writes the splits into a folder of the cache, and then the contents file."""
+    shutil.rmtree(home, ignore_errors=True)  # Left by a run that was killed, or damaged since.
+    home.mkdir()
     total = sum(source.plan.sizes.values())
-
-    def create(split: str, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
-        return create_images(folder / f"{split}.npy", shape, dtype)
-
-    images, levels, notes = read_images(source, create, _progress(total))
-    for mapped in images.values():
-        mapped.flush()
-    print(f"Prepared {total:,} images in {folder.parent}", file=sys.stderr)
-    train = images["train"]
-    layout = {"shape": train.shape[1:], "dtype": train.dtype.str}
-    contents = {"dataset": source.where, "levels": levels, "notes": notes, **layout}
-    with (folder / CONTENTS).open("w", encoding="utf-8") as file:
-        json.dump(contents, file)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(folder)
+    try:
+        images, levels, notes = read_images(
+            source,
+            lambda split, shape, dtype: create_images(home / f"{split}.npy", shape, dtype),
+            _progress(total),
+        )
+        for mapped in images.values():
+            mapped.flush()
+        layout = {"shape": images["train"].shape[1:], "dtype": images["train"].dtype.str}
+        contents = {"dataset": source.where, "levels": levels, "notes": notes, **layout}
+        with written_aside(home / CONTENTS) as file:
+            file.write(json.dumps(contents).encode())
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+    print(f"Prepared {total:,} images in {home.parent}", file=sys.stderr)
 
 
 def _progress(total: int) -> Callable[[int], None]:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfp_flowvae.data.reasons import first_line
-from tfp_flowvae.errors import UserError, nearest
+from tfp_flowvae.errors import UserError, first_line, nearest
 
 SUFFIXES = (".csv", ".npy", ".npz")
 # How many steps of float32, near its largest value, a column must spread over.

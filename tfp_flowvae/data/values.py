@@ -1,7 +1,7 @@
 """The values of images: their range, and what it says about them.
 
-Integers are grey levels, from 0 to 255 if nothing else is declared; floats are intensities in
-[0, 1]. The values arrive in pieces, so `Values` collects what the messages need.
+Integers are grey levels, from 0 to 255 unless another number of levels is declared. Floats are
+intensities in [0, 1].
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _DIM, _DIM_FLOAT = 64, 1 / 16
 
 @dataclass
 class Values:
-    """The range of an array's values, collected piece by piece.
+    """The range of the values of images that arrive in pieces.
 
     Attributes:
-      low: The lowest value, NaN if any value is NaN; None before the first piece.
-      high: The highest value, likewise.
-      broken: How many values are not finite.
-      count: How many values were seen.
+      low: The lowest value, or NaN if any value is NaN; None before the first piece.
+      high: The highest value, or NaN if any value is NaN; None before the first piece.
+      broken: The number of values that are not finite.
+      count: The number of values.
     """
 
     low: Any = None
@@ -35,11 +35,11 @@ class Values:
     count: int = 0
 
     def see(self, piece: np.ndarray) -> None:
-        """Adds a piece, which has the dtype of the pieces before it."""
+        """Adds a piece, which must have the dtype of the pieces before it."""
         low, high = piece.min(), piece.max()
-        # The extremes of an array with a NaN are NaN, so they show whether every value is finite.
-        if piece.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
-            self.broken += int(piece.size - np.count_nonzero(np.isfinite(piece)))
+        # An extreme value that is not finite shows that the piece holds values that are not.
+        if not (np.isfinite(low) and np.isfinite(high)):
+            self.broken += int(np.count_nonzero(~np.isfinite(piece)))
         self.count += piece.size
         self.low = low if self.low is None else np.minimum(self.low, low)
         self.high = high if self.high is None else np.maximum(self.high, high)
@@ -49,7 +49,7 @@ class Values:
 
         Args:
           kind: The kind of their dtype: b, u, i or f.
-          where: The file, and the array in it, for messages.
+          where: The name of the images in messages.
           levels: The declared number of grey levels of integer images; None means 256.
 
         Raises:
@@ -82,33 +82,31 @@ class Values:
 
 
 def narrowed(images: np.ndarray) -> np.ndarray:
-    """Images in the smallest dtype that keeps the values that `Values.check` allows.
+    """Returns images as uint8 if they are booleans or integers, and as float32 if they are floats.
 
-    Booleans and integers become uint8. Floats become float32 in [0, 1]: those within 1e-6 of the
-    range are clipped.
+    Floats are clipped to [0, 1], because `Values.check` allows a rounding error outside.
     """
     if images.dtype.kind != "f":
         return images.astype(np.uint8, copy=False)
-    with np.errstate(over="ignore"):
-        images = images.astype(np.float32, copy=False)
-    return images.clip(0.0, 1.0) if images.min() < 0 or images.max() > 1 else images
+    with np.errstate(over="ignore"):  # Values that overflow are refused by `Values.check`.
+        return images.astype(np.float32, copy=False).clip(0.0, 1.0)
 
 
 def grey_levels(
     dtype: np.dtype, brightest: float, where: str, declared: int | None
 ) -> tuple[int | None, str | None]:
-    """The number of grey levels, and a warning about the images if they look odd.
+    """Returns the number of grey levels, and a warning if the images look wrong.
 
     Args:
       dtype: uint8 or float32.
-      brightest: The highest value of all splits.
-      where: The source; it begins the message.
+      brightest: The highest value in all splits.
+      where: The source, for messages.
       declared: The number of levels that the source declares, or None.
 
     Returns:
-      The levels: None for floats; for integers the declared number, 2 if only 0 and 1 occur
-      (images that are binary already), or 256. And the warning, which continues a sentence that
-      begins with the source, or None.
+      The number of levels: None for floats; for integers the declared number, or 2 if there are no
+      values but 0 and 1, or 256. And the warning, which continues a sentence that begins with the
+      source, or None.
 
     Raises:
       UserError: If float images come with levels.

@@ -68,37 +68,30 @@ class Adopted(Base):
 
 
 def _check_distribution(distribution: tfd.Distribution) -> None:
+    def refuse(must: str, received: str) -> UserError:
+        name = type(distribution).__name__
+        return UserError(f"A distribution of your own must {must}. Received: {name}{received}.")
+
     batch, event = distribution.batch_shape, distribution.event_shape
     if batch.rank != 0 or event.rank != 1 or event[0] is None:
-        raise UserError(
-            "A distribution of your own must have batch shape [] and event shape [D], with D "
-            "known; tfd.Independent turns batch dimensions into event dimensions. "
-            f"Received: {type(distribution).__name__} with batch_shape={tuple(batch)} and "
-            f"event_shape={tuple(event)}."
+        raise refuse(
+            "have batch shape [] and event shape [D], with D known; tfd.Independent turns batch "
+            "dimensions into event dimensions",
+            f" with batch_shape={tuple(batch)} and event_shape={tuple(event)}",
         )
     if distribution.dtype != tf.float32:
-        raise UserError(
-            "A distribution of your own must be over float32 vectors. "
-            f"Received: {type(distribution).__name__} with dtype {distribution.dtype!r}."
-        )
+        raise refuse("be over float32 vectors", f" with dtype {distribution.dtype!r}")
     z = tf.fill([1, event[0]], 0.1)
     try:
         with tf.GradientTape() as tape:
             tape.watch(z)
             value = distribution.log_prob(z)
     except NotImplementedError as error:
-        raise UserError(
-            "A distribution of your own must have a log_prob. "
-            f"Received: {type(distribution).__name__}, which has none."
-        ) from error
+        raise refuse("have a log_prob", ", which has none") from error
     if value.shape != [1]:
-        raise UserError(
-            "A distribution of your own must score [B, D] as [B]. "
-            f"Received: {type(distribution).__name__}, whose log_prob has shape {value.shape}."
-        )
+        raise refuse("score [B, D] as [B]", f", whose log_prob has shape {value.shape}")
     if tape.gradient(value, z) is None:
-        raise UserError(
-            "A distribution of your own must have a log_prob that can be differentiated by z: "
-            f"training follows its gradient. Received: {type(distribution).__name__}, whose "
-            "log_prob has none."
+        raise refuse(
+            "have a log_prob that can be differentiated by z: training follows its gradient",
+            ", whose log_prob has none",
         )

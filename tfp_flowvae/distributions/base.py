@@ -1,4 +1,4 @@
-"""What a flow acts on: the base class of base distributions."""
+"""The base class of base distributions, which flows act on."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tfp_flowvae.training.noise import Noise
 
 
 class Base(SizedLayer):
-    """A layer that answers with a distribution over vectors of `event_size`.
+    """A layer that makes a distribution over vectors of `event_size`.
 
     A subclass defines `distribution` and, if it has weights, `build`, which creates them once
     `super().build(z_shape, context_shape)` has set `event_size` and `context_size`.
 
-    A base that can stand in a posterior defines `from_noise` too.
+    A base that can be part of a posterior defines `from_noise` too.
 
     Attributes:
       factorises: Whether the log-density is a sum over the dimensions.
-      starts_from_data: Whether `adapt` has something to do.
+      starts_from_data: Whether `adapt` sets weights.
 
     Args:
       **kwargs: See `SizedLayer`.
@@ -42,7 +42,7 @@ class Base(SizedLayer):
         """A draw as a function of standard normal noise, and its log-density in nats.
 
         Args:
-          distribution: What `distribution` answered, with batch `[B]` or `[]`.
+          distribution: A result of `distribution`, with batch `[B]` or `[]`.
           noise: `[..., B, D]` or `[..., D]`.
 
         Returns:
@@ -56,7 +56,7 @@ class Base(SizedLayer):
         return type(self).from_noise is not Base.from_noise
 
     def sample(self, distribution: tfd.Distribution, n: TensorLike, noise: Noise) -> tf.Tensor:
-        """n draws from what `distribution` answered, `[n, B, D]` or `[n, D]`."""
+        """n draws from a result of `distribution`, `[n, B, D]` or `[n, D]`."""
         if self.reparameterized:
             return self.sample_and_log_prob(distribution, n, noise)[0]
         return distribution.sample(n, seed=noise.seed)
@@ -76,7 +76,7 @@ class Base(SizedLayer):
     def attach(
         self, posterior_base: Callable[[tf.Tensor], tfd.Distribution], image_shape: Sequence[int]
     ) -> None:
-        """Tells a prior's base of the model that it stands in, before it is built.
+        """Gives the base of a prior access to its model, before the base is built.
 
         Args:
           posterior_base: From images `[K, H, W, C]` to the base of their posterior, batch `[K]`.
@@ -88,5 +88,5 @@ class Base(SizedLayer):
 
         Args:
           images: `[N, H, W, C]` in [0, 1].
-          seed: Of random choices.
+          seed: Seed of random choices.
         """

@@ -118,7 +118,7 @@ class FlowDistribution(SizedLayer):
         """n draws for each example, and every term of their log-densities.
 
         Args:
-          n: How many.
+          n: The number of draws.
           context: `[B, F]`, or None.
           seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
         """

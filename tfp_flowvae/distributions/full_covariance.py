@@ -20,7 +20,7 @@ class FullCovarianceNormal(tfd.Distribution):
     Args:
       loc: `[..., D]`.
       scale_tril: L, `[..., D, D]`, lower triangular with a positive diagonal.
-      name: Of the distribution.
+      name: Name of the distribution.
     """
 
     def __init__(

@@ -108,10 +108,6 @@ class Mixture(Base, ParametricLayer):
             tfd.Categorical(logits=logits), tfd.Independent(tfd.Normal(loc, scale), 1)
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "components": self.components}
-
 
 @_register
 class Vamp(Base):
@@ -175,7 +171,7 @@ class Vamp(Base):
 
         Args:
           images: `[N, H, W, C]` in [0, 1].
-          seed: Of the draw; with replacement only where N is below K.
+          seed: Seed of the draw, which is with replacement only where N is below K.
         """
         rng = np.random.default_rng(seed)
         few = len(images) < self.components
@@ -196,8 +192,3 @@ class Vamp(Base):
         with _compat.inference():
             components = self._posterior_base(self.pseudo_inputs)
         return NormalMixture(tfd.Categorical(logits=_compat.live(self._logits)), components)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config = {"components": self.components, "image_shape": self.image_shape}
-        return {**super().get_config(), **config}

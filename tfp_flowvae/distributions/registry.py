@@ -61,13 +61,6 @@ def register_base(
 ) -> Callable[[type], type]:
     """Registers a `Base` class under a name, for spec strings, `--help` and `.keras` files.
 
-    Args:
-      name: The name.
-      summary: One line for the command line's help.
-      package: The package under which `.keras` files name the class.
-      **facts: Further attributes of `BaseEntry`, such as `posterior=False`.
-
-    Raises:
-      UserError: If the name is taken or cannot stand in a spec string.
+    The arguments are those of `register_flow`, with the attributes of `BaseEntry` as `facts`.
     """
     return register(BASES, BaseEntry, name, package, summary=summary, **facts)

@@ -1,4 +1,4 @@
-"""What a training run looks like inside: one callback, once an epoch."""
+"""Diagnostics of a model in training: a callback that measures once per epoch."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ from tfp_flowvae.data import to_unit
 from tfp_flowvae.models import FlowVAE
 from tfp_flowvae.training.noise import Noise
 
-# Burda et al. (2016), section 5.1: a unit whose posterior mean varies less is not used.
+# Burda et al. (2016), section 5.1: a unit is not active if its posterior mean varies less.
 ACTIVE_VARIANCE = 0.01
 _FEWEST, _MOST, _SHARE = 32, 1000, 50
 _PAIRED = 32
 
 
 class Diagnostics(keras.callbacks.Callback):
-    """Adds to each epoch's logs, in nats, from a few validation images and one fixed seed.
+    """Adds diagnostics, in nats, to the logs of each epoch.
 
-    - the mean and, as `_std`, the standard deviation over images and draws of `log_base`
-      (log q0(z0)), `log_posterior` (log qK(zK)), `log_det` (their sum over the flow) and
-      `log_prior` (log p(zK)): figures 3 and 4 of Henrion & Welleck; the reconstruction term and the
-      KL are in the logs already, as `log_likelihood` and `kl`;
-    - `active_units`: latent dimensions with Var_x(E[z|x]) > 0.01 (Burda et al. 2016), as
-      `mean_variance` estimates it; 0 for a posterior that is the prior for every image;
+    - `log_base` (log q0(z0)), `log_posterior` (log qK(zK)), `log_det` (the sum of the flow's
+      log-dets) and `log_prior` (log p(zK)): the mean over images and draws, and, with `_std` after
+      the name, the standard deviation; figures 3 and 4 of Henrion & Welleck. The other terms of the
+      bound, `log_likelihood` and `kl`, are in the logs already.
+    - `active_units`: the number of latent dimensions with Var_x(E[z|x]) > 0.01 (Burda et al. 2016),
+      which `mean_variance` estimates. It is 0 if the posterior is the prior for every image.
     - `mutual_information`: an estimate of I(x; z) under q, E[log q(z|x) - log mean_j q(z|x_j)] over
-      M = 32 images; it cannot exceed log M = 3.5;
-    - `base_kl_0` ...: KL of each dimension of the posterior's base, marginally, from N(0, 1). With
-      no flow and a standard prior these are the KLs of the latent dimensions, and sum to `kl`.
+      M = 32 images. It cannot exceed log M = 3.5.
+    - `base_kl_0` ...: the KL of the marginal of each dimension of the posterior's base from
+      N(0, 1). Without a flow and with a standard normal prior, these are the KLs of the latent
+      dimensions, and their sum is `kl`.
 
-    It looks at one image for every 50 of training (at least 32, at most 1000), and draws 2 z for
-    each, and for the active units of a flow 52 (of 32 images) to 10 (of 1000) more, through the
-    posterior alone. On two cores that takes 2 to 15 ms of an epoch of the digits, 0.1 to 0.4 s of
-    one of MNIST: a few percent.
+    The images are the first of the validation images, one for every 50 training images (at least
+    32, at most 1000), with 2 draws of z each and the same seed in every epoch. If there is a flow,
+    the active units take more draws from the posterior: 52 for each of 32 images, 10 for each of
+    1000. On two cores this takes 2 to 15 ms per epoch of the digits and 0.1 to 0.4 s per epoch of
+    MNIST, a few percent of the time.
 
     Args:
       images: Validation images, `[N, H, W, C]`, binarised already.
       levels: Their number of grey levels, or None.
-      train_size: Number of training images.
-      seed: Of the draws.
-      mutual_information: Whether to estimate it. It takes the posterior's density, which through
-        an IAF and on a small data set would take longer than the rest of the epoch allows.
+      train_size: The number of training images.
+      seed: The seed of the draws.
+      mutual_information: Whether to estimate the mutual information. It needs the density of the
+        posterior, which is slow for an IAF: on a small data set it would take longer than training.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Diagnostics(keras.callbacks.Callback):
         self._measure = tf.function(lambda: measure(model, images, seed, full), autograph=False)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measures; callbacks that come later find the values in the logs."""
+        """Adds the diagnostics to the logs, which later callbacks see."""
         scalars, by_dimension = self._measure()
         if logs is not None:
             logs.update({name: float(value) for name, value in scalars.items()})
@@ -81,7 +83,7 @@ class Diagnostics(keras.callbacks.Callback):
 def measure(
     model: FlowVAE, x: tf.Tensor, seed: tf.Tensor, mutual_information: bool = True
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """The figures of `Diagnostics` for images `[N, H, W, C]`: scalars, and one each dimension."""
+    """Returns the diagnostics for images `[N, H, W, C]`: the scalars, and `base_kl`, `[D]`."""
     draw = model.draw(x, 2, seed)
     log_densities = {
         "log_base": draw.log_base,
@@ -103,32 +105,32 @@ def measure(
 def mean_variance(
     model: FlowVAE, posterior: tfd.TransformedDistribution, seed: tf.Tensor
 ) -> tf.Tensor:
-    """The variance of E[z|x] over images, V = Var_x(E[z|x]), estimated without bias.
+    """Returns an unbiased estimate of the variance of E[z|x] over images, V = Var_x(E[z|x]).
 
-    Without a flow E[z|x] is the mean of the posterior's base, and the result is the sample variance
-    of the N means. With a flow f_n for image n it comes from P pairs of draws, whose noise e_p is
-    the same for every image:
+    Without a flow, E[z|x] is the mean of the posterior's base, and the estimate is the sample
+    variance of the N means. With a flow f_n for image n, it is made from P pairs of draws, whose
+    noise e_p is the same for every image:
 
         y_pn = (f_n(mu_n + L_n e_p) + f_n(mu_n - L_n e_p)) / 2,    e_p ~ N(0, I)
         result = (M_images - M_noise) / P
 
-    M_images and M_noise are the mean squares of a two-way analysis of variance of y, which have the
-    expectations P V + v and v. Here v is the variance of the noise that is left in y once its mean
-    over the images is subtracted. There is none where f_n is linear, since the pairs cancel it, nor
-    where all images have the same posterior and the same f_n, so that a posterior that has
-    collapsed onto the prior has V = 0 up to rounding.
+    M_images and M_noise are the mean squares of a two-way analysis of variance of y, with the
+    expectations P V + v and v. Here v is the variance of the noise that remains in y after its mean
+    over the images is subtracted. v is 0 if f_n is linear, because the noise of a pair cancels. It
+    is also 0 if all images have the same posterior; so V = 0 up to rounding for a posterior that
+    has collapsed onto the prior.
 
-    The standard error for given images is sqrt((4 V v / P + 2 (v / P)^2) / (N - 1)). P is chosen
-    such that it is at most 0.01 v where V = 0: 26 for N = 32, 5 for N = 1000. The choice of the
-    images adds V sqrt(2 / (N - 1)), for means that are normally distributed.
+    For given images, the standard error is sqrt((4 V v / P + 2 (v / P)^2) / (N - 1)). P is chosen
+    so that the standard error is at most 0.01 v if V = 0: 26 for N = 32, 5 for N = 1000. The choice
+    of the images adds V sqrt(2 / (N - 1)), if the means are normally distributed.
 
     Args:
       model: The model.
       posterior: q(z|x) of N images, batch `[N]`.
-      seed: Stateless, `[2]`.
+      seed: A stateless seed, `[2]`.
 
     Returns:
-      `[D]`; slightly below 0, by its error, where V is near 0.
+      `[D]`; it can be slightly below 0 if V is near 0.
     """
     base = posterior.distribution
     if not model.posterior_layer.flow.flows:
@@ -143,10 +145,10 @@ def mean_variance(
 
 
 def variance_over_images(y: tf.Tensor) -> tf.Tensor:
-    """The variance over images of y's expectation over noise, `[D]`; see `mean_variance`.
+    """Estimates the variance over images of y's expectation, `[D]`; see `mean_variance`.
 
     Args:
-      y: `[P, N, D]`; row p is of the same noise for all N images.
+      y: `[P, N, D]`; the N images share the noise of each row p.
     """
     pairs, freedom = y.shape[0], _degrees_of_freedom(y.shape[1])
     means = tf.reduce_mean(y, axis=0)
@@ -163,7 +165,7 @@ def _sample_variance(values: tf.Tensor) -> tf.Tensor:
 
 
 def _degrees_of_freedom(count: int) -> int:
-    """N - 1 for N images, and 1 for a single one, whose variance is then 0."""
+    """N - 1 for N images; 1 for a single image, whose variance is then 0."""
     return max(count - 1, 1)
 
 

@@ -21,7 +21,7 @@ def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
       path: The folder of the SavedModel.
       n: The number of images.
       seed: The seed of the draw.
-      output: The .png file; it is written completely or not at all.
+      output: The .png file, which is written completely or not at all.
 
     Raises:
       UserError: If the folder holds no such model, or an argument is not allowed, or the picture

@@ -19,10 +19,10 @@ def free_energy(
 ) -> dict[str, float]:
     """Returns the mean free energy (-ELBO, one sample per image) and its two terms.
 
-    The images are taken in order, 1000 at a time, and batch i (from 0) draws with the seed
-    `seed + i`. The same calls of the exported model's `elbo` give the same number. Under the
-    strategy in which the model was built, each replica takes its share of each batch and each image
-    is counted once. All workers must call this function; all of them get the same numbers.
+    The images are taken in order, 1000 at a time. Batch i, counted from 0, is drawn with the seed
+    `seed + i`. The same calls of the exported model's `elbo` give the same number. Under a
+    `tf.distribute` strategy each replica takes its share of each batch, so that each image counts
+    once. All workers must call this function, and all of them get the same numbers.
 
     Args:
       model: The model.
@@ -41,7 +41,7 @@ def free_energy(
         both = tf.stack([terms.log_likelihood[0], terms.kl[0]])
         return tf.reduce_sum(tf.cast(both, tf.float64), axis=1)
 
-    # It takes the iterator, not a batch, so that workers with unequal shares trace alike.
+    # The argument is the iterator and not a batch, so that workers with unequal shares trace alike.
     @tf.function(reduce_retracing=True, autograph=False)
     def sums_of_next(batches: Iterator[tf.Tensor], batch_seed: tf.Tensor) -> tf.Tensor:
         sums = strategy.run(sums_of, args=(next(batches), batch_seed))

@@ -21,8 +21,8 @@ _SMALLEST_CELL = 72  # an image smaller than this is magnified by a whole factor
 def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     """Returns images in a grid, as one `[height, width, 3]` uint8 picture.
 
-    Small images are magnified by bicubic interpolation: between the edges of magnified pixels the
-    eye finds no digit, though there is one.
+    Small images are magnified by bicubic interpolation, because the edges of magnified pixels make
+    it hard to see what the image shows.
 
     Args:
       images: `[N, H, W, C]` in [0, 1], with 1 or 3 channels.
@@ -126,7 +126,7 @@ def _draw_densities(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
         shown += [*(mean - band), *(mean + band)]
     axes.set_title("log-densities, mean and standard deviation", fontsize=11)
     _frame(axes, shown, 0)
-    # The legend is below the axes: four lines and their bands leave no room inside.
+    # The legend is below the axes, because four lines and their bands leave no room inside.
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
@@ -136,7 +136,7 @@ def _frame(axes: Axes, values: Sequence[float], epochs: int) -> None:
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     finite = np.asarray(values)[np.isfinite(values)]
-    if epochs >= 20 and finite.size:  # the first epochs would flatten the rest of the curve
+    if epochs >= 20 and finite.size:  # The first epochs would flatten the rest of the curve.
         low, high = finite.min(), np.quantile(finite, 0.95)
         pad = 0.08 * (high - low) or 1.0
         axes.set_ylim(low - pad, high + pad)
@@ -150,5 +150,5 @@ def _figure(width: float, height: float, panels: int) -> tuple[Figure, list[Axes
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # The file has no software version or date, so the same run gives the same file.
+    # Without the version of the software in it, the file is the same when a run is repeated.
     figure.savefig(path, dpi=120, metadata={"Software": None})

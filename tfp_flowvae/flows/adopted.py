@@ -40,13 +40,17 @@ def adopt(variables: Sequence[tf.Variable]) -> list[keras.Variable]:
     ]
 
 
-# What `supplied` gives to the objects that are being loaded.
+# The parts that `supplied` gives to the layers that are being loaded.
 _SUPPLIED: ContextVar[Mapping[str, Any]] = ContextVar("supplied", default=MappingProxyType({}))
 
 
 @contextmanager
 def supplied(**parts: Any) -> Iterator[None]:
-    """Within it, `.keras` files find the `prior` and `flow` they cannot hold, object or factory."""
+    """A context in which `.keras` files load with a `prior` and `flow` that they cannot hold.
+
+    Args:
+      **parts: Objects, or functions that return them.
+    """
     token = _SUPPLIED.set({name: part for name, part in parts.items() if part is not None})
     try:
         yield
@@ -55,7 +59,11 @@ def supplied(**parts: Any) -> Iterator[None]:
 
 
 def made(source: Any, kind: type, what: str) -> tuple[Any, Factory | None]:
-    """The object, and the factory that it came from if it did."""
+    """The user's object, and the function that made it, or None if the user gave the object.
+
+    Raises:
+      UserError: If the object is not an instance of `kind`.
+    """
     factory = None
     if not isinstance(source, kind) and callable(source):
         factory, source = source, source()
@@ -68,14 +76,18 @@ def made(source: Any, kind: type, what: str) -> tuple[Any, Factory | None]:
 
 
 def factory_config(factory: Factory | None) -> Any:
-    """What a `.keras` file keeps of the factory: its registered name."""
+    """The registered name of the factory for a `.keras` file, or None where it has none."""
     if factory is None or keras.saving.get_registered_name(factory) == factory.__name__:
         return None
     return keras.saving.serialize_keras_object(factory)
 
 
 def factory_from(config: dict[str, Any], key: str, what: str) -> Any:
-    """The factory, or the object, with which to rebuild."""
+    """The factory or the object to rebuild a layer with, from its config or from `supplied`.
+
+    Raises:
+      UserError: If there is neither.
+    """
     found = config.pop("factory")
     if key in _SUPPLIED.get():
         return _SUPPLIED.get()[key]
@@ -131,22 +143,22 @@ class Adopted(Flow):
 
 
 def _check_bijector(bijector: tfb.Bijector, event_size: int) -> None:
-    name = type(bijector).__name__
+    def refuse(must: str, received: str) -> UserError:
+        name = type(bijector).__name__
+        return UserError(f"A flow of your own must {must}. Received: {name}, {received}")
+
     if bijector.forward_min_event_ndims != bijector.inverse_min_event_ndims:
-        raise UserError(
-            "A flow of your own must map vectors to vectors. Received: "
-            f"{name}, which changes the number of event dimensions."
-        )
+        raise refuse("map vectors to vectors", "which changes the number of event dimensions.")
     try:
         shape = bijector.forward(tf.zeros([1, event_size])).shape
         log_det = bijector.forward_log_det_jacobian(tf.zeros([1, event_size]), event_ndims=1)
     except (ValueError, TypeError, NotImplementedError, tf.errors.InvalidArgumentError) as error:
-        raise UserError(
-            f"A flow of your own must take float32 vectors of size {event_size} and have a "
-            f"log-det. Received: {name}, which says: {str(error).splitlines()[0] or error!r}"
+        raise refuse(
+            f"take float32 vectors of size {event_size} and have a log-det",
+            f"which says: {str(error).splitlines()[0] or error!r}",
         ) from error
     if shape != [1, event_size] or not np.all(np.isfinite(log_det)):
-        raise UserError(
-            f"A flow of your own must map [B, {event_size}] to [B, {event_size}] with a finite "
-            f"log-det at 0. Received: {name}, with output {tuple(shape)} and log-det {log_det}."
+        raise refuse(
+            f"map [B, {event_size}] to [B, {event_size}] with a finite log-det at 0",
+            f"with output {tuple(shape)} and log-det {log_det}.",
         )

@@ -14,11 +14,10 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae.bijectors import GatedUpdate, ParallelMaskedAutoregressiveFlow
-from tfp_flowvae.flows.amortised import amortised
-from tfp_flowvae.flows.base import Flow, checked_length, checked_word, composed
+from tfp_flowvae.flows.base import checked_word
 from tfp_flowvae.flows.conditioner import AutoregressiveConditioner
+from tfp_flowvae.flows.network_flow import NetworkFlow
 from tfp_flowvae.networks import MADE
-from tfp_flowvae.networks.building import ensure_built
 
 UPDATES = ("affine", "gated")
 
@@ -26,78 +25,17 @@ UPDATES = ("affine", "gated")
 FORGET_BIAS = 2.0
 
 
-class AutoregressiveFlow(Flow):
-    """K autoregressive layers: the base class of those in the registry.
+class AutoregressiveFlow(NetworkFlow):
+    """K autoregressive layers, whose MADEs take the entries in alternating order.
 
-    A subclass defines `make_layer` and `params`, how many numbers each MADE puts out for an entry.
-
-    Args:
-      length: K.
-      hidden: Sizes of each MADE's hidden layers.
-      activation: Of the hidden layers.
-      **kwargs: See `Flow`.
-
-    Raises:
-      ValueError: If the length is below 1.
+    A subclass defines `params` and `make_layer`, a layer whose inverse is the direction of one
+    pass. The arguments are those of `NetworkFlow`.
     """
 
-    inverted = False
-
-    def __init__(
-        self,
-        length: int = 2,
-        hidden: Sequence[int] = (320,),
-        activation: str = "elu",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.length = checked_length(length)
-        self.hidden, self.activation = tuple(hidden), activation
-
-    @property
-    def params(self) -> int:
-        """How many numbers each MADE puts out for an entry."""
-        raise NotImplementedError
-
-    def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
-        """Creates the MADEs, which take the entries in alternating order."""
-        super().build(z_shape, context_shape)
-        self._networks = [
-            MADE(
-                self.event_size,
-                params=self.params,
-                hidden=self.hidden,
-                context_size=self.context_size,
-                activation=self.activation,
-                reverse=bool(k % 2),
-                dtype=self.dtype_policy,
-                name=f"made_{k}",
-            )
-            for k in range(self.length)
-        ]
-        for network in self._networks:
-            ensure_built(network)
-
-    def make_layer(self, network: MADE, context: tf.Tensor | None) -> tfb.Bijector:
-        """One layer, whose inverse is the direction of one pass."""
-        raise NotImplementedError
-
-    def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
-        """The layers, each inverted where the flow is."""
-        return amortised(context, self._composed)
-
-    def _composed(self, context: tf.Tensor | None) -> tfb.Bijector:
-        layers = [self.make_layer(network, context) for network in self._networks]
-        return composed([tfb.Invert(layer) for layer in layers] if self.inverted else layers)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "length": self.length,
-            "hidden": self.hidden,
-            "activation": self.activation,
-        }
+    def make_network(self, k: int, **shared: Any) -> MADE:
+        """A MADE, whose order is reversed in every other layer."""
+        reverse = bool(k % 2)
+        return MADE(self.event_size, self.params, reverse=reverse, name=f"made_{k}", **shared)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -112,12 +50,10 @@ class MAF(AutoregressiveFlow):
     stable form of Kingma et al. (2016), equations 13 and 14. This form never expands, and starts as
     a scaling by sigmoid(2) = 0.88 a layer. In both s is kept within (-3, 3).
 
+    The arguments are those of `NetworkFlow`, and:
+
     Args:
-      length: K.
-      hidden: Sizes of each MADE's hidden layers.
-      activation: Of the hidden layers.
       update: "affine" or "gated".
-      **kwargs: See `Flow`.
 
     Raises:
       ValueError: If the length is below 1 or the update has another name.
@@ -136,16 +72,12 @@ class MAF(AutoregressiveFlow):
         super().__init__(length, hidden, activation, **kwargs)
         self.update = checked_word("update", update, UPDATES)
 
-    def make_layer(self, network: MADE, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_layer(self, k: int, network: MADE, context: tf.Tensor | None) -> tfb.Bijector:
         """One affine or gated layer."""
         conditioner = AutoregressiveConditioner(network, context)
         if self.update == "affine":
             return ParallelMaskedAutoregressiveFlow(conditioner)
         return ParallelMaskedAutoregressiveFlow(bijector_fn=GatedUpdate(conditioner, FORGET_BIAS))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "update": self.update}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")

@@ -1,4 +1,4 @@
-"""The base classes of flows: Keras layers that own weights and answer with a bijector."""
+"""The base classes of flows: Keras layers that own weights and make bijectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfp_flowvae.flows.sized import ParametricLayer, SizedLayer
 
 
 class Flow(SizedLayer):
-    """A Keras layer whose product is a `tfb.Bijector` on vectors of `event_size`.
+    """A Keras layer that makes a `tfb.Bijector` on vectors of `event_size`.
 
     Without a context the bijector's parameters are the layer's own weights, live. With a context
     (encoder features, for example) they are a function of it, one set of parameters for each
@@ -22,7 +22,8 @@ class Flow(SizedLayer):
     `tfb.Chain`, `tfb.Invert` and `tfd.TransformedDistribution` need not know of it.
 
     A subclass defines `make_bijector` and, if it has weights, `build`, which creates them once
-    `super().build(z_shape, context_shape)` has set `event_size` and `context_size`.
+    `super().build(z_shape, context_shape)` has set `event_size` and `context_size`. Arguments of
+    its constructor that it keeps as attributes of the same names are its config.
 
     Args:
       event_size: D. Left out where the flow's owner knows it: a `FlowDistribution`, a `FlowVAE`.
@@ -116,7 +117,3 @@ class RepeatedFlow(ParametricFlow):
     def __init__(self, length: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.length = checked_length(length)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "length": self.length}

@@ -23,7 +23,7 @@ def shift_and_log_scale(out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 class Conditioner(tf.Module):
-    """A Keras network, bound to its context, as the callable that a TFP bijector wants.
+    """A Keras network, bound to its context, as the callable that a TFP bijector takes.
 
     A bijector that closes over a Keras network hides its weights: TFP finds variables by walking
     `tf.Module`s, and Keras layers are not. This module holds the network's `tf.Variable`s, so that
@@ -33,8 +33,8 @@ class Conditioner(tf.Module):
     Args:
       network: A built layer from `[..., D]` (and a context) to `[..., M, P]`.
       context: Passed to the network as it is, or None.
-      read: What the bijector wants to be told, from the network's output.
-      name: Of the module.
+      read: From the network's output to what the bijector takes.
+      name: Name of the module.
     """
 
     def __init__(
@@ -66,21 +66,11 @@ class Conditioner(tf.Module):
 class AutoregressiveConditioner(Conditioner):
     """A `Conditioner` around a MADE, for which a flow can be solved in one sweep.
 
-    Args:
-      network: The MADE.
-      context: Passed to the network as it is, or None.
-      read: What the bijector wants to be told, from the network's output.
-      name: Of the module.
+    The arguments are those of `Conditioner`.
     """
 
-    def __init__(
-        self,
-        network: MADE,
-        context: tf.Tensor | None = None,
-        read: Callable[[tf.Tensor], Any] = shift_and_log_scale,
-        name: str = "conditioner",
-    ) -> None:
-        super().__init__(network, context, read, name)
+    def __init__(self, network: MADE, context: tf.Tensor | None = None, **kwargs: Any) -> None:
+        super().__init__(network, context, **kwargs)
         self._solve: Callable[..., tf.Tensor] = lambda x, transform: network.solve_in_order(
             x, transform, context
         )

@@ -95,7 +95,3 @@ class Permute(Flow):
         if self.order == "alternating":
             return fvb.alternating_permutation(self.event_size)
         return fvb.random_permutation(self.event_size, self.seed)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "order": self.order, "seed": self.seed}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
@@ -40,17 +39,15 @@ class NICE(CouplingFlow):
         )
         ensure_built(self._scaling)
 
-    def make_layer(self, kept: np.ndarray, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_layer(self, k: int, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
         """One additive coupling."""
-        return AdditiveCoupling(kept, Conditioner(network, context, read=_shift))
+        return AdditiveCoupling(
+            self.kept(k), Conditioner(network, context, read=lambda out: out[..., 0])
+        )
 
     def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
         """The couplings and the scaling."""
         return composed([super().make_bijector(context), self._scaling.bijector(context)])
-
-
-def _shift(out: tf.Tensor) -> tf.Tensor:
-    return out[..., 0]
 
 
 class _DiagonalScaling(ParametricFlow):

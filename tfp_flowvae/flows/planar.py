@@ -41,7 +41,3 @@ class Planar(RepeatedFlow):
     def make_bijector(self, context: tf.Tensor | None) -> fvb.PlanarFlow:
         """The planar layers."""
         return fvb.PlanarFlow(**self.parameters(context), activation=self.activation)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "activation": self.activation}

@@ -10,10 +10,6 @@ from tfp_flowvae.registry import Entry, Registry, register
 from tfp_flowvae.spec_options import Option, number_below, sizes, whole_number, word
 
 
-def _no_complaint(options: Mapping[str, Any], event_size: int) -> str:
-    return ""
-
-
 @dataclass(frozen=True, kw_only=True)
 class FlowEntry(Entry):
     """What is known of a flow without importing it; see also `Entry`.
@@ -23,16 +19,16 @@ class FlowEntry(Entry):
       fast_density: Whether z to base sample, with its log-det, is one pass, not D sequential ones.
       smallest_event: The smallest event size D that the flow can take.
       largest_event: The largest one, or None where there is none.
-      complaint: From the options that a spec gives and D to what is wrong with them together, the
-        rest of a sentence, or nothing.
-      alternative: What to use instead where this flow's direction is the slow one.
+      complaint: From the options of a spec and D to a clause that says why they do not go together,
+        or to an empty string.
+      alternative: The flow to use where this one is needed in its slow direction.
     """
 
     fast_sample: bool = True
     fast_density: bool = True
     smallest_event: int = 1
     largest_event: int | None = None
-    complaint: Callable[[Mapping[str, Any], int], str] = _no_complaint
+    complaint: Callable[[Mapping[str, Any], int], str] = lambda options, event_size: ""
     alternative: str = ""
 
 
@@ -63,123 +59,113 @@ def _network(length: str, hidden: str) -> dict[str, Option]:
 _COUPLING = {**_network("4", "256x256"), "mask": word("half", "alternating")}
 _AUTOREGRESSION = {**_network("2", "320"), "update": word("affine", "gated")}
 _SPLINE = {"bins": whole_number("8", at_least=2, at_most=256), "bound": number_below(1000.0, "4")}
-_FLOWS = "tfp_flowvae.flows"
+
+
+def _entry(
+    target: str, summary: str, options: Mapping[str, Option] | None = None, **facts: Any
+) -> FlowEntry:
+    options = options or {}
+    first = "length" if "length" in options else ""
+    target = f"tfp_flowvae.flows.{target}"
+    return FlowEntry(summary=summary, target=target, options=options, first=first, **facts)
+
 
 FLOWS: Registry[FlowEntry] = Registry(
     "flow",
     "flows",
     {
-        "none": FlowEntry(
-            summary="no flow: the base distribution as it is",
-            target=f"{_FLOWS}.stack:Stack",
+        "none": _entry("stack:Stack", "no flow: the base distribution as it is"),
+        "planar": _entry(
+            "planar:Planar",
+            "K planar layers z + u h(w.z + b) (Rezende & Mohamed 2015)",
+            {"length": whole_number("10"), "activation": word("tanh", "isru")},
         ),
-        "planar": FlowEntry(
-            summary="K planar layers z + u h(w.z + b) (Rezende & Mohamed 2015)",
-            target=f"{_FLOWS}.planar:Planar",
-            options={"length": whole_number("10"), "activation": word("tanh", "isru")},
-            first="length",
+        "radial": _entry(
+            "radial:Radial",
+            "K radial layers around learned centres (Rezende & Mohamed 2015)",
+            {"length": whole_number("10")},
         ),
-        "radial": FlowEntry(
-            summary="K radial layers around learned centres (Rezende & Mohamed 2015)",
-            target=f"{_FLOWS}.radial:Radial",
-            options={"length": whole_number("10")},
-            first="length",
+        "householder": _entry(
+            "householder:Householder",
+            "K reflections, volume preserving (Tomczak & Welling 2016)",
+            {"length": whole_number("4")},
         ),
-        "householder": FlowEntry(
-            summary="K reflections, volume preserving (Tomczak & Welling 2016)",
-            target=f"{_FLOWS}.householder:Householder",
-            options={"length": whole_number("4")},
-            first="length",
-        ),
-        "iaf": FlowEntry(
-            summary="K inverse autoregressive layers: fast sampling (Kingma et al. 2016)",
-            target=f"{_FLOWS}.autoregressive:IAF",
-            options=_AUTOREGRESSION,
-            first="length",
+        "iaf": _entry(
+            "autoregressive:IAF",
+            "K inverse autoregressive layers: fast sampling (Kingma et al. 2016)",
+            _AUTOREGRESSION,
             fast_density=False,
             alternative="maf",
         ),
-        "maf": FlowEntry(
-            summary="K masked autoregressive layers: fast density (Papamakarios et al. 2017)",
-            target=f"{_FLOWS}.autoregressive:MAF",
-            options=_AUTOREGRESSION,
-            first="length",
+        "maf": _entry(
+            "autoregressive:MAF",
+            "K masked autoregressive layers: fast density (Papamakarios et al. 2017)",
+            _AUTOREGRESSION,
             fast_sample=False,
             alternative="iaf",
         ),
-        "realnvp": FlowEntry(
-            summary="K affine couplings: fast both ways (Dinh et al. 2017)",
-            target=f"{_FLOWS}.coupling:RealNVP",
-            options=_COUPLING,
-            first="length",
+        "realnvp": _entry(
+            "coupling:RealNVP",
+            "K affine couplings: fast both ways (Dinh et al. 2017)",
+            _COUPLING,
             smallest_event=2,
         ),
-        "nice": FlowEntry(
-            summary="K additive couplings and a scaling: fast both ways (Dinh et al. 2015)",
-            target=f"{_FLOWS}.nice:NICE",
-            options=_COUPLING,
-            first="length",
+        "nice": _entry(
+            "nice:NICE",
+            "K additive couplings and a scaling: fast both ways (Dinh et al. 2015)",
+            _COUPLING,
             smallest_event=2,
         ),
-        "spline": FlowEntry(
-            summary="K spline couplings: fast both ways (Durkan et al. 2019)",
-            target=f"{_FLOWS}.spline:SplineCoupling",
-            options={**_COUPLING, **_SPLINE},
-            first="length",
+        "spline": _entry(
+            "spline:SplineCoupling",
+            "K spline couplings: fast both ways (Durkan et al. 2019)",
+            {**_COUPLING, **_SPLINE},
             smallest_event=2,
         ),
-        "spline-iaf": FlowEntry(
-            summary="K inverse autoregressive spline layers: fast sampling (same paper)",
-            target=f"{_FLOWS}.spline:SplineIAF",
-            options={**_network("2", "320"), **_SPLINE},
-            first="length",
+        "spline-iaf": _entry(
+            "spline:SplineIAF",
+            "K inverse autoregressive spline layers: fast sampling (same paper)",
+            {**_network("2", "320"), **_SPLINE},
             fast_density=False,
             alternative="spline-maf",
         ),
-        "spline-maf": FlowEntry(
-            summary="K masked autoregressive spline layers: fast density (same paper)",
-            target=f"{_FLOWS}.spline:SplineMAF",
-            options={**_network("2", "320"), **_SPLINE},
-            first="length",
+        "spline-maf": _entry(
+            "spline:SplineMAF",
+            "K masked autoregressive spline layers: fast density (same paper)",
+            {**_network("2", "320"), **_SPLINE},
             fast_sample=False,
             alternative="spline-iaf",
         ),
-        "sylvester": FlowEntry(
-            summary="K Sylvester layers z + QR h(R~Q'z + b) (van den Berg et al. 2018)",
-            target=f"{_FLOWS}.sylvester:Sylvester",
-            options={
+        "sylvester": _entry(
+            "sylvester:Sylvester",
+            "K Sylvester layers z + QR h(R~Q'z + b) (van den Berg et al. 2018)",
+            {
                 "length": whole_number("4"),
                 "kind": word("orthogonal", "householder", "triangular"),
                 "width": whole_number(),
                 "reflections": whole_number("8"),
             },
-            first="length",
             complaint=_sylvester_complaint,
         ),
-        "residual": FlowEntry(
-            summary="K contractive layers z + g(z), slower both ways (Chen et al. 2019)",
-            target=f"{_FLOWS}.residual:Residual",
-            options={
+        "residual": _entry(
+            "residual:Residual",
+            "K contractive layers z + g(z), slower both ways (Chen et al. 2019)",
+            {
                 "length": whole_number("2"),
                 "hidden": sizes("64"),
                 "activation": word("lipswish", "elu", "sin", "tanh"),
                 "lipschitz": number_below(1.0, "0.9"),
             },
-            first="length",
             largest_event=64,
         ),
-        "lu": FlowEntry(
-            summary="a full linear map in LU form (Kingma & Dhariwal 2018)",
-            target=f"{_FLOWS}.linear:LU",
+        "lu": _entry("linear:LU", "a full linear map in LU form (Kingma & Dhariwal 2018)"),
+        "affine": _entry(
+            "linear:Affine", "a scale and a shift for each dimension, a part for stacks"
         ),
-        "affine": FlowEntry(
-            summary="a scale and a shift for each dimension, a part for stacks",
-            target=f"{_FLOWS}.linear:Affine",
-        ),
-        "permute": FlowEntry(
-            summary="a fixed permutation of the dimensions, a part for stacks",
-            target=f"{_FLOWS}.linear:Permute",
-            options={
+        "permute": _entry(
+            "linear:Permute",
+            "a fixed permutation of the dimensions, a part for stacks",
+            {
                 "order": word("random", "reverse", "alternating"),
                 "seed": whole_number("0", at_least=0),
             },

@@ -101,12 +101,3 @@ class Residual(RepeatedFlow):
             lipschitz=self.lipschitz,
             activation=self.activation,
         )
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden": self.hidden,
-            "activation": self.activation,
-            "lipschitz": self.lipschitz,
-        }

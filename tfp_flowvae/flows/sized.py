@@ -9,9 +9,10 @@ import keras
 import tensorflow as tf
 
 from tfp_flowvae import _compat
+from tfp_flowvae.networks.building import ConfiguredLayer
 
 
-class SizedLayer(keras.layers.Layer):
+class SizedLayer(ConfiguredLayer):
     """A layer for vectors of `event_size`, with a context of `context_size` or without.
 
     It computes in float32 whatever the precision policy: log-dets do not survive less.
@@ -99,14 +100,6 @@ class SizedLayer(keras.layers.Layer):
                 f"and context_size={self.context_size}. Received: {part.name} with "
                 f"event_size={part.event_size}, context_size={part.context_size}."
             )
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "event_size": self.event_size,
-            "context_size": self.context_size,
-        }
 
 
 class ParametricLayer(SizedLayer):

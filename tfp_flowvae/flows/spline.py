@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
@@ -25,13 +24,13 @@ from tfp_flowvae.bijectors import (
     spline_from_raw,
 )
 from tfp_flowvae.flows.autoregressive import AutoregressiveFlow
-from tfp_flowvae.flows.base import Flow
 from tfp_flowvae.flows.conditioner import AutoregressiveConditioner, Conditioner
 from tfp_flowvae.flows.coupling import CouplingFlow
+from tfp_flowvae.flows.network_flow import NetworkFlow
 from tfp_flowvae.networks import MADE, MLP
 
 
-class _Spline(Flow):
+class _Spline(NetworkFlow):
     """The bins and the bound of a spline flow, in front of the flow that moves by splines."""
 
     def __init__(self, *args: Any, bins: int, bound: float, **kwargs: Any) -> None:
@@ -52,23 +51,16 @@ class _Spline(Flow):
     def _read(self) -> Callable[[tf.Tensor], RationalQuadraticSpline]:
         return functools.partial(spline_from_raw, bound=self.bound)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "bins": self.bins, "bound": self.bound}
-
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
 class SplineCoupling(_Spline, CouplingFlow):
     """K spline couplings, one pass both ways; the mathematics is at the head of this module.
 
+    The arguments are those of `CouplingFlow`, and:
+
     Args:
-      length: How many layers.
-      hidden: Sizes of each MLP's hidden layers.
-      activation: Of the hidden layers.
-      mask: Which half a layer keeps, see `CouplingFlow`.
       bins: How many bins each spline has.
       bound: B.
-      **kwargs: See `Flow`; an event_size of at least 2.
 
     Raises:
       ValueError: If an argument is not allowed.
@@ -86,9 +78,9 @@ class SplineCoupling(_Spline, CouplingFlow):
     ) -> None:
         super().__init__(length, hidden, activation, mask, bins=bins, bound=bound, **kwargs)
 
-    def make_layer(self, kept: np.ndarray, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_layer(self, k: int, network: MLP, context: tf.Tensor | None) -> tfb.Bijector:
         """One spline coupling."""
-        return Coupling(kept, bijector_fn=Conditioner(network, context, read=self._read))
+        return Coupling(self.kept(k), bijector_fn=Conditioner(network, context, read=self._read))
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -96,18 +88,8 @@ class SplineMAF(_Spline, AutoregressiveFlow):
     """K autoregressive spline layers with a one-pass density.
 
     The mathematics is at the head of this module; the networks are MADEs that read z, in
-    alternating order from layer to layer, as in MAF.
-
-    Args:
-      length: How many layers.
-      hidden: Sizes of each MADE's hidden layers.
-      activation: Of the hidden layers.
-      bins: How many bins each spline has.
-      bound: B.
-      **kwargs: See `Flow`.
-
-    Raises:
-      ValueError: If an argument is not allowed.
+    alternating order from layer to layer, as in MAF. The arguments are those of `NetworkFlow`, with
+    `bins` and `bound` as in `SplineCoupling`.
     """
 
     def __init__(
@@ -121,7 +103,7 @@ class SplineMAF(_Spline, AutoregressiveFlow):
     ) -> None:
         super().__init__(length, hidden, activation, bins=bins, bound=bound, **kwargs)
 
-    def make_layer(self, network: MADE, context: tf.Tensor | None) -> tfb.Bijector:
+    def make_layer(self, k: int, network: MADE, context: tf.Tensor | None) -> tfb.Bijector:
         """One autoregressive spline layer."""
         conditioner = AutoregressiveConditioner(network, context, read=self._read)
         return ParallelMaskedAutoregressiveFlow(bijector_fn=conditioner)

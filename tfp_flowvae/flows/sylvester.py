@@ -115,15 +115,6 @@ class Sylvester(RepeatedFlow):
             permutation=order,
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "kind": self.kind,
-            "width": self.width,
-            "reflections": self.reflections,
-        }
-
 
 def _r(triangles: tf.Tensor) -> tf.Tensor:
     return triangles[..., 1:]

@@ -1,4 +1,4 @@
-"""What every likelihood answers, and what those with a density share."""
+"""The base classes of likelihoods: of all, and of those with a density."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfp_flowvae._configurable import Configurable
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.training.noise import Noise
 
-# The stream of the noise of `prepare`.
+# The number of `prepare`'s stream of noise.
 _STREAM = 0x0DE9
 _CHUNK = 1 << 20  # pixels checked at once
 _OFF_GRID = 0.01  # of a level: float32 holds k / (levels - 1) far closer than this
@@ -23,7 +23,7 @@ _OFF_GRID = 0.01  # of a level: float32 holds k / (levels - 1) far closer than t
 class Likelihood(Configurable, ABC):
     """The distribution of an image `[H, W, C]` given the decoder's output for it, `[H, W, P]`.
 
-    `prepare` makes of an image x what `log_prob` scores:
+    `prepare` turns an image x into what `log_prob` scores:
 
         log_prob(output, prepare(x, noise)),
 
@@ -53,7 +53,7 @@ class Likelihood(Configurable, ABC):
 
     @property
     def discrete(self) -> bool:
-        """Whether `log_prob` is that of an image among finitely many, or bounds it.
+        """Whether images are discrete: `log_prob` is a log-probability or a lower bound on one.
 
         Only then is -log2 p(x) / (H W C) a number of bits per dimension.
         """
@@ -72,7 +72,7 @@ class Likelihood(Configurable, ABC):
 
         Args:
           x: `[B, H, W, C]` in [0, 1].
-          noise: Where random numbers come from; that of z serves, the streams are apart.
+          noise: The source of random numbers; it may be that of z, whose stream is another.
         """
         return x
 
@@ -88,7 +88,7 @@ class Likelihood(Configurable, ABC):
           levels: What the images' values are divided by, plus 1; None for intensities.
 
         Raises:
-          UserError: In one sentence.
+          UserError: If a pixel is not allowed.
         """
         if images.size and not math.isfinite(float(np.max(images)) - float(np.min(images))):
             raise UserError(
@@ -97,45 +97,42 @@ class Likelihood(Configurable, ABC):
             )
 
 
-def check_unit_interval(likelihood: Likelihood, images: np.ndarray, levels: int | None) -> None:
-    """Raises a `UserError` if an intensity lies outside [0, 1]; arguments as in `check_data`."""
+def check_pixels(
+    likelihood: Likelihood, images: np.ndarray, levels: int | None, way_out: str = ""
+) -> None:
+    """Checks that pixels lie in [0, 1] and, if the likelihood has levels L, are k / (L - 1).
+
+    Args:
+      likelihood: The likelihood of the images.
+      images: As in `Likelihood.check_data`.
+      levels: As in `Likelihood.check_data`.
+      way_out: What to do about pixels between the levels.
+
+    Raises:
+      UserError: If a pixel is outside or between the levels.
+    """
     if not images.size:
         return
-    low, high = float(np.min(images)), float(np.max(images))
+    name, low, high = type(likelihood).__name__, float(np.min(images)), float(np.max(images))
     top = 1 if levels is None else levels - 1
     # As one comparison that holds, because NaN fails it.
     if not 0.0 <= low <= high <= top:
         hint = ": divide 8-bit images by 255" if levels is None and 1 < high <= 255 else ""
         raise UserError(
-            f"A {type(likelihood).__name__} likelihood needs pixels in [0, {top}]{hint}. "
+            f"A {name} likelihood needs pixels in [0, {top}]{hint}. "
             f"Received: values from {low:g} to {high:g}."
         )
-
-
-def check_grid(
-    likelihood: Likelihood, images: np.ndarray, levels: int | None, wanted: int, way_out: str
-) -> None:
-    """Raises a `UserError` if an intensity is not k / (wanted - 1) for some whole k.
-
-    Args:
-      likelihood: Whose images they are.
-      images: As in `Likelihood.check_data`.
-      levels: As in `Likelihood.check_data`.
-      wanted: The likelihood's number of levels.
-      way_out: What to do about it.
-    """
-    if levels == wanted:
+    wanted = getattr(likelihood, "levels", None)
+    if wanted in (None, levels):
         return
-    scale = (wanted - 1) / (1 if levels is None else levels - 1)
     flat = images.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
-        steps = flat[start : start + _CHUNK] * np.float64(scale)
+        steps = flat[start : start + _CHUNK] * np.float64((wanted - 1) / top)
         off = np.abs(steps - np.rint(steps)) > _OFF_GRID
         if np.any(off):
             raise UserError(
-                f"A {type(likelihood).__name__} likelihood with levels={wanted} needs pixels "
-                f"k / {wanted - 1} for whole k: {way_out}. "
-                f"Received: a pixel of {steps[off][0] / (wanted - 1):g}."
+                f"A {name} likelihood with levels={wanted} needs pixels k / {wanted - 1} for whole "
+                f"k: {way_out}. Received: a pixel of {steps[off][0] / (wanted - 1):g}."
             )
 
 
@@ -153,7 +150,7 @@ class DensityLikelihood(Likelihood):
     """A likelihood with a density, for images in [0, 1] with or without grey levels.
 
     A density on images of L levels can be made as large as one likes by spikes on the levels.
-    Uniform dequantisation forbids it: with k = (L - 1) x the level of a pixel and u ~ U[0, 1),
+    Uniform dequantisation prevents that: with k = (L - 1) x the level of a pixel and u ~ U[0, 1),
 
         x' = (k + u) / L,    P(k) = E_u[p(x')] / L,
         log P(x) >= E_u[log p(x')] - H W C log L                           (Jensen)
@@ -215,7 +212,5 @@ class DensityLikelihood(Likelihood):
 
     def check_data(self, images: np.ndarray, levels: int | None = None) -> None:
         """Refuses pixels outside [0, 1] and, with `levels`, between the levels."""
-        check_unit_interval(self, images, levels)
-        if self.levels is not None:
-            way_out = "give it the images' own number of levels, or None for images without"
-            check_grid(self, images, levels, self.levels, way_out)
+        way_out = "give it the images' own number of levels, or None for images without"
+        check_pixels(self, images, levels, way_out)

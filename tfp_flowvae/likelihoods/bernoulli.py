@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flowvae.likelihoods.base import Likelihood, check_unit_interval
+from tfp_flowvae.likelihoods.base import Likelihood, check_pixels
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -21,10 +21,7 @@ class Bernoulli(Likelihood):
     log(1 - p), no density: binarise the images for a true likelihood.
     """
 
-    @property
-    def discrete(self) -> bool:
-        """True, of binary images."""
-        return True
+    discrete = True  # of binary images
 
     def distribution(self, output: tf.Tensor) -> tfd.Distribution:
         """p(x|z) with batch shape `[...]` and event shape `[H, W, C]`."""
@@ -47,4 +44,4 @@ class Bernoulli(Likelihood):
 
     def check_data(self, images: np.ndarray, levels: int | None = None) -> None:
         """Refuses pixels outside [0, 1]."""
-        check_unit_interval(self, images, levels)
+        check_pixels(self, images, levels)

@@ -69,7 +69,7 @@ class ContinuousBernoulli(DensityLikelihood):
 
 
 def _split(logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Whether the series serves, and |l| where it does not (1 elsewhere: no 0 / 0)."""
+    """Whether |l| is in the series' range, and |l| beyond it (1 within it, to avoid 0 / 0)."""
     size = tf.abs(logits)
     is_near = size < _SERIES_UP_TO
     return is_near, tf.where(is_near, 1.0, size)

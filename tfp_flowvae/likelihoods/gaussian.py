@@ -24,12 +24,11 @@ class Gaussian(DensityLikelihood):
         m = sigmoid(a),    s = s_min + softplus(r),    s_min = 1 / (L sqrt(12))
 
     The mean passes through a sigmoid, not a clip, because a clip has no gradient from where a
-    pixel is off the range. s_min is the standard deviation of the dequantising noise: whatever the
-    decoder knows, no smaller scale is better on average over the noise, so nothing is lost. Without
-    dequantisation it is what keeps the density of a constant pixel bounded (L = 256 is taken
-    there), and figures depend on it.
+    pixel is off the range. s_min is the standard deviation of the dequantising noise: on average
+    over the noise no smaller scale is better. Without dequantisation s_min, with L = 256, bounds
+    the density of a constant pixel, and log-densities depend on it.
 
-    What a Gaussian puts outside [0, 1] is lost, so `log_prob` remains a lower bound.
+    The mass that a Gaussian has outside [0, 1] is lost, so `log_prob` remains a lower bound.
 
     Attributes:
       levels: L, see `DensityLikelihood`.

@@ -15,12 +15,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.likelihoods.base import (
-    Likelihood,
-    check_grid,
-    check_levels,
-    check_unit_interval,
-)
+from tfp_flowvae.likelihoods.base import Likelihood, check_levels, check_pixels
 
 # Far beyond any use; further up a bin's share of the width would underflow in float32.
 _LARGEST_LOG_SCALE = 40.0
@@ -41,7 +36,7 @@ class DiscretizedLogisticMixture(Likelihood):
     one, and each channel's mean moves with the channels before it. For each pixel the output holds
     K (C + 1) (C + 2) / 2 numbers: the logits of pi, a, the log-scales and t. A log-scale r becomes
     log s = b + softplus(r - b) with b = log(h / 5): s stays above a tenth of a bin, below which
-    nothing is gained, without a corner where the gradient would end.
+    nothing is gained, and the gradient does not vanish there as it would with a clip.
 
     With d = 2 h / s the bracket is, exactly and without cancellation anywhere,
 
@@ -61,6 +56,7 @@ class DiscretizedLogisticMixture(Likelihood):
 
     levels: int = 256
     components: int = 10
+    discrete = True
 
     def __post_init__(self) -> None:
         check_levels(self.levels, optional=False)
@@ -68,11 +64,6 @@ class DiscretizedLogisticMixture(Likelihood):
             raise UserError(
                 f"components must be a whole number from 1 up. Received: {self.components!r}."
             )
-
-    @property
-    def discrete(self) -> bool:
-        """True."""
-        return True
 
     def output_channels(self, channels: int) -> int:
         """K (C + 1) (C + 2) / 2: 3 K for grey images, 10 K for colour."""
@@ -126,9 +117,8 @@ class DiscretizedLogisticMixture(Likelihood):
 
     def check_data(self, images: np.ndarray, levels: int | None = None) -> None:
         """Refuses pixels that are not one of the L levels."""
-        check_unit_interval(self, images, levels)
         way_out = "give it the images' own number of levels, or take a likelihood with a density"
-        check_grid(self, images, levels, self.levels, way_out)
+        check_pixels(self, images, levels, way_out)
 
     def _mixture(self, output: tf.Tensor) -> _Mixture:
         """The output's parts, in float32."""

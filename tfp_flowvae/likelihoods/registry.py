@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.registry import Entry, Registry, register
 from tfp_flowvae.spec import parse
-from tfp_flowvae.spec_options import whole_number
+from tfp_flowvae.spec_options import Option, whole_number
 
 if TYPE_CHECKING:
     from tfp_flowvae.likelihoods.base import Likelihood
@@ -21,42 +21,46 @@ class LikelihoodEntry(Entry):
 
     Attributes:
       takes_levels: Whether it is built for a number of grey levels, hence for grey images: on
-        binary ones it means little.
-      needs_levels: Whether it cannot do without that number.
+        binary images it has little use.
+      needs_levels: Whether it needs that number.
     """
 
     takes_levels: bool = False
     needs_levels: bool = False
 
 
-_LIKELIHOODS = "tfp_flowvae.likelihoods"
 _LEVELS = {"levels": whole_number("256", at_least=2, at_most=65536)}
+
+
+def _entry(
+    target: str, summary: str, options: Mapping[str, Option] | None = None, **facts: Any
+) -> LikelihoodEntry:
+    options, target = options or {}, f"tfp_flowvae.likelihoods.{target}"
+    takes_levels = "levels" in options
+    return LikelihoodEntry(
+        summary=summary, target=target, options=options, takes_levels=takes_levels, **facts
+    )
+
 
 LIKELIHOODS: Registry[LikelihoodEntry] = Registry(
     "likelihood",
     "likelihoods",
     {
-        "bernoulli": LikelihoodEntry(
-            summary="binary pixels",
-            target=f"{_LIKELIHOODS}.bernoulli:Bernoulli",
+        "bernoulli": _entry("bernoulli:Bernoulli", "binary pixels"),
+        "continuous-bernoulli": _entry(
+            "continuous_bernoulli:ContinuousBernoulli",
+            "grey levels, dequantised, with a density on [0, 1] (Loaiza-Ganem 2019)",
+            _LEVELS,
         ),
-        "continuous-bernoulli": LikelihoodEntry(
-            summary="grey levels, dequantised, with a density on [0, 1] (Loaiza-Ganem 2019)",
-            target=f"{_LIKELIHOODS}.continuous_bernoulli:ContinuousBernoulli",
-            options=_LEVELS,
-            takes_levels=True,
+        "gaussian": _entry(
+            "gaussian:Gaussian",
+            "grey levels, dequantised, with a learned scale for each pixel",
+            _LEVELS,
         ),
-        "gaussian": LikelihoodEntry(
-            summary="grey levels, dequantised, with a learned scale for each pixel",
-            target=f"{_LIKELIHOODS}.gaussian:Gaussian",
-            options=_LEVELS,
-            takes_levels=True,
-        ),
-        "logistic-mixture": LikelihoodEntry(
-            summary="grey levels as they are, a mixture of K logistics (Salimans et al. 2017)",
-            target=f"{_LIKELIHOODS}.logistic_mixture:DiscretizedLogisticMixture",
-            options={**_LEVELS, "components": whole_number("10")},
-            takes_levels=True,
+        "logistic-mixture": _entry(
+            "logistic_mixture:DiscretizedLogisticMixture",
+            "grey levels as they are, a mixture of K logistics (Salimans et al. 2017)",
+            {**_LEVELS, "components": whole_number("10")},
             needs_levels=True,
         ),
     },
@@ -68,14 +72,7 @@ def register_likelihood(
 ) -> Callable[[type], type]:
     """Registers a `Likelihood` class under a name, for spec strings, `--help` and `.keras` files.
 
-    Args:
-      name: The name.
-      summary: One line for the command line's help.
-      package: The package under which `.keras` files name the class.
-      **facts: Further attributes of `LikelihoodEntry`, such as `takes_levels=True`.
-
-    Raises:
-      UserError: If the name is taken or cannot stand in a spec string.
+    The arguments are those of `register_flow`, with the attributes of `LikelihoodEntry` as `facts`.
     """
     return register(LIKELIHOODS, LikelihoodEntry, name, package, summary=summary, **facts)
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from tfp_flowvae._lazy import lazy
 
-_LAZY = {"ElboTerms": "objective", "FlowVAE": "vae", "Objective": "objective"}
+_LAZY = {
+    "DataUnits": "data_units",
+    "ElboTerms": "objective",
+    "FlowDensity": "density",
+    "FlowVAE": "vae",
+    "Objective": "objective",
+}
 
 __all__ = [*_LAZY]
 

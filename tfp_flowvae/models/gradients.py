@@ -6,6 +6,8 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae.bijectors import inverse_and_log_det
+from tfp_flowvae.distributions import Draw
+from tfp_flowvae.models.objective import Objective
 
 
 def frozen_log_prob(
@@ -15,12 +17,12 @@ def frozen_log_prob(
 
     The path derivative of Roeder, Wu & Duvenaud (2017), https://arxiv.org/abs/1703.09194: the score
     d log q / dphi that is left out has mean zero, and what remains has no variance where q is
-    exact. d log q / dz is taken from the flow's inverse, and put in as a constant.
+    exact. d log q / dz comes from the flow's inverse, as a constant.
 
     Args:
       posterior: q(z|x), batch `[B]`.
       z: `[S, B, D]`, drawn from it.
-      log_prob: The value, `[S, B]`, as the forward pass had it.
+      log_prob: log q(z|x) of the forward pass, `[S, B]`.
     """
     fixed = tf.stop_gradient(z)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -34,8 +36,9 @@ def frozen_log_prob(
 def with_frozen_base(posterior: tfd.TransformedDistribution) -> tfd.TransformedDistribution:
     """q(z|x) whose log-density has a gradient through z alone, for a posterior that factorises.
 
-    Without a flow the parameters of the base, a normal with independent dimensions, are all there
-    are; they become constants. What `frozen_log_prob` is in sum, this one's is for each dimension.
+    Without a flow the posterior has no parameters but those of its base, a normal with independent
+    dimensions; they become constants. It does for each dimension what `frozen_log_prob` does for
+    their sum.
     """
     normal = posterior.distribution.distribution
     loc, scale = tf.stop_gradient(normal.loc), tf.stop_gradient(normal.scale)
@@ -44,9 +47,9 @@ def with_frozen_base(posterior: tfd.TransformedDistribution) -> tfd.TransformedD
 
 
 class ScaledGradient:
-    """Passes z on, and multiplies the gradient that comes back by factors that z itself decides.
+    """The identity of z, whose gradient is multiplied by factors that are set later.
 
-    The gradient functions run after the forward pass, when `factors` has been set.
+    The factors depend on z. Gradient functions run after the forward pass, when they are known.
 
     Attributes:
       factors: `[S, B]`; set before anything is differentiated.
@@ -55,10 +58,27 @@ class ScaledGradient:
     factors: tf.Tensor
 
     def __call__(self, z: tf.Tensor) -> tf.Tensor:
-        """z `[S, B, D]`, as it is."""
+        """Returns z `[S, B, D]`."""
 
         @tf.custom_gradient
         def identity(z: tf.Tensor) -> tuple[tf.Tensor, object]:
             return tf.identity(z), lambda upstream: upstream * self.factors[..., tf.newaxis]
 
         return identity(z)
+
+
+def for_training(draw: Draw, objective: Objective) -> tuple[Draw, ScaledGradient | None]:
+    """The same draw with the gradients of the objective's estimator.
+
+    Returns:
+      The draw, and for `dreg` the object whose `factors` have yet to be set.
+    """
+    scaled = ScaledGradient() if objective.bound == "dreg" else None
+    if scaled is not None:
+        draw = draw._replace(z=scaled(draw.z))
+    if scaled is not None or objective.gradient == "stl":
+        frozen = frozen_log_prob(draw.distribution, draw.z, draw.log_prob)
+        draw = draw._replace(log_prob=frozen)
+        if objective.free_bits:
+            draw = draw._replace(distribution=with_frozen_base(draw.distribution))
+    return draw, scaled

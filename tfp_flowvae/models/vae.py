@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,23 +10,22 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
-from tfp_flowvae.models.gradients import ScaledGradient, frozen_log_prob, with_frozen_base
+from tfp_flowvae.models.gradients import for_training
 from tfp_flowvae.models.importance import importance_estimates
 from tfp_flowvae.models.objective import ElboTerms, Objective
-from tfp_flowvae.networks.building import ensure_built
+from tfp_flowvae.models.parts import batch_of, build_parts, check_dropout, check_free_bits
 from tfp_flowvae.networks.registry import make_decoder, make_encoder
-from tfp_flowvae.training.model import Endpoint, FastModel
-from tfp_flowvae.training.noise import Noise, as_seed
+from tfp_flowvae.training.model import FastModel
+from tfp_flowvae.training.noise import Noise
 from tfp_flowvae.training.xla import xla_suits
 
-METRICS = ("elbo", "log_likelihood", "kl")
 # The stream of the noise that drops pixels of the encoder's input.
 _DROPOUT_STREAM = 0xD407
-_PARTS = ("encoder", "posterior", "prior", "decoder", "likelihood", "objective")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -43,22 +42,21 @@ class FlowVAE(FastModel):
     Args:
       image_shape: `(H, W, C)`.
       latent_size: D, the size of z.
-      encoder: From images `[B, H, W, C]` to features `[B, F]`: the name or spec string of a network
-        in `NETWORKS`, such as `"mlp:128x128"`, or a Keras layer or model.
+      encoder: The network from images `[B, H, W, C]` to features `[B, F]`: a name or spec string in
+        `NETWORKS`, such as `"mlp:128x128"`, or a Keras layer or model.
       posterior: q(z|x), given the features: the spec string of a flow, with the base before it if
         it is not the normal, such as `"tril+iaf:2"`; a `FlowDistribution`; a `Flow`; or a
         `tfb.Bijector`.
       prior: p(z): a spec string, such as `"vamp:100+realnvp:4"`; a `FlowDistribution`; a `Flow`; or
         a `tfd.Distribution` of your own, or a function that returns one.
-      decoder: From latent vectors `[B, D]` to the likelihood's parameters `[B, H, W, P]`: as
-        `encoder`, in the decoder's order.
+      decoder: The network from latent vectors `[B, D]` to the likelihood's parameters
+        `[B, H, W, P]`, as for `encoder`.
       likelihood: p(x|z): a name or spec string in `LIKELIHOODS`, or a `Likelihood`.
       objective: How the terms of the bound become a loss; the evidence lower bound by default.
       seed: Of the noise in training and in `evaluate`.
       input_dropout: The share of the image's pixels that the encoder does not see in training, as
         in `keras.layers.Dropout`; the likelihood is that of the whole image. It keeps the encoder
-        from learning the training images by heart (Shu et al. 2018,
-        https://arxiv.org/abs/1805.08913).
+        from overfitting (Shu et al. 2018, https://arxiv.org/abs/1805.08913).
       **kwargs: See `keras.Model`.
 
     Raises:
@@ -76,6 +74,7 @@ class FlowVAE(FastModel):
     ```
     """
 
+    metric_names = ("elbo", "log_likelihood", "kl")
     encoder: keras.layers.Layer
     decoder: keras.layers.Layer
     likelihood: Likelihood
@@ -95,8 +94,7 @@ class FlowVAE(FastModel):
         input_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        # Under mixed precision Keras would round the images to 8 bits of mantissa before `call`.
-        super().__init__(**{"autocast": False, **kwargs})
+        super().__init__(seed=seed, **kwargs)
         self.image_shape, self.latent_size = tuple(image_shape), latent_size
         if isinstance(likelihood, str):
             likelihood = make_likelihood(likelihood)
@@ -112,65 +110,19 @@ class FlowVAE(FastModel):
         self.posterior_layer = as_distribution(posterior, name="posterior")
         self.prior_layer = as_distribution(prior, name="prior")
         self.objective = Objective() if objective is None else objective
-        self.seed, self.input_dropout = seed, input_dropout
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self._trackers = [keras.metrics.Mean(name=name) for name in METRICS]
-        self._build_parts()
-        self._check_parts()
-
-    def _build_parts(self) -> None:
-        """Builds every part now: every size is known, and a built model needs no symbolic call."""
-        images, latents = (None, *self.image_shape), (None, self.latent_size)
-        for part, shape in ((self.encoder, images), (self.decoder, latents)):
-            if type(part).build is not keras.layers.Layer.build:
-                ensure_built(part, shape)
-        features = _trial("encoder", self.encoder, self.image_shape)
-        if features.shape.rank != 2:
-            raise ValueError(
-                f"The encoder must map images {_shape(self.image_shape)} to features [B, F]. "
-                f"Received: an encoder whose output has shape {tuple(features.shape)} for B = 1."
-            )
-        ensure_built(self.posterior_layer, latents, (None, features.shape[-1]))
-        self.prior_layer.base.attach(
-            lambda x: self.posterior_layer.base.distribution(self.encoder(x)), self.image_shape
+        self.input_dropout = input_dropout
+        check_dropout(input_dropout)
+        build_parts(
+            self.image_shape,
+            latent_size,
+            self.encoder,
+            self.posterior_layer,
+            self.prior_layer,
+            self.decoder,
+            self.likelihood,
         )
-        ensure_built(self.prior_layer, latents)
-        output = _trial("decoder", self._decode_parameters, [self.latent_size])
-        event_shape = None
-        if output.shape.rank == 4:
-            event_shape = self.likelihood.distribution(output).event_shape
-        if event_shape != self.image_shape:
-            channels = self.likelihood.output_channels(self.image_shape[-1])
-            raise ValueError(
-                f"The decoder must map latent vectors {_shape([self.latent_size])} to "
-                f"{_shape([*self.image_shape[:2], channels])}, the parameters of the likelihood. "
-                f"Received: a decoder whose output has shape {tuple(output.shape)} for B = 1."
-            )
+        check_free_bits(self.objective.free_bits, self.posterior_layer, self.prior_layer)
         self.built = True
-
-    def _check_parts(self) -> None:
-        posterior, prior = self.posterior_layer, self.prior_layer
-        if not 0.0 <= self.input_dropout < 1.0:
-            raise ValueError(
-                "input_dropout must be at least 0 and below 1. "
-                f"Received: input_dropout={self.input_dropout}."
-            )
-        if not posterior.base.reparameterized:
-            raise ValueError(
-                "The base of a posterior must have draws with a gradient, as 'normal' and 'tril' "
-                f"have. Received: {type(posterior.base).__name__}."
-            )
-        if prior.context_size is not None:
-            raise ValueError(
-                "A prior has weights of its own: build it without a context. "
-                f"Received: a prior with context_size={prior.context_size}."
-            )
-        if self.objective.free_bits and not (posterior.factorises and prior.factorises):
-            raise ValueError(
-                "free_bits needs a KL that is a sum over dimensions: a diagonal posterior without "
-                "a flow and the standard normal prior; use min_information, which works with all. "
-                f"Received: free_bits={self.objective.free_bits} and another posterior or prior."
-            )
 
     def posterior(self, x: TensorLike) -> tfd.TransformedDistribution:
         """q(z|x) with batch shape `[B]` and event shape `[D]`, for images `[B, H, W, C]`."""
@@ -183,7 +135,7 @@ class FlowVAE(FastModel):
     def draw(self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None) -> Draw:
         """S draws from q(z|x) for each image `[B, H, W, C]`, and the terms of their densities."""
         features = self.encoder(self._images(x))
-        return self.posterior_layer.draw(num_samples, features, self._stateless(seed))
+        return self.posterior_layer.draw(num_samples, features, self.stateless_seed(seed))
 
     def elbo_terms(
         self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None
@@ -195,7 +147,7 @@ class FlowVAE(FastModel):
           num_samples: S, how many z to draw for each image.
           seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
         """
-        seed = self._stateless(seed)
+        seed = self.stateless_seed(seed)
         return self.terms_of(self.draw(x, num_samples, seed), x, seed)
 
     def terms_of(
@@ -208,7 +160,7 @@ class FlowVAE(FastModel):
         """The terms of the bound at draws from q(z|x).
 
         Args:
-          draw: What `draw` gave, or the same values with other gradients.
+          draw: The result of `draw`, or the same values with other gradients.
           x: The images, `[B, H, W, C]`.
           seed: Of a likelihood's dequantisation, if it has one.
           per_dimension: Whether to give the KL of each dimension, where posterior and prior
@@ -218,7 +170,7 @@ class FlowVAE(FastModel):
         if per_dimension:
             base = draw.distribution.distribution.distribution
             kl_per_dimension = base.log_prob(draw.z0) - tfd.Normal(0.0, 1.0).log_prob(draw.z)
-        seen = self.likelihood.prepare(self._images(x), Noise(self._stateless(seed)))
+        seen = self.likelihood.prepare(self._images(x), Noise(self.stateless_seed(seed)))
         return ElboTerms(
             log_likelihood=self.likelihood.log_prob(self._decode_parameters(draw.z), seen),
             log_prior=self.prior_layer.log_prob(draw.z),
@@ -267,12 +219,12 @@ class FlowVAE(FastModel):
 
     def sample(self, n: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior."""
-        return self.decode(self.prior_layer.sample(n, seed=self._stateless(seed)))
+        return self.decode(self.prior_layer.sample(n, seed=self.stateless_seed(seed)))
 
     def encode(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """One draw from q(z|x) for each image `[B, H, W, C]`; `[B, D]`."""
         features = self.encoder(self._images(x))
-        return self.posterior_layer.sample(1, features, self._stateless(seed))[0]
+        return self.posterior_layer.sample(1, features, self.stateless_seed(seed))[0]
 
     def decode(self, z: TensorLike) -> tf.Tensor:
         """The mean image of p(x|z) `[..., H, W, C]`, in [0, 1], of latent vectors `[..., D]`."""
@@ -289,17 +241,12 @@ class FlowVAE(FastModel):
 
     def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
-        objective, seed = self.objective, self._stateless(None)
+        objective, seed = self.objective, self.stateless_seed(None)
         seen = self._dropped_out(x, seed) if training and self.input_dropout else x
         draw = self.draw(seen, objective.num_samples, seed)
-        scaled = ScaledGradient() if training and objective.bound == "dreg" else None
-        if scaled is not None:
-            draw = draw._replace(z=scaled(draw.z))
-        if training and (scaled is not None or objective.gradient == "stl"):
-            frozen = frozen_log_prob(draw.distribution, draw.z, draw.log_prob)
-            draw = draw._replace(log_prob=frozen)
-            if objective.free_bits:
-                draw = draw._replace(distribution=with_frozen_base(draw.distribution))
+        scaled = None
+        if training:
+            draw, scaled = for_training(draw, objective)
         terms = self.terms_of(draw, x, seed, per_dimension=objective.free_bits > 0)
         if scaled is not None:
             scaled.factors = objective.path_factors(terms, self.step)
@@ -311,37 +258,24 @@ class FlowVAE(FastModel):
         u = Noise(seed).stream(_DROPOUT_STREAM).uniform(tf.unstack(tf.shape(x)), batch_axis=0)
         return x * tf.cast(u >= self.input_dropout, x.dtype) / (1.0 - self.input_dropout)
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> tf.Tensor:
-        """The mean loss over the batch, with what layers added by `add_loss`."""
-        loss = self.objective.loss(ElboTerms(**y_pred), self.step if training else None)
-        return self.mean_loss(loss, sample_weight)
-
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, tf.Tensor]:
-        """Updates and returns the metrics."""
-        terms = ElboTerms(**y_pred)
-        for tracker in self._trackers:
-            values = tf.reduce_mean(getattr(terms, tracker.name), axis=0)
-            tracker.update_state(values, sample_weight=sample_weight)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+    def example_terms(
+        self, x: Any, y: Any = None, training: bool = False
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The loss and the metrics of each image, `[B]` each, in nats."""
+        terms = ElboTerms(**self(x, training=training))
+        means = {name: tf.reduce_mean(getattr(terms, name), axis=0) for name in self.metric_names}
+        return self.objective.loss(terms, self.step if training else None), means
 
     def predict_step(self, data: Any) -> tf.Tensor:
         """Reconstructions `[B, H, W, C]`, for `predict`."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self.reconstruct(x)
 
-    def check_inputs(self, x: Any) -> None:
+    def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
         """Refuses images that do not suit the likelihood."""
-        if isinstance(x, (np.ndarray, tf.Tensor)):
-            self.likelihood.check_data(np.asarray(x))
+        images = arguments.get("x")
+        if isinstance(images, (np.ndarray, tf.Tensor)):
+            self.likelihood.check_data(np.asarray(images))
 
     def adapt(self, images: TensorLike) -> None:
         """Starts from data the parts that start from data: the pseudo-inputs of a `Vamp` base.
@@ -369,7 +303,7 @@ class FlowVAE(FastModel):
         x = tf.cast(tf.convert_to_tensor(x, dtype_hint=tf.float32), tf.float32)
         if not x.shape.is_compatible_with([None, *self.image_shape]):
             raise ValueError(
-                f"Images must be {_shape(self.image_shape)}. Received: x.shape={tuple(x.shape)}."
+                f"Images must be {batch_of(self.image_shape)}. Received: x.shape={tuple(x.shape)}."
             )
         return x
 
@@ -382,45 +316,21 @@ class FlowVAE(FastModel):
         output = tf.cast(self.decoder(tf.reshape(z, [-1, self.latent_size])), tf.float32)
         return tf.reshape(output, tf.concat([leading, output.shape[1:]], axis=0))
 
-    def _stateless(self, seed: TensorLike | None) -> tf.Tensor:
-        """A stateless seed `[2]`; for None the next one of this model's own."""
-        return as_seed(tf.cast(self.seed_generator.next(), tf.int32) if seed is None else seed)
-
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, every part serialised."""
-        names = {"posterior": "posterior_layer", "prior": "prior_layer"}
         parts = {
-            name: keras.saving.serialize_keras_object(getattr(self, names.get(name, name)))
-            for name in _PARTS
+            "encoder": self.encoder,
+            "posterior": self.posterior_layer,
+            "prior": self.prior_layer,
+            "decoder": self.decoder,
+            "likelihood": self.likelihood,
+            "objective": self.objective,
         }
-        sizes = {"image_shape": self.image_shape, "latent_size": self.latent_size}
-        rest = {"seed": self.seed, "input_dropout": self.input_dropout}
-        return {**super().get_config(), **sizes, **parts, **rest}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FlowVAE:
-        """Rebuilds the model and every part of it."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(
-                config.pop(name), custom_objects=custom_objects
-            )
-            for name in _PARTS
+        return {
+            **super().get_config(),
+            "image_shape": self.image_shape,
+            "latent_size": self.latent_size,
+            **keras.saving.serialize_keras_object(parts),
+            "seed": self.seed,
+            "input_dropout": self.input_dropout,
         }
-        return cls(**parts, **config)
-
-
-def _shape(sizes: Sequence[int]) -> str:
-    return f"[B, {', '.join(map(str, sizes))}]"
-
-
-def _trial(
-    part: str, function: Callable[[tf.Tensor], tf.Tensor], shape: Sequence[int]
-) -> tf.Tensor:
-    """What `function` makes of one all-zero input; in plain words if it refuses it."""
-    try:
-        return function(tf.zeros([1, *shape]))
-    except (ValueError, tf.errors.InvalidArgumentError) as error:
-        raise ValueError(
-            f"The {part} must take inputs of shape {_shape(shape)}. "
-            "Received: a network that refuses zeros of that shape with B = 1."
-        ) from error

@@ -21,8 +21,8 @@ class BatchNormalization(_compat.RemembersMoments, keras.layers.BatchNormalizati
     """`keras.layers.BatchNormalization`, whose batch moments can be used again.
 
     Where it has normalised a batch in training within a call of an outer layer, a further call in
-    inference within the same outer call uses the moments of that batch, and moves nothing. All
-    other calls are those of `keras.layers.BatchNormalization`.
+    inference within the same outer call uses the moments of that batch and leaves the moving
+    statistics alone. All other calls are those of `keras.layers.BatchNormalization`.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:

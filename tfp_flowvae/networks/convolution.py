@@ -16,14 +16,15 @@ import keras
 import tensorflow as tf
 
 from tfp_flowvae.networks.building import ensure_built
+from tfp_flowvae.networks.image import ImageDecoder
 from tfp_flowvae.networks.initial import PIXEL_SCALE, Tiled, normal
-from tfp_flowvae.networks.stages import Stage, Style
+from tfp_flowvae.networks.stages import Stage
 
 LARGEST_LAST_MAP, SMALLEST_HALVED = 8, 4
 
 
 def map_sizes(size: Sequence[int], layers: int) -> list[tuple[int, int]]:
-    """The sizes `(h, w)` of the maps before, between and after so many layers: `layers + 1`.
+    """The `layers + 1` sizes `(h, w)` of the maps before, between and after the layers.
 
     The layers that halve the map are spread evenly: of five that halve a 28 x 28 image twice, the
     second and the fourth.
@@ -76,7 +77,7 @@ class Convolution(Stage):
         kernel = [min(kernel_size, 2 * size - 1) for size in larger]
         taps = [_taps(*axis) for axis in zip(larger, kernel, strides, strict=True)]
         outputs = larger if grows else out_shape[:2]
-        # What the zeros of the padding meet does not count: on small maps that is most.
+        # Taps on the padding's zeros do not count; on small maps they are the majority.
         fan_in = in_shape[-1] * math.prod(taps) / math.prod(outputs)
         layer = keras.layers.Conv2DTranspose if grows else keras.layers.Conv2D
         self._crops = tuple(outputs) != self.out_shape[:2]
@@ -99,8 +100,8 @@ class Convolution(Stage):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[B, *in_shape]` to `[B, *out_shape]`; B may be 0.
 
-        TensorFlow 2.21 with oneDNN answers a batch of 0 with the shape of the convolution's input,
-        in the gradient of a transposed convolution too, so such a batch does not get there.
+        For a batch of 0, TensorFlow 2.21 with oneDNN returns the shape of the convolution's input,
+        in the gradient of a transposed convolution too, so such a batch skips the convolution.
         """
         if x.shape[0]:
             return self._convolve(x)
@@ -120,19 +121,8 @@ def _taps(size: int, kernel: int, stride: int) -> int:
     return sum(min(start + kernel, size) - max(start, 0) for start in starts)
 
 
-def pixel_convolution(
-    in_shape: Sequence[int],
-    output_channels: int,
-    initial_bias: Sequence[float] | None,
-    style: Style,
-) -> Convolution:
+def pixel_convolution(decoder: ImageDecoder, in_shape: Sequence[int]) -> Convolution:
     """The last stage of a convolutional decoder: one linear map for every pixel."""
-    return Convolution(
-        in_shape,
-        (*in_shape[:2], output_channels),
-        kernel_size=1,
-        scale=PIXEL_SCALE,
-        bias=Tiled(initial_bias),
-        dtype=style.dtype,
-        name="pixels",
-    )
+    out_shape, bias = (*in_shape[:2], decoder.output_channels), Tiled(decoder.initial_bias)
+    dtype = decoder.dtype_policy
+    return Convolution(in_shape, out_shape, 1, PIXEL_SCALE, bias, dtype=dtype, name="pixels")

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfp_flowvae.networks.building import check_sizes
 from tfp_flowvae.networks.convolution import Convolution, map_sizes, pixel_convolution
 from tfp_flowvae.networks.image import ImageDecoder, ImageEncoder, dense_units
 from tfp_flowvae.networks.stages import Linear, Stage, Style, Unit
@@ -18,23 +19,21 @@ KERNEL_SIZE = 5
 
 @_register
 class GatedConvEncoder(ImageEncoder):
-    """Gated convolutions, h = f(A * x + a) sigmoid(B * x + b), and gated dense layers.
+    """Gated convolutions, h = f(norm(A * x + a)) sigmoid(B * x + b), and gated dense layers.
 
     van den Berg et al. (2018), https://arxiv.org/abs/1803.05649, appendix A: on 28 x 28 images the
     defaults are theirs, five 5 x 5 convolutions with strides 1, 2, 1, 2, 1 and one that covers the
-    remaining 7 x 7 map. The strides follow from the image's size (`convolution.map_sizes`).
+    remaining 7 x 7 map: the first of the dense layers. The strides follow from the image's size
+    (`convolution.map_sizes`). f is linear in the paper.
+
+    The arguments and shapes are those of `ImageEncoder`, and:
 
     Args:
-      image_shape: `(H, W, C)`.
       hidden: Sizes of the dense layers after the convolutions; the last is the number of features.
-        The first one is the convolution that covers the map.
       channels: One number for each convolution.
-      activation: f; "linear" is the paper's.
-      norm: "none", "batch" or "layer", of A * x.
-      **kwargs: See `keras.layers.Layer`.
-
-    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
     """
+
+    gated = True
 
     def __init__(
         self,
@@ -42,22 +41,16 @@ class GatedConvEncoder(ImageEncoder):
         hidden: Sequence[int] = (256,),
         channels: Sequence[int] = (32, 32, 64, 64, 64),
         activation: str = "linear",
-        norm: str = "none",
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            image_shape,
-            hidden=hidden,
-            channels=channels,
-            activation=activation,
-            norm=norm,
-            **kwargs,
-        )
-        style = self._style(gated=True)
-        sizes = map_sizes(self.image_shape[:2], len(channels))
-        stages = _gated_convolutions(self.image_shape, sizes[1:], channels, style, scale=1.0)
-        dense = dense_units(stages[-1].out_shape, self.hidden, style, style.scale)
-        self._stages = [*stages, *dense]
+        self.channels = check_sizes("channels", channels)
+        super().__init__(image_shape, hidden, activation, **kwargs)
+
+    def make_stages(self, style: Style) -> list[Stage]:
+        """The convolutions and the dense layers."""
+        sizes = map_sizes(self.image_shape[:2], len(self.channels))
+        stages = _gated_convolutions(self.image_shape, sizes[1:], self.channels, style, scale=1.0)
+        return [*stages, *dense_units(stages[-1].out_shape, self.hidden, style, style.scale)]
 
 
 @_register
@@ -67,19 +60,15 @@ class GatedConvDecoder(ImageDecoder):
     On 28 x 28 images the defaults are those of van den Berg et al. (2018), appendix A. Steps that
     keep the map's size are plain convolutions, the same maps as transposed ones.
 
+    The arguments and shapes are those of `ImageDecoder`, and:
+
     Args:
-      image_shape: `(H, W, C)`.
-      event_size: D, the size of the latent vector.
-      output_channels: How many numbers the likelihood takes for each pixel; C where None.
       hidden: Sizes of gated dense layers before the first map; the paper has none.
       channels: One number for each convolution, in the decoder's order; the first is also that of
         the map that they start from.
-      activation: f; "linear" is the paper's.
-      norm: "none", "batch" or "layer", of A * x.
-      **kwargs: `initial_bias`, see `ImageDecoder`, and those of `keras.layers.Layer`.
-
-    Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
     """
+
+    gated = True
 
     def __init__(
         self,
@@ -89,36 +78,21 @@ class GatedConvDecoder(ImageDecoder):
         hidden: Sequence[int] = (),
         channels: Sequence[int] = (64, 32, 32, 32, 32),
         activation: str = "linear",
-        norm: str = "none",
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            image_shape,
-            event_size,
-            output_channels,
-            hidden=hidden,
-            channels=channels,
-            activation=activation,
-            norm=norm,
-            **kwargs,
-        )
-        style = self._style(gated=True)
-        sizes = map_sizes(self.image_shape[:2], len(channels))[::-1]
-        dense = dense_units((event_size,), self.hidden, style, scale=1.0)
-        linear = Linear(
-            dense[-1].out_shape if dense else (event_size,),
-            (*sizes[0], 2 * channels[0]),
-            style.scale if dense else 1.0,
-            None if norm != "none" else "zeros",
-            dtype=style.dtype,
-            name="linear",
-        )
+        self.channels = check_sizes("channels", channels)
+        super().__init__(image_shape, event_size, output_channels, hidden, activation, **kwargs)
+
+    def make_stages(self, style: Style) -> list[Stage]:
+        """The dense layers, the first map, the convolutions and the pixels."""
+        sizes = map_sizes(self.image_shape[:2], len(self.channels))[::-1]
+        dense = dense_units((self.event_size,), self.hidden, style, scale=1.0)
+        in_shape = dense[-1].out_shape if dense else (self.event_size,)
+        out_shape, scale = (*sizes[0], 2 * self.channels[0]), style.scale if dense else 1.0
+        linear = Linear(in_shape, out_shape, scale, style.bias, dtype=style.dtype, name="linear")
         first = Unit(linear, style, name="map")
-        stages = _gated_convolutions(first.out_shape, sizes[1:], channels, style, style.scale)
-        pixels = pixel_convolution(
-            stages[-1].out_shape, self.output_channels, self.initial_bias, style
-        )
-        self._stages = [*dense, first, *stages, pixels]
+        stages = _gated_convolutions(first.out_shape, sizes[1:], self.channels, style, style.scale)
+        return [*dense, first, *stages, pixel_convolution(self, stages[-1].out_shape)]
 
 
 def _gated_convolutions(
@@ -131,14 +105,9 @@ def _gated_convolutions(
     """One gated unit for each size; the first starts with `scale`."""
     stages: list[Stage] = []
     for i, (size, filters) in enumerate(zip(sizes, channels, strict=True)):
+        out_shape, scale = (*size, 2 * filters), style.scale if i else scale
         linear = Convolution(
-            in_shape,
-            (*size, 2 * filters),
-            KERNEL_SIZE,
-            style.scale if i else scale,
-            None if style.norm != "none" else "zeros",
-            dtype=style.dtype,
-            name="linear",
+            in_shape, out_shape, KERNEL_SIZE, scale, style.bias, dtype=style.dtype, name="linear"
         )
         stages.append(Unit(linear, style, name=f"convolution_{i}"))
         in_shape = stages[-1].out_shape

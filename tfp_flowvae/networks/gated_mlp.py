@@ -14,21 +14,14 @@ _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
 
 @_register
 class GatedMLPEncoder(MLPEncoder):
-    """Gated dense layers, h = f(A x + a) * sigmoid(B x + b), from an image to features.
+    """Gated dense layers, h = f(norm(A x + a)) * sigmoid(B x + b), from an image to features.
 
     Dauphin et al. (2017), https://arxiv.org/abs/1612.08083; in VAEs Tomczak & Welling (2018),
-    https://arxiv.org/abs/1705.07120, with f linear.
-
-    Args:
-      image_shape: `(H, W, C)`.
-      hidden: Sizes of the hidden layers; the last is the number of features.
-      activation: f; "linear" is the papers'.
-      **kwargs: `norm` ("none", "batch" or "layer", of A x), and those of `keras.layers.Layer`.
-
-    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
+    https://arxiv.org/abs/1705.07120, with f linear. The arguments and shapes are those of
+    `ImageEncoder`; `activation` is f.
     """
 
-    _gated = True
+    gated = True
 
     def __init__(
         self,
@@ -44,19 +37,10 @@ class GatedMLPEncoder(MLPEncoder):
 class GatedMLPDecoder(MLPDecoder):
     """Gated dense layers and a linear one, from a latent vector to every pixel's parameters.
 
-    Args:
-      image_shape: `(H, W, C)`.
-      event_size: D, the size of the latent vector.
-      output_channels: How many numbers the likelihood takes for each pixel; C where None.
-      hidden: Sizes of the hidden layers; none for a linear decoder.
-      activation: f; "linear" is the papers'.
-      **kwargs: `norm` as the encoder's, `initial_bias`, see `ImageDecoder`, and those of
-        `keras.layers.Layer`.
-
-    Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
+    The arguments and shapes are those of `ImageDecoder`; `activation` is f, as in the encoder.
     """
 
-    _gated = True
+    gated = True
 
     def __init__(
         self,

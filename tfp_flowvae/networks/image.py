@@ -1,42 +1,36 @@
-"""What all encoders and decoders share: shapes, style, config, and a chain of stages."""
+"""What all encoders and decoders share: shapes, style, and a chain of stages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from tfp_flowvae.networks.building import ensure_built
+from tfp_flowvae.networks.building import ConfiguredLayer, check_sizes, ensure_built
 from tfp_flowvae.networks.initial import MEAN_SQUARES, PIXEL_SCALE, Tiled
 from tfp_flowvae.networks.registry import NORMS
 from tfp_flowvae.networks.stages import Linear, Stage, Style, Unit
 
 
-class ImageNetwork(keras.layers.Layer):
+class ImageNetwork(ConfiguredLayer):
     """Base of encoders and decoders: checks what they share and runs their chain of stages.
 
-    Args:
-      image_shape: `(H, W, C)`.
-      hidden: Sizes of dense layers.
-      channels: Numbers of channels of convolutional layers, or None where there are none.
-      activation: One of elu, relu, silu, softplus, tanh, gelu and linear.
-      norm: One of none, batch and layer.
-      **kwargs: See `keras.layers.Layer`.
+    A subclass defines `make_stages`, and the class attribute `gated` where its units are gated. The
+    arguments are those of `ImageEncoder`.
 
     Raises:
       ValueError: If a size is below 1 or a name is unknown.
     """
 
+    gated = False
+
     def __init__(
         self,
         image_shape: Sequence[int],
-        *,
         hidden: Sequence[int],
         activation: str,
         norm: str,
-        channels: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -45,25 +39,25 @@ class ImageNetwork(keras.layers.Layer):
                 "image_shape must be (height, width, channels), each at least 1. "
                 f"Received: {tuple(image_shape)}."
             )
-        if activation not in MEAN_SQUARES:
-            raise ValueError(
-                f"activation must be one of {', '.join(MEAN_SQUARES)}. Received: {activation!r}."
-            )
-        if norm not in NORMS:
-            raise ValueError(f"norm must be one of {', '.join(NORMS)}. Received: {norm!r}.")
-        if channels is not None:
-            check_sizes("channels", channels)
-        self.image_shape = tuple(image_shape)
-        self.hidden = tuple(hidden)
-        self.channels = None if channels is None else tuple(channels)
+        for name, word, allowed in (
+            ("activation", activation, MEAN_SQUARES),
+            ("norm", norm, NORMS),
+        ):
+            if word not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}. Received: {word!r}.")
+        self.image_shape, self.hidden = tuple(image_shape), tuple(hidden)
         self.activation, self.norm = activation, norm
-        self._stages: list[Stage] = []
 
-    def _style(self, gated: bool = False) -> Style:
-        return Style(self.activation, self.norm, self.dtype_policy, gated)
+    def make_stages(self, style: Style) -> list[Stage]:
+        """The chain from input to output: a subclass defines it."""
+        raise NotImplementedError
 
-    def _run(self, x: tf.Tensor) -> tf.Tensor:
-        """The stages, over an input whose leading dimensions are made one and restored."""
+    def _make_stages(self) -> None:
+        style = Style(self.activation, self.norm, self.dtype_policy, self.gated)
+        self._stages = self.make_stages(style)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps the input, whose leading dimensions may be any, through every stage."""
         size = len(self._stages[0].in_shape)
         leading = tf.shape(x)[:-size]
         x = tf.reshape(x, [-1, *self._stages[0].in_shape])
@@ -81,42 +75,49 @@ class ImageNetwork(keras.layers.Layer):
         leading = len(input_shape) - len(self._stages[0].in_shape)
         return (*input_shape[:leading], *self._stages[-1].out_shape)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        channels = {} if self.channels is None else {"channels": self.channels}
-        return {
-            **super().get_config(),
-            "image_shape": self.image_shape,
-            "hidden": self.hidden,
-            **channels,
-            "activation": self.activation,
-            "norm": self.norm,
-        }
-
 
 class ImageEncoder(ImageNetwork):
-    """Base of encoders, `[..., H, W, C]` to `[..., hidden[-1]]`; see `ImageNetwork`."""
+    """Base of encoders, from images to the features that a posterior's parameters are linear in.
 
-    def __init__(self, image_shape: Sequence[int], **kwargs: Any) -> None:
-        super().__init__(image_shape, **kwargs)
+    Args:
+      image_shape: `(H, W, C)`.
+      hidden: Sizes of dense layers; the last is the number of features.
+      activation: One of elu, relu, silu, softplus, tanh, gelu and linear.
+      norm: "none", "batch" or "layer".
+      **kwargs: See `keras.layers.Layer`.
+
+    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        hidden: Sequence[int] = (300, 300),
+        activation: str = "elu",
+        norm: str = "none",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(image_shape, hidden, activation, norm, **kwargs)
         check_sizes("hidden", self.hidden)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps `[..., H, W, C]` to features `[..., hidden[-1]]`."""
-        return self._run(x)
+        self._make_stages()
 
 
 class ImageDecoder(ImageNetwork):
-    """Base of decoders, `[..., D]` to `[..., H, W, output_channels]`; see `ImageNetwork`.
+    """Base of decoders, from latent vectors to the parameters of the likelihood of every pixel.
 
     Args:
       image_shape: `(H, W, C)`.
       event_size: D, the size of the latent vector.
       output_channels: How many numbers the likelihood takes for each pixel, all its channels
         together; C where None.
-      initial_bias: What a fresh decoder puts out on average: one number for each output channel.
-        The logit of the mean of the images, say; zero where None.
-      **kwargs: See `ImageNetwork`.
+      hidden: Sizes of dense layers.
+      activation: One of elu, relu, silu, softplus, tanh, gelu and linear.
+      norm: "none", "batch" or "layer".
+      initial_bias: The average output of a fresh decoder: one number for each output channel, such
+        as the logit of the mean of the images; zero where None.
+      **kwargs: See `keras.layers.Layer`.
+
+    Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
     """
 
     def __init__(
@@ -124,10 +125,13 @@ class ImageDecoder(ImageNetwork):
         image_shape: Sequence[int],
         event_size: int,
         output_channels: int | None = None,
+        hidden: Sequence[int] = (300, 300),
+        activation: str = "elu",
+        norm: str = "none",
         initial_bias: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(image_shape, **kwargs)
+        super().__init__(image_shape, hidden, activation, norm, **kwargs)
         if output_channels is None:
             output_channels = self.image_shape[-1]
         if event_size < 1 or output_channels < 1:
@@ -144,55 +148,25 @@ class ImageDecoder(ImageNetwork):
             )
         self.event_size, self.output_channels = event_size, output_channels
         self.initial_bias = None if initial_bias is None else tuple(map(float, initial_bias))
+        self._make_stages()
 
-    def call(self, z: tf.Tensor) -> tf.Tensor:
-        """Maps `[..., D]` to `[..., H, W, output_channels]`."""
-        return self._run(z)
-
-    def _pixels(self, in_shape: Sequence[int]) -> Linear:
+    def dense_pixels(self, in_shape: Sequence[int]) -> Linear:
         """A dense last stage."""
+        out_shape = (*self.image_shape[:2], self.output_channels)
+        bias = Tiled(self.initial_bias)
         return Linear(
-            in_shape,
-            (*self.image_shape[:2], self.output_channels),
-            PIXEL_SCALE,
-            Tiled(self.initial_bias),
-            dtype=self.dtype_policy,
-            name="pixels",
+            in_shape, out_shape, PIXEL_SCALE, bias, dtype=self.dtype_policy, name="pixels"
         )
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "event_size": self.event_size,
-            "output_channels": self.output_channels,
-            "initial_bias": self.initial_bias,
-        }
 
 
 def dense_units(
-    in_shape: Sequence[int], sizes: Sequence[int], style: Style, scale: float, name: str = "hidden"
-) -> list[Unit]:
+    in_shape: Sequence[int], sizes: Sequence[int], style: Style, scale: float
+) -> list[Stage]:
     """Dense units of these sizes, one after the other; the first starts with `scale`."""
-    units = []
+    units: list[Stage] = []
     for i, size in enumerate(sizes):
-        linear = Linear(
-            in_shape,
-            (2 * size if style.gated else size,),
-            style.scale if i else scale,
-            bias=None if style.norm != "none" else "zeros",
-            dtype=style.dtype,
-            name="linear",
-        )
-        units.append(Unit(linear, style, name=f"{name}_{i}"))
+        out_shape, scale = (2 * size if style.gated else size,), style.scale if i else scale
+        linear = Linear(in_shape, out_shape, scale, style.bias, dtype=style.dtype, name="linear")
+        units.append(Unit(linear, style, name=f"hidden_{i}"))
         in_shape = units[-1].out_shape
     return units
-
-
-def check_sizes(name: str, sizes: Sequence[int]) -> None:
-    """Raises ValueError unless there is at least one size and each is at least 1."""
-    if not sizes or min(sizes) < 1:
-        raise ValueError(
-            f"{name} must name at least one layer, each of at least 1. "
-            f"Received: {name}={tuple(sizes)}."
-        )

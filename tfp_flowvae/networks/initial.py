@@ -2,7 +2,7 @@
 
 A linear map of n inputs whose kernel is drawn with variance s / n puts out s E[h^2], the mean
 square of its inputs times s. Where h = f(a) with a ~ N(0, 1), s = 1 / E[f(a)^2] therefore gives the
-next layer variance 1 again, and so on at any depth: 2 for ReLU, which is He et al. (2015),
+next layer variance 1 again, at any depth: 2 for ReLU, which is He et al. (2015),
 https://arxiv.org/abs/1502.01852; 1.55 for ELU; 2.81 for SiLU; 1 for a linear layer or for raw
 inputs, which is LeCun's rule. Glorot's rule, the default of Keras, lets the signal of ELU and SiLU
 nets fade by a third to two thirds a layer.

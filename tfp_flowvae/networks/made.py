@@ -8,6 +8,7 @@ output d depends on inputs 1..d-1 only, whatever the weights.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,13 +18,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae import _compat
-from tfp_flowvae.networks.building import ensure_built
+from tfp_flowvae.networks.building import ConfiguredLayer, check_context, ensure_built
 from tfp_flowvae.networks.made_sweep import SweepNetwork, sweep
 from tfp_flowvae.networks.masked_dense import MaskedDense
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class MADE(keras.layers.Layer):
+class MADE(ConfiguredLayer):
     """An autoregressive network with optional context.
 
     Args:
@@ -43,7 +44,7 @@ class MADE(keras.layers.Layer):
     The last layer starts at zero, so a flow that this network conditions starts as the identity.
     The context enters the first hidden layer and, linearly, the output; both are unmasked, since
     it comes before every dimension. With a context some hidden units have degree 0: they see the
-    context alone, and are what lets the first dimension depend on it other than linearly.
+    context alone, so that the first dimension too depends on it nonlinearly.
     """
 
     def __init__(
@@ -65,31 +66,24 @@ class MADE(keras.layers.Layer):
         self.event_size, self.params, self.hidden = event_size, params, tuple(hidden)
         self.context_size, self.reverse = context_size, reverse
         self.activation = activation
-        masks = autoregressive_masks(
-            event_size, self.hidden, params, context_size is not None, reverse
-        )
+        with_context = context_size is not None
+        masks = autoregressive_masks(event_size, self.hidden, params, with_context, reverse)
         # The first layer's activation waits until the context has been added.
-        names = [f"hidden_{i}" for i in range(len(hidden))]
         self._hidden_layers = [
-            MaskedDense(mask, activation if i else None, dtype=self.dtype_policy, name=name)
-            for i, (mask, name) in enumerate(zip(masks[:-1], names, strict=True))
+            MaskedDense(
+                mask, activation if i else None, dtype=self.dtype_policy, name=f"hidden_{i}"
+            )
+            for i, mask in enumerate(masks[:-1])
         ]
         self._output_layer = MaskedDense(
-            masks[-1], zero_init=True, dtype=self.dtype_policy, name="output"
+            masks[-1], kernel_initializer="zeros", dtype=self.dtype_policy, name="output"
         )
         self._context_layers = []
-        if context_size is not None:
+        if with_context:
+            dense = functools.partial(keras.layers.Dense, use_bias=False, dtype=self.dtype_policy)
             self._context_layers = [
-                keras.layers.Dense(
-                    self.hidden[0], use_bias=False, dtype=self.dtype_policy, name="context_hidden"
-                ),
-                keras.layers.Dense(
-                    event_size * params,
-                    use_bias=False,
-                    kernel_initializer="zeros",
-                    dtype=self.dtype_policy,
-                    name="context_output",
-                ),
+                dense(self.hidden[0], name="context_hidden"),
+                dense(event_size * params, kernel_initializer="zeros", name="context_output"),
             ]
 
     def build(self, input_shape: Any = None) -> None:
@@ -102,7 +96,7 @@ class MADE(keras.layers.Layer):
 
     def call(self, z: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps z `[..., D]` and the context `[..., C]` to `[..., D, P]`."""
-        self._check_context(context)
+        check_context(self, context)
         activation = keras.activations.get(self.activation)
         h = self._hidden_layers[0](z)
         if context is not None:
@@ -139,7 +133,7 @@ class MADE(keras.layers.Layer):
         Raises:
           ValueError: If x is not of size D, or a context is missing or not wanted.
         """
-        self._check_context(context)
+        check_context(self, context)
         if x.shape.rank is None or x.shape.rank < 1 or x.shape[-1] not in (None, self.event_size):
             raise ValueError(
                 f"This MADE takes points [..., {self.event_size}] of known rank. "
@@ -153,27 +147,13 @@ class MADE(keras.layers.Layer):
             biases=[tf.cast(_compat.live(layer.bias), self.compute_dtype) for layer in layers],
             degrees=[hidden_degrees(self.event_size, n, with_context) for n in self.hidden],
             activation=keras.activations.get(self.activation),
-            reverse=self.reverse,
+            order=np.arange(self.event_size)[:: -1 if self.reverse else 1],
         )
         x = tf.ensure_shape(x, [*x.shape[:-1], self.event_size])
-        return sweep(network, x, transform, [layer(context) for layer in self._context_layers])
-
-    def _check_context(self, context: tf.Tensor | None) -> None:
-        if (context is None) != (self.context_size is None):
-            wanted = "no context" if self.context_size is None else "a context"
-            raise ValueError(f"This MADE was built for {wanted}. Received: {context=}.")
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "event_size": self.event_size,
-            "params": self.params,
-            "hidden": self.hidden,
-            "context_size": self.context_size,
-            "activation": self.activation,
-            "reverse": self.reverse,
-        }
+        added: list[tf.Tensor | None] = [None] * len(layers)
+        if with_context:
+            added[0], added[-1] = (layer(context) for layer in self._context_layers)
+        return sweep(network, x, transform, added)
 
 
 def autoregressive_masks(
@@ -182,7 +162,25 @@ def autoregressive_masks(
     """The masks of a MADE, one `[fan_in, units]` for each layer, the output's last."""
     order = np.arange(1, event_size + 1)
     inputs = order[::-1] if reverse else order
-    degrees = [inputs, *(hidden_degrees(event_size, size, context) for size in hidden)]
+    return masks_of_degrees(
+        inputs, [hidden_degrees(event_size, size, context) for size in hidden], params
+    )
+
+
+def masks_of_degrees(
+    inputs: np.ndarray, hidden: Sequence[np.ndarray], params: int
+) -> list[np.ndarray]:
+    """The masks that the degrees of the inputs `[D]` and of the hidden layers `[units]` imply.
+
+    Args:
+      inputs: 1, ..., D in some order.
+      hidden: One array for each hidden layer; there may be none.
+      params: How many outputs each dimension has. They lie next to one another.
+
+    Returns:
+      One mask `[fan_in, units]` for each layer, the output's last.
+    """
+    degrees = [inputs, *hidden]
     masks = [below[:, None] <= above[None, :] for below, above in itertools.pairwise(degrees)]
     outputs = np.repeat(inputs, params)
     masks.append(degrees[-1][:, None] < outputs[None, :])
@@ -192,8 +190,8 @@ def autoregressive_masks(
 def hidden_degrees(event_size: int, size: int, context: bool) -> np.ndarray:
     """The degrees of a hidden layer's units, `[size]`, ascending.
 
-    They are spread evenly over 1..D-1, or 0..D-1 where units that see the context alone are of use:
-    the same network every time, with no draw of degrees to save and restore.
+    They are spread evenly over 1..D-1, or over 0..D-1 where units that see the context alone are of
+    use. They are not drawn, so there is nothing to save and restore.
     """
     lowest = 0 if context or event_size == 1 else 1
     return lowest + np.arange(size) * (event_size - lowest) // size

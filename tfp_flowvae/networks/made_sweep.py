@@ -2,9 +2,9 @@
 
 An autoregressive flow needs, on its slow side, the y `[D]` that solves y_d = g(x_d; c(y)_d) for all
 d, where the network's output c(y)_d depends on y_1, ..., y_{d-1} alone. Calling the network D times
-finds it, each call settling one entry and computing all the rest in vain. In a MADE a hidden unit
-of degree m depends on y_1, ..., y_m alone: once these are known it is final, and its contribution
-to the layers above can be added once and for all. So, for m = 0, ..., D - 1,
+finds it, but each call determines one entry and recomputes all others. In a MADE a hidden unit of
+degree m depends on y_1, ..., y_m alone: once these are known its value is final, and is added to
+the layers above once. So, for m = 0, ..., D - 1,
 
     for each hidden layer l from below:   h = activation(a_l of the units of degree m)
                                           a_{l+1} += (their rows of kernel l+1)^T h
@@ -15,12 +15,13 @@ steps are the work of one call of the network, and y is exact up to rounding.
 
 Two things make the steps cheap. The hidden degrees are sorted, so the units of a degree are rows
 next to one another, and everything is stored with the units first and the points last. And no mask
-is applied: a unit sees only y's that are known, the others being 0 so far, and what a finished unit
-adds to sums that were used before it was known is never read again.
+is needed: the entries of y that are not known yet are 0, and what a unit adds to sums that have
+been used already is never read again.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -31,21 +32,21 @@ Transform = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class SweepNetwork(NamedTuple):
-    """What the sweep has to know of a network of L hidden layers on D entries.
+    """The weights of a network of L >= 0 hidden layers on D entries, as the sweep uses them.
 
     Attributes:
       kernels: L + 1 of them, `[fan_in, units]`, the output's `[units, D P]` last.
       biases: As many, `[units]`.
       degrees: Of each hidden layer's units, ascending, in 0..D-1.
       activation: The hidden layers', elementwise.
-      reverse: Whether entry D comes first in the order.
+      order: The entries 0, ..., D-1 in the order in which they are solved, `[D]`.
     """
 
     kernels: Sequence[tf.Tensor]
     biases: Sequence[tf.Tensor]
     degrees: Sequence[np.ndarray]
     activation: Callable[[tf.Tensor], tf.Tensor]
-    reverse: bool
+    order: np.ndarray
 
 
 class _Blocks(NamedTuple):
@@ -60,7 +61,7 @@ class _Blocks(NamedTuple):
         return tf.slice(matrix, [start, 0], [self.size, tf.shape(matrix)[1]])
 
     def keep(self, values: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Zero for the rows that were read only because all blocks are read in one size."""
+        """The values, with zero for rows outside the block: all blocks are read in one size."""
         if self.inside is None:
             return values
         inside = tf.gather(tf.constant(self.inside), step)[:, tf.newaxis]
@@ -71,7 +72,7 @@ def sweep(
     network: SweepNetwork,
     x: tf.Tensor,
     transform: Transform,
-    added: Sequence[tf.Tensor] = (),
+    added: Sequence[tf.Tensor | None] = (),
 ) -> tf.Tensor:
     """Solves y_d = transform(c(y)_d, x_d) for all d; not differentiable.
 
@@ -80,15 +81,17 @@ def sweep(
       x: `[..., D]`.
       transform: From parameters `[N, 1, P]` and entries `[N, 1]` to entries `[N, 1]`, elementwise;
         the leading dimensions arrive as one.
-      added: What a context adds to the first hidden layer's and to the output's sums, `[..., H]`
-        and `[..., D P]`, or nothing. Leading dimensions broadcast against those of x.
+      added: What a context adds to each layer's sums, `[..., units]`, or None for nothing, L + 1
+        of them; left out for none at all. All have the same leading dimensions, which broadcast
+        against those of x.
 
     Returns:
       y, `[..., D]`, without a gradient.
     """
     event_size = x.shape[-1]
     static, leading = x.shape[:-1], tf.shape(x)[:-1]
-    for more in added[:1]:
+    added = added or [None] * len(network.biases)
+    for more in [value for value in added if value is not None][:1]:
         static = tf.broadcast_static_shape(static, more.shape[:-1])
         leading = tf.broadcast_dynamic_shape(leading, tf.shape(more)[:-1])
 
@@ -98,10 +101,10 @@ def sweep(
         return tf.transpose(tf.reshape(full, [-1, size]))
 
     columns = as_columns(x)
-    biases = [bias[:, tf.newaxis] for bias in network.biases]
-    if added:
-        biases[0] += as_columns(added[0])
-        biases[-1] += as_columns(added[1])
+    biases = [
+        bias[:, tf.newaxis] if more is None else bias[:, tf.newaxis] + as_columns(more)
+        for bias, more in zip(network.biases, added, strict=True)
+    ]
     settled = _sweep_columns(network, biases, columns, transform)
     y = tf.reshape(tf.transpose(settled), tf.concat([leading, [event_size]], axis=0))
     return tf.stop_gradient(tf.ensure_shape(y, static.concatenate(event_size)))
@@ -115,20 +118,20 @@ def _sweep_columns(
     kernels = [tf.stop_gradient(kernel) for kernel in network.kernels]
     biases = [tf.stop_gradient(bias) for bias in biases]
     into_first = tf.transpose(kernels[0])
-    order = np.arange(event_size)[:: -1 if network.reverse else 1]
-    hidden = [_blocks_of_degrees(degrees, event_size) for degrees in network.degrees]
     params = kernels[-1].shape[1] // event_size
-    above = [*hidden[1:], _Blocks(order * params, params, None)]
+    blocks = [_blocks_of_degrees(degrees, event_size) for degrees in network.degrees]
+    blocks.append(_Blocks(network.order * params, params, None))
 
     def step(degree: tf.Tensor, y: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        first = hidden[0]
+        first = blocks[0]
         values = tf.matmul(first.rows(into_first, degree), y) + first.rows(biases[0], degree)
         totals = []
-        for block, following, kernel, total in zip(hidden, above, kernels[1:], sums, strict=True):
+        layers = zip(itertools.pairwise(blocks), kernels[1:], sums, strict=True)
+        for (block, following), kernel, total in layers:
             final = block.keep(network.activation(values), degree)
             totals.append(total + tf.matmul(block.rows(kernel, degree), final, transpose_a=True))
             values = following.rows(totals[-1], degree)
-        entry = tf.gather(tf.constant(order, tf.int32), degree)
+        entry = tf.gather(tf.constant(network.order, tf.int32), degree)
         moved = transform(tf.transpose(values)[:, tf.newaxis], tf.gather(x, entry)[:, tf.newaxis])
         here = tf.range(event_size)[:, tf.newaxis] == entry
         return (degree + 1, tf.where(here, tf.reshape(moved, [1, points]), y), *totals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +10,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flowvae.networks.building import ensure_built
+from tfp_flowvae.networks.building import ConfiguredLayer, check_context, ensure_built
 from tfp_flowvae.networks.image import ImageDecoder, ImageEncoder, dense_units
+from tfp_flowvae.networks.stages import Stage, Style
 
 _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
 
 
 @_register
-class MLP(keras.layers.Layer):
+class MLP(ConfiguredLayer):
     """Dense layers, with an optional context and an optional linear output.
 
     Args:
@@ -51,22 +53,14 @@ class MLP(keras.layers.Layer):
         self.input_size, self.hidden = input_size, tuple(hidden)
         self.output_size = None if output_size is None else tuple(output_size)
         self.context_size, self.activation = context_size, activation
-        self._hidden_layers = [
-            keras.layers.Dense(size, dtype=self.dtype_policy, name=f"hidden_{i}")
-            for i, size in enumerate(hidden)
-        ]
+        dense = functools.partial(keras.layers.Dense, dtype=self.dtype_policy)
+        self._hidden_layers = [dense(size, name=f"hidden_{i}") for i, size in enumerate(hidden)]
         self._context_layer = self._output_layer = None
         if context_size is not None:
-            self._context_layer = keras.layers.Dense(
-                hidden[0], use_bias=False, dtype=self.dtype_policy, name="context"
-            )
+            self._context_layer = dense(hidden[0], use_bias=False, name="context")
         if output_size is not None:
-            self._output_layer = keras.layers.Dense(
-                math.prod(output_size),
-                kernel_initializer="zeros",
-                dtype=self.dtype_policy,
-                name="output",
-            )
+            size = math.prod(output_size)
+            self._output_layer = dense(size, kernel_initializer="zeros", name="output")
 
     def build(self, input_shape: Any = None) -> None:
         """Builds every layer; the sizes are known from the constructor."""
@@ -81,9 +75,7 @@ class MLP(keras.layers.Layer):
 
     def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[..., input_size]` and the context to the output."""
-        if (context is None) != (self.context_size is None):
-            wanted = "no context" if self.context_size is None else "a context"
-            raise ValueError(f"This MLP was built for {wanted}. Received: {context=}.")
+        check_context(self, context)
         activation = keras.activations.get(self.activation)
         for i, layer in enumerate(self._hidden_layers):
             x = layer(x)
@@ -95,85 +87,24 @@ class MLP(keras.layers.Layer):
         shape = tf.concat([tf.shape(x)[:-1], self.output_size], axis=0)
         return tf.reshape(self._output_layer(x), shape)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "input_size": self.input_size,
-            "hidden": self.hidden,
-            "output_size": self.output_size,
-            "context_size": self.context_size,
-            "activation": self.activation,
-        }
-
 
 @_register
 class MLPEncoder(ImageEncoder):
-    """Dense layers, from an image to the features that the posterior's parameters are linear in.
+    """Dense layers, each with a norm before its activation; the arguments are `ImageEncoder`'s."""
 
-    Args:
-      image_shape: `(H, W, C)`.
-      hidden: Sizes of the hidden layers; the last is the number of features.
-      activation: The hidden layers' activation.
-      norm: "none", "batch" or "layer", between each linear map and its activation.
-      **kwargs: See `keras.layers.Layer`.
-
-    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
-    """
-
-    _gated = False
-
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        hidden: Sequence[int] = (300, 300),
-        activation: str = "elu",
-        norm: str = "none",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(image_shape, hidden=hidden, activation=activation, norm=norm, **kwargs)
-        style = self._style(gated=self._gated)
-        self._stages = [*dense_units(self.image_shape, self.hidden, style, scale=1.0)]
+    def make_stages(self, style: Style) -> list[Stage]:
+        """The dense layers."""
+        return dense_units(self.image_shape, self.hidden, style, scale=1.0)
 
 
 @_register
 class MLPDecoder(ImageDecoder):
-    """Dense layers, from a latent vector to the parameters of the likelihood of every pixel.
+    """Dense layers, each with a norm before its activation, then a linear one for the pixels.
 
-    Args:
-      image_shape: `(H, W, C)`.
-      event_size: D, the size of the latent vector.
-      output_channels: How many numbers the likelihood takes for each pixel; C where None.
-      hidden: Sizes of the hidden layers; none for a linear decoder.
-      activation: The hidden layers' activation.
-      norm: "none", "batch" or "layer", between each linear map and its activation.
-      **kwargs: `initial_bias`, see `ImageDecoder`, and those of `keras.layers.Layer`.
-
-    Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
+    The arguments are those of `ImageDecoder`; without `hidden` the decoder is linear.
     """
 
-    _gated = False
-
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        event_size: int,
-        output_channels: int | None = None,
-        hidden: Sequence[int] = (300, 300),
-        activation: str = "elu",
-        norm: str = "none",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            image_shape,
-            event_size,
-            output_channels,
-            hidden=hidden,
-            activation=activation,
-            norm=norm,
-            **kwargs,
-        )
-        style = self._style(gated=self._gated)
-        units = dense_units((event_size,), self.hidden, style, scale=1.0)
-        last = units[-1].out_shape if units else (event_size,)
-        self._stages = [*units, self._pixels(last)]
+    def make_stages(self, style: Style) -> list[Stage]:
+        """The dense layers and the pixels."""
+        units = dense_units((self.event_size,), self.hidden, style, scale=1.0)
+        return [*units, self.dense_pixels(units[-1].out_shape if units else (self.event_size,))]

@@ -32,58 +32,49 @@ class NetworkEntry(Entry):
         return load(self.decoder)
 
 
-_NETWORKS = "tfp_flowvae.networks"
 _ACTIVATIONS = ("elu", "relu", "silu", "softplus", "tanh", "gelu", "linear")
 
 
-def _options(
-    hidden: str = "300x300", channels: str | None = None, activation: str = "elu"
-) -> dict[str, Option]:
-    """Options with the encoder's defaults."""
-    return {
-        "hidden": sizes(hidden),
-        **({} if channels is None else {"channels": sizes(channels)}),
-        "activation": word(*_ACTIVATIONS, default=activation),
-        "norm": word(*NORMS),
-    }
+def _entry(classes: str, summary: str, activation: str = "elu", **shapes: str) -> NetworkEntry:
+    """The entry of an `...Encoder` and a `...Decoder`, with the encoder's defaults as options."""
+    encoder, decoder = (f"tfp_flowvae.networks.{classes}{end}" for end in ("Encoder", "Decoder"))
+    options: dict[str, Option] = {name: sizes(default) for name, default in shapes.items()}
+    options["activation"] = word(*_ACTIVATIONS, default=activation)
+    options["norm"] = word(*NORMS)
+    first = "" if "channels" in options else "hidden"
+    return NetworkEntry(
+        summary=summary, target=encoder, decoder=decoder, options=options, first=first
+    )
 
 
 NETWORKS: Registry[NetworkEntry] = Registry(
     "network",
     "networks",
     {
-        "mlp": NetworkEntry(
-            summary="dense layers",
-            target=f"{_NETWORKS}.mlp:MLPEncoder",
-            decoder=f"{_NETWORKS}.mlp:MLPDecoder",
-            options=_options(),
-            first="hidden",
+        "mlp": _entry("mlp:MLP", "dense layers", hidden="300x300"),
+        "gated-mlp": _entry(
+            "gated_mlp:GatedMLP",
+            "gated dense layers (Tomczak & Welling 2018)",
+            "linear",
+            hidden="300x300",
         ),
-        "gated-mlp": NetworkEntry(
-            summary="gated dense layers (Tomczak & Welling 2018)",
-            target=f"{_NETWORKS}.gated_mlp:GatedMLPEncoder",
-            decoder=f"{_NETWORKS}.gated_mlp:GatedMLPDecoder",
-            options=_options(activation="linear"),
-            first="hidden",
+        "residual-mlp": _entry(
+            "residual_mlp:ResidualMLP",
+            "dense residual blocks (He et al. 2016)",
+            hidden="300x300",
         ),
-        "residual-mlp": NetworkEntry(
-            summary="dense residual blocks (He et al. 2016)",
-            target=f"{_NETWORKS}.residual_mlp:ResidualMLPEncoder",
-            decoder=f"{_NETWORKS}.residual_mlp:ResidualMLPDecoder",
-            options=_options(),
-            first="hidden",
+        "gated-conv": _entry(
+            "gated_conv:GatedConv",
+            "gated 5 x 5 convolutions (van den Berg et al. 2018)",
+            "linear",
+            hidden="256",
+            channels="32x32x64x64x64",
         ),
-        "gated-conv": NetworkEntry(
-            summary="gated 5 x 5 convolutions (van den Berg et al. 2018)",
-            target=f"{_NETWORKS}.gated_conv:GatedConvEncoder",
-            decoder=f"{_NETWORKS}.gated_conv:GatedConvDecoder",
-            options=_options("256", "32x32x64x64x64", "linear"),
-        ),
-        "resnet": NetworkEntry(
-            summary="convolutional residual blocks (He et al. 2016)",
-            target=f"{_NETWORKS}.resnet:ResNetEncoder",
-            decoder=f"{_NETWORKS}.resnet:ResNetDecoder",
-            options=_options("256", "32x64x64"),
+        "resnet": _entry(
+            "resnet:ResNet",
+            "convolutional residual blocks (He et al. 2016)",
+            hidden="256",
+            channels="32x64x64",
         ),
     },
 )
@@ -129,9 +120,8 @@ def make_encoder(spec: str, image_shape: Sequence[int], **options: Any) -> keras
     Raises:
       UserError: If the spec does not parse, or the network has no such option.
     """
-    parsed = parse(NETWORKS, spec)
-    options = {**parsed.options, **_known(parsed.name, options)}
-    return parsed.entry.load()(tuple(image_shape), **options)
+    entry, options = _read(spec, options)
+    return entry.load()(tuple(image_shape), **options)
 
 
 def make_decoder(
@@ -154,24 +144,23 @@ def make_decoder(
     Raises:
       UserError: If the spec does not parse, or the network has no such option.
     """
-    parsed = parse(NETWORKS, spec)
-    options = {**parsed.options, **_known(parsed.name, options)}
-    make = NETWORKS[parsed.name].load_decoder()
-    return make(tuple(image_shape), event_size, output_channels, **options)
+    entry, options = _read(spec, options)
+    return entry.load_decoder()(tuple(image_shape), event_size, output_channels, **options)
 
 
-def _known(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that are given.
+def _read(spec: str, options: dict[str, Any]) -> tuple[NetworkEntry, dict[str, Any]]:
+    """The entry that a spec names, and its options with those that are given on top.
 
     Raises:
       UserError: If one of them is an option of other networks alone.
     """
+    parsed = parse(NETWORKS, spec)
     given = {key: value for key, value in options.items() if value is not None}
     for key, value in given.items():
         takers = [other for other, entry in NETWORKS.items() if key in entry.options]
-        if takers and name not in takers:
+        if takers and parsed.name not in takers:
             raise UserError(
-                f"The network {name!r} has no {key}; those that do are {', '.join(takers)}. "
-                f"Received: {key}={value}."
+                f"The network {parsed.name!r} has no {key}; those that do are "
+                f"{', '.join(takers)}. Received: {key}={value}."
             )
-    return given
+    return NETWORKS[parsed.name], {**parsed.options, **given}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
-from tfp_flowvae.networks.image import ImageDecoder, ImageEncoder, check_sizes
+from tfp_flowvae.networks.building import check_sizes
+from tfp_flowvae.networks.image import ImageDecoder, ImageEncoder
 from tfp_flowvae.networks.stages import Activate, Linear, ResidualBlock, Stage, Style
 
 _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -19,83 +19,40 @@ class ResidualMLPEncoder(ImageEncoder):
 
         x + C f(norm(B f(norm(x))))           He et al. (2016), https://arxiv.org/abs/1603.05027
 
-    Args:
-      image_shape: `(H, W, C)`.
-      hidden: Sizes of the blocks; the last is the number of features. Where two neighbours differ,
-        the shortcut is a linear map.
-      activation: f.
-      norm: "none", "batch" or "layer", before each activation.
-      **kwargs: See `keras.layers.Layer`.
-
-    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
+    Where two neighbouring sizes differ, the shortcut is a linear map. The arguments and shapes are
+    those of `ImageEncoder`.
     """
 
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        hidden: Sequence[int] = (300, 300),
-        activation: str = "elu",
-        norm: str = "none",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(image_shape, hidden=hidden, activation=activation, norm=norm, **kwargs)
-        self._stages = _residual_stages(self.image_shape, self.hidden, self._style())
+    def make_stages(self, style: Style) -> list[Stage]:
+        """The linear map, the blocks and the activation."""
+        return _residual_stages(self.image_shape, self.hidden, style)
 
 
 @_register
 class ResidualMLPDecoder(ImageDecoder):
     """A linear map, a residual block for each size in `hidden`, an activation and a linear map.
 
-    Args:
-      image_shape: `(H, W, C)`.
-      event_size: D, the size of the latent vector.
-      output_channels: How many numbers the likelihood takes for each pixel; C where None.
-      hidden: Sizes of the blocks, at least one.
-      activation: f.
-      norm: "none", "batch" or "layer", before each activation.
-      **kwargs: `initial_bias`, see `ImageDecoder`, and those of `keras.layers.Layer`.
-
-    Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
+    The arguments and shapes are those of `ImageDecoder`; `hidden` names at least one block.
     """
 
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        event_size: int,
-        output_channels: int | None = None,
-        hidden: Sequence[int] = (300, 300),
-        activation: str = "elu",
-        norm: str = "none",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            image_shape,
-            event_size,
-            output_channels,
-            hidden=hidden,
-            activation=activation,
-            norm=norm,
-            **kwargs,
-        )
+    def make_stages(self, style: Style) -> list[Stage]:
+        """The linear map, the blocks, the activation and the pixels."""
         check_sizes("hidden", self.hidden)
-        stages = _residual_stages((event_size,), self.hidden, self._style())
-        self._stages = [*stages, self._pixels(stages[-1].out_shape)]
+        stages = _residual_stages((self.event_size,), self.hidden, style)
+        return [*stages, self.dense_pixels(stages[-1].out_shape)]
 
 
 def _residual_stages(in_shape: Sequence[int], sizes: Sequence[int], style: Style) -> list[Stage]:
-    bias = None if style.norm != "none" else "zeros"
-    stages: list[Stage] = [
-        Linear(in_shape, sizes[:1], 1.0, bias, dtype=style.dtype, name="stem"),
-    ]
+    bias, dtype = style.bias, style.dtype
+    stages: list[Stage] = [Linear(in_shape, sizes[:1], 1.0, bias, dtype=dtype, name="stem")]
+    # All branches together add the variance of the stem's output, however many there are.
+    last_scale = style.scale / len(sizes)
     for i, size in enumerate(sizes):
         before, after = stages[-1].out_shape, (size,)
-        first = Linear(before, after, style.scale, bias, dtype=style.dtype, name="first")
-        # All branches together add the variance of the stem's output, however many there are.
-        second = Linear(
-            after, after, style.scale / len(sizes), bias, dtype=style.dtype, name="second"
-        )
+        first = Linear(before, after, style.scale, bias, dtype=dtype, name="first")
+        second = Linear(after, after, last_scale, bias, dtype=dtype, name="second")
         shortcut = None
         if before != after:
-            shortcut = Linear(before, after, 1.0, None, dtype=style.dtype, name="shortcut")
+            shortcut = Linear(before, after, 1.0, None, dtype=dtype, name="shortcut")
         stages.append(ResidualBlock(first, second, shortcut, style, name=f"block_{i}"))
     return [*stages, Activate(stages[-1].out_shape, style, name="last")]

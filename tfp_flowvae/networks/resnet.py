@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfp_flowvae.networks.building import check_sizes
 from tfp_flowvae.networks.convolution import Convolution, map_sizes, pixel_convolution
 from tfp_flowvae.networks.image import ImageDecoder, ImageEncoder, dense_units
 from tfp_flowvae.networks.stages import Activate, Enlarge, Linear, ResidualBlock, Stage, Style
@@ -21,18 +22,14 @@ class ResNetEncoder(ImageEncoder):
     """A convolution, stages of pre-activation blocks, and dense layers.
 
     He et al. (2016), https://arxiv.org/abs/1603.05027. Between two stages the map is halved, until
-    its larger side is at most 8 (`convolution.map_sizes`).
+    its larger side is at most 8 (`convolution.map_sizes`). Norms come before activations.
+
+    The arguments and shapes are those of `ImageEncoder`, and:
 
     Args:
-      image_shape: `(H, W, C)`.
       hidden: Sizes of the dense layers after the last stage; the last is the number of features.
       channels: One number for each stage.
       blocks: Blocks in each stage.
-      activation: Of blocks and dense layers.
-      norm: "none", "batch" or "layer", before each activation.
-      **kwargs: See `keras.layers.Layer`.
-
-    Input shape: `[..., H, W, C]`. Output shape: `[..., hidden[-1]]`.
     """
 
     def __init__(
@@ -45,33 +42,25 @@ class ResNetEncoder(ImageEncoder):
         blocks: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            image_shape,
-            hidden=hidden,
-            channels=channels,
-            activation=activation,
-            norm=norm,
-            **kwargs,
-        )
-        self.blocks = _checked(blocks)
-        style = self._style()
-        sizes = map_sizes(self.image_shape[:2], len(channels) - 1)
+        self.channels, self.blocks = check_sizes("channels", channels), _checked(blocks)
+        super().__init__(image_shape, hidden, activation, norm, **kwargs)
+
+    def make_stages(self, style: Style) -> list[Stage]:
+        """The first convolution, the blocks and the dense layers."""
+        sizes = map_sizes(self.image_shape[:2], len(self.channels) - 1)
+        out_shape = (*self.image_shape[:2], self.channels[0])
         stem = Convolution(
             self.image_shape,
-            (*self.image_shape[:2], channels[0]),
+            out_shape,
             KERNEL_SIZE,
             1.0,
-            _bias(style),
+            style.bias,
             dtype=style.dtype,
             name="stem",
         )
-        stages = _blocks(stem.out_shape, sizes, channels, blocks, style)
+        stages = _blocks(out_shape, sizes, self.channels, self.blocks, style)
         dense = dense_units(stages[-1].out_shape, self.hidden, style, style.scale)
-        self._stages = [stem, *stages, *dense]
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "blocks": self.blocks}
+        return [stem, *stages, *dense]
 
 
 @_register
@@ -81,18 +70,12 @@ class ResNetDecoder(ImageDecoder):
     Between two stages the map is doubled by repeating rows and columns, which leaves no checkered
     pattern as transposed convolutions may (Odena et al. 2016), and cropped to the encoder's size.
 
+    The arguments and shapes are those of `ImageDecoder`, and:
+
     Args:
-      image_shape: `(H, W, C)`.
-      event_size: D, the size of the latent vector.
-      output_channels: How many numbers the likelihood takes for each pixel; C where None.
       hidden: Sizes of dense layers before the first map.
       channels: One number for each stage, in the decoder's order.
       blocks: Blocks in each stage.
-      activation: Of blocks and dense layers.
-      norm: "none", "batch" or "layer", before each activation.
-      **kwargs: `initial_bias`, see `ImageDecoder`, and those of `keras.layers.Layer`.
-
-    Input shape: `[..., D]`. Output shape: `[..., H, W, output_channels]`.
     """
 
     def __init__(
@@ -107,37 +90,20 @@ class ResNetDecoder(ImageDecoder):
         blocks: int = 1,
         **kwargs: Any,
     ) -> None:
+        self.channels, self.blocks = check_sizes("channels", channels), _checked(blocks)
         super().__init__(
-            image_shape,
-            event_size,
-            output_channels,
-            hidden=hidden,
-            channels=channels,
-            activation=activation,
-            norm=norm,
-            **kwargs,
+            image_shape, event_size, output_channels, hidden, activation, norm, **kwargs
         )
-        self.blocks = _checked(blocks)
-        style = self._style()
-        sizes = map_sizes(self.image_shape[:2], len(channels) - 1)[::-1]
-        dense = dense_units((event_size,), self.hidden, style, scale=1.0)
-        stem = Linear(
-            dense[-1].out_shape if dense else (event_size,),
-            (*sizes[0], channels[0]),
-            style.scale if dense else 1.0,
-            _bias(style),
-            dtype=style.dtype,
-            name="map",
-        )
-        stages = _blocks(stem.out_shape, sizes, channels, blocks, style)
-        pixels = pixel_convolution(
-            stages[-1].out_shape, self.output_channels, self.initial_bias, style
-        )
-        self._stages = [*dense, stem, *stages, pixels]
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "blocks": self.blocks}
+    def make_stages(self, style: Style) -> list[Stage]:
+        """The dense layers, the first map, the blocks and the pixels."""
+        sizes = map_sizes(self.image_shape[:2], len(self.channels) - 1)[::-1]
+        dense = dense_units((self.event_size,), self.hidden, style, scale=1.0)
+        in_shape = dense[-1].out_shape if dense else (self.event_size,)
+        out_shape, scale = (*sizes[0], self.channels[0]), style.scale if dense else 1.0
+        stem = Linear(in_shape, out_shape, scale, style.bias, dtype=style.dtype, name="map")
+        stages = _blocks(out_shape, sizes, self.channels, self.blocks, style)
+        return [*dense, stem, *stages, pixel_convolution(self, stages[-1].out_shape)]
 
 
 def _blocks(
@@ -166,7 +132,7 @@ def _block(
     style: Style,
     name: str,
 ) -> ResidualBlock:
-    bias, dtype = _bias(style), style.dtype
+    bias, dtype = style.bias, style.dtype
     *space, channels = in_shape
     enlarge, first_in = None, in_shape
     if out_shape[0] > space[0] or out_shape[1] > space[1]:
@@ -184,10 +150,6 @@ def _block(
         out_shape, out_shape, KERNEL_SIZE, last_scale, bias, dtype=dtype, name="second"
     )
     return ResidualBlock(first, second, shortcut, style, enlarge, name=name)
-
-
-def _bias(style: Style) -> str | None:
-    return None if style.norm != "none" else "zeros"
 
 
 def _checked(blocks: int) -> int:

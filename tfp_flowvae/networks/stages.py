@@ -32,6 +32,11 @@ class Style:
     gated: bool = False
 
     @property
+    def bias(self) -> str | None:
+        """The bias's initializer of a map before a norm, whose offset takes its place, or not."""
+        return None if self.norm != "none" else "zeros"
+
+    @property
     def scale(self) -> float:
         """The initial scale of a linear map that comes after an activation."""
         return scale_after(self.activation, self.gated)
@@ -73,12 +78,11 @@ class Stage(keras.layers.Layer):
 class Linear(Stage):
     """A dense layer between any two shapes, which it flattens and restores.
 
+    The arguments are those of `Stage`, and:
+
     Args:
-      in_shape: The input's shape.
-      out_shape: The output's shape.
       scale: Initial scale of the kernel, see `initial`.
       bias: The bias's initializer, or None for no bias.
-      **kwargs: See `keras.layers.Layer`.
     """
 
     def __init__(

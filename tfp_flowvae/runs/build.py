@@ -57,7 +57,7 @@ def build_model(
 
 
 def _sizes(config: TrainConfig, kind: str, order: int) -> dict[str, Any]:
-    """The options of a network; order -1 reverses the sizes for a decoder."""
+    """The arguments of a network's constructor; with order -1, the sizes in reverse order."""
     takes = NETWORKS[kind].options
     sizes = {"hidden": config.hidden, "channels": config.channels}
     given = {k: v[::order] for k, v in sizes.items() if v is not None and k in takes}
@@ -69,7 +69,7 @@ def _sizes(config: TrainConfig, kind: str, order: int) -> dict[str, Any]:
 
 
 def build_objective(config: TrainConfig, steps: int) -> Objective:
-    """The objective that a config describes, for so many steps an epoch."""
+    """Returns the objective that a config describes, given the number of steps per epoch."""
     return Objective(
         num_samples=config.samples,
         beta=config.beta,

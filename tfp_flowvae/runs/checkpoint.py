@@ -1,9 +1,9 @@
-"""The state from which an interrupted run continues bit for bit: saved from a model and restored.
+"""The state of training, from which an interrupted run continues bit for bit.
 
 The state holds every variable of the model (with its seed generators) and of the optimizer (with
-its averages of the weights, if any), the history, the memory of early stopping and, within an
-epoch, the metrics so far. The order of the images and their binarization are functions of (seed,
-epoch, step), so the numbers of the epoch and the step stand for them.
+its averages of the weights, if any), the history, the state of early stopping and, within an epoch,
+the metrics so far. The order of the images and their binarization are functions of (seed, epoch,
+step), so the state holds only the numbers of the epoch and the step.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.history import EpochHistory
 from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
+from tfp_flowvae.training import replicas
 from tfp_flowvae.training.callbacks import GradientNorm
 
 # Keras numbers unnamed layers over the whole process: dense_12.
@@ -39,8 +40,9 @@ class Saving:
       store: Where to save.
       start: The checkpoint to resume from, or None for a new run.
       every: N, for a checkpoint at each multiple of N steps within an epoch; 0 for none.
-      facts: Returns what else to write into the state of a checkpoint; called for each one.
-      stop: Returns whether training must stop now; called after each execution.
+      facts: A function that returns further items for the state; called for each checkpoint.
+      stop: A function that returns whether training must stop; called after each execution, of one
+        or more steps.
     """
 
     store: CheckpointStore
@@ -51,16 +53,16 @@ class Saving:
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves the state of training at the end of each epoch and, if asked to, within epochs.
+    """Saves the state of training at the end of each epoch and, if `saving` says so, within epochs.
 
-    It must be the last callback, so that it saves what the others have done in an epoch. When the
-    loss is not finite it saves nothing, so the last good state stays.
+    It must be the last callback, so that it saves what the others have done in an epoch. It saves
+    nothing when the loss is not finite, so that the last good state is kept.
 
     Args:
       saving: Where and how often to save, and what to resume from.
-      history: The rows so far.
+      history: The callback whose rows are saved.
       steps_per_epoch: The number of steps in a whole epoch.
-      early_stopping: The callback whose memory is saved, or None.
+      early_stopping: The callback whose state is saved, or None.
       gradient_norm: The callback whose means are saved within an epoch, or None.
 
     Raises:
@@ -85,7 +87,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._resumed = saving.start
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Restores all but the metrics, which Keras resets after this."""
+        """Restores everything except the metrics, which Keras resets later."""
         start, optimizer = self._resumed, self.model.optimizer
         if start is None:
             return
@@ -107,14 +109,16 @@ class Checkpoints(keras.callbacks.Callback):
         start, self._resumed = self._resumed, None
         if start is not None and start.state["step"]:
             self._offset = self._saved = start.state["step"]
-            restore(start, "metrics", self._metrics_variables)
+            variables = self._metrics_variables
+            parts = _matched(start, "metrics", variables, on_replicas=True)
+            replicas.assign_on_replicas(self.model.distribute_strategy, variables, parts)
             self._history.carry_over(start.state.get("epoch_seconds", 0.0))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the state if a checkpoint is due or training must stop."""
         step = self._offset + batch + 1
-        # With one step left, the end of the epoch saves the state. A resumed `fit` must not begin
-        # with the last batch, which may be smaller: `fit` takes its sizes from the first batch.
+        # If one step is left, the state is saved at the end of the epoch. A resumed `fit` must not
+        # begin with the last batch, which may be smaller: `fit` takes its sizes from the first.
         if step >= self._steps - 1 or not _finite(logs):
             return
         stop = self._saving.stop()
@@ -139,22 +143,24 @@ class Checkpoints(keras.callbacks.Callback):
         return [*self.model.metrics_variables, *more]
 
     def _save(self, epoch: int, step: int) -> None:
-        model, groups = self.model, {}
-        groups["model"], groups["optimizer"] = model.variables, model.optimizer.variables
+        model = self.model
+        groups = {"model": model.variables, "optimizer": model.optimizer.variables}
         state = {
             **self._saving.facts(),
             "epoch": epoch,
             "step": step,
             "rows": self._history.rows,
         }
-        if step:
-            groups["metrics"] = self._metrics_variables
-            state["epoch_seconds"] = self._history.elapsed
         arrays = {
             name: keras.ops.convert_to_numpy(variable)
             for group, variables in groups.items()
             for name, variable in zip(_names(group, variables), variables, strict=True)
         }
+        if step:
+            state["epoch_seconds"] = self._history.elapsed
+            variables = self._metrics_variables
+            parts = replicas.values_on_replicas(model.distribute_strategy, variables)
+            arrays |= zip(_names("metrics", variables), parts, strict=True)
         if self._early is not None:
             state["early_stopping"] = {k: _plain(getattr(self._early, k)) for k in _EARLY}
             best = self._early.best_weights
@@ -168,7 +174,7 @@ def restore(checkpoint: Checkpoint, group: str, variables: Sequence[keras.Variab
 
     Args:
       checkpoint: The checkpoint.
-      group: "model", "optimizer" or "metrics".
+      group: "model" or "optimizer".
       variables: All variables of the group, in the model's order.
 
     Raises:
@@ -180,19 +186,23 @@ def restore(checkpoint: Checkpoint, group: str, variables: Sequence[keras.Variab
 
 
 def _names(group: str, variables: Sequence[keras.Variable]) -> list[str]:
-    """Names that are equal in every process: the position in the model's order, and the path."""
+    """Names that are the same in every process: the position in the model, and the path."""
     return [f"{group}/{i:04d}/{_NUMBERING.sub('', v.path)}" for i, v in enumerate(variables)]
 
 
 def _matched(
-    checkpoint: Checkpoint, group: str, variables: Sequence[keras.Variable]
+    checkpoint: Checkpoint,
+    group: str,
+    variables: Sequence[keras.Variable],
+    on_replicas: bool = False,
 ) -> list[np.ndarray]:
+    """The arrays of a group; with a first axis for the replicas if `on_replicas`."""
     names = _names(group, variables)
     stored = [name for name in checkpoint.arrays if name.startswith(f"{group}/")]
     strange = sorted(set(names) ^ set(stored)) or [
         f"{name} of shape {checkpoint.arrays[name].shape} for {tuple(variable.shape)}"
         for name, variable in zip(names, variables, strict=True)
-        if checkpoint.arrays[name].shape != tuple(variable.shape)
+        if checkpoint.arrays[name].shape[int(on_replicas) :] != tuple(variable.shape)
     ]
     if strange:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Finds settings that conflict, before anything heavy is imported or built."""
+"""Finds settings that conflict, before TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _check_base(flag: str, name: str, use: str) -> None:
 
 
 def _check_directions(settings: Settings) -> None:
-    """Refuses flows whose direction in training takes one pass per latent dimension."""
+    """Refuses flows that need one pass for each latent dimension in a training step."""
     posterior, prior = settings.posterior_spec.flows, settings.prior_spec.flows
     _check_direction("--flow", posterior, "fast_sample", "each step samples from the posterior")
     _check_direction("--prior", prior, "fast_density", "each step takes the density of the prior")
@@ -87,7 +87,7 @@ def _check_objective(settings: Settings) -> None:
 
 
 def _unfinished_warmup(settings: Settings) -> str:
-    """What is wrong where the weight of the KL still has to rise when training ends."""
+    """The error message for a warm-up that is not over when training ends."""
     if settings.warmup == "linear":
         return (
             "--warmup-epochs must be at most --epochs, or the full bound is never trained. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,17 +13,17 @@ from tfp_flowvae.errors import UserError, nearest
 from tfp_flowvae.flows.spec import check_event_size
 from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.runs.checks import check_together
-from tfp_flowvae.runs.options import check_value, field_types
+from tfp_flowvae.runs.options import check_value
 from tfp_flowvae.runs.plugins import import_plugin
 from tfp_flowvae.runs.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig(Settings):
-    """Everything that decides the numbers of a run, and nothing else.
+    """All settings that determine the numbers of a run, and no others.
 
-    Two runs of one config on one machine give the same metrics bit for bit. The config does not
-    say where the run is written or how much it prints.
+    Two runs of one config on one machine give the same metrics, bit for bit. Where a run is written
+    and how much it prints is in `Output`.
 
     Raises:
       UserError: If a value is not allowed or two values conflict.
@@ -31,15 +32,16 @@ class TrainConfig(Settings):
     def __post_init__(self) -> None:
         if isinstance(self.plugin, str):
             import_plugin(self.plugin)
-        kinds = field_types(type(self))
+        kinds = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
             check_value(field, getattr(self, field.name), kinds[field.name])
         if self.binarization is None:
             grey = LIKELIHOODS[self.likelihood].takes_levels
-            # A config says what its run did, so the default is written into the frozen dataclass.
+            # config.json must tell what the run did, so the default is written into the field.
             object.__setattr__(self, "binarization", "none" if grey else "dynamic")
         if self.warmup_epochs is None:
-            # Half of each cycle rises, and the cycles fill the training: Fu et al. (2019).
+            # The weight rises in half of each cycle, and the cycles fill the training (Fu et al.
+            # 2019).
             cyclic = max(1, self.epochs // (2 * self.cycles))
             object.__setattr__(self, "warmup_epochs", cyclic if self.warmup == "cyclic" else 20)
         for spec in (self.posterior_spec, self.prior_spec):
@@ -68,11 +70,11 @@ class TrainConfig(Settings):
                     f"Unknown field {name!r} in {source}; known fields are {', '.join(names)}."
                     f"{nearest(name, names)}"
                 )
-        lists_as_tuples: dict[str, Any] = {
+        tuples: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
         }
-        return cls(**lists_as_tuples)
+        return cls(**tuples)
 
     @classmethod
     def from_file(cls, path: str | Path, **overrides: Any) -> Self:

@@ -192,7 +192,9 @@ def _fit(
     early = keras.callbacks.EarlyStopping(
         "val_log_likelihood", mode="max", patience=config.patience, restore_best_weights=True
     )
-    shown = [ProgressLine(verbose)] if verbose else []
+    shown = (
+        [ProgressLine(verbose, ("loss", "log_likelihood", "val_log_likelihood"))] if verbose else []
+    )
     model.fit(
         *train.inputs,
         batch_size=config.batch_size,

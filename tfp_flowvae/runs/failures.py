@@ -1,4 +1,4 @@
-"""Failures of the machine, each said in one sentence: a full disk, a lost file, a lost worker."""
+"""Failures of the machine as errors of one sentence: a full disk, a lost file, a lost worker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tfp_flowvae.errors import UserError
+from tfp_flowvae.errors import UserError, first_line
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.worker import WorkerFolder
@@ -15,17 +15,16 @@ from tfp_flowvae.runs.worker import WorkerFolder
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# How TensorFlow names a worker in its errors; the first one named is the lost one.
-_TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
-# How a TensorFlow error begins that says first where in the graph it was raised.
-_WHERE = re.compile(r"Graph execution error:|Detected at node |\s|<stack traces unavailable>")
+# A worker's name in the errors of TensorFlow, which name the lost worker first; but before it may
+# come the device of the operation that failed, which belongs to this worker.
+_TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)\b(?!/device)")
 
 
 class WorkerLostError(UserError):
     """Another worker of the cluster is gone, and training may succeed when it is started again.
 
     Attributes:
-      status: 75, `EX_TEMPFAIL` of `sysexits.h`, so that a script knows that it may try again.
+      status: 75, `EX_TEMPFAIL` in `sysexits.h`: a script may try again.
     """
 
     status = 75
@@ -33,7 +32,7 @@ class WorkerLostError(UserError):
 
 @contextlib.contextmanager
 def failing(what: str, folder: RunFolder | WorkerFolder, output: Output) -> Iterator[None]:
-    """A context that turns errors of the file system into one sentence.
+    """A context in which an error of the file system becomes one sentence.
 
     Args:
       what: What the context does, for the sentence "Cannot ...".
@@ -45,8 +44,8 @@ def failing(what: str, folder: RunFolder | WorkerFolder, output: Output) -> Iter
     """
     import tensorflow as tf
 
-    # How TensorFlow raises the OSErrors of its own files: in this order ENOENT, EACCES, ENOSPC and
-    # EFBIG. ResourceExhaustedError also means that a device has no memory left.
+    # TensorFlow's errors for ENOENT, EACCES, ENOSPC and EFBIG. ResourceExhaustedError also means
+    # that a device has no memory left.
     refusals = (
         OSError,
         tf.errors.NotFoundError,
@@ -64,7 +63,7 @@ def failing(what: str, folder: RunFolder | WorkerFolder, output: Output) -> Iter
         if folder.has_state:
             after = f"the state of training is intact: {output.resume_command(folder.path)}"
         raise UserError(
-            f"Cannot {what}: {_reason(error)}{f' ({file})' if file else ''}; {after}."
+            f"Cannot {what}: {first_line(error)}{f' ({file})' if file else ''}; {after}."
         ) from error
 
 
@@ -72,25 +71,22 @@ def failing(what: str, folder: RunFolder | WorkerFolder, output: Output) -> Iter
 def losing_workers(
     strategy: tf.distribute.Strategy | None, folder: RunFolder | WorkerFolder, output: Output
 ) -> Iterator[None]:
-    """A context that says in one sentence that another worker is gone.
+    """A context in which the loss of another worker becomes one sentence.
 
     Args:
-      strategy: The strategy, or None for one device, where the context does nothing.
+      strategy: The strategy, or None for one device.
       folder: The folder of the run.
       output: The output of the run.
 
     Raises:
       WorkerLostError: If a collective operation fails because a worker is gone.
     """
-    if strategy is None:
-        yield
-        return
     import tensorflow as tf
 
     try:
         yield
     except tf.errors.OpError as error:
-        if not _is_loss(error):
+        if strategy is None or not _is_loss(error):
             raise
         named = _TASK.search(error.message)
         who = f"The {named[1]} {named[2]}" if named else "A worker"
@@ -101,13 +97,6 @@ def losing_workers(
         raise WorkerLostError(
             f"{who} of the cluster is gone, and the others cannot continue without it; {after}."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error that says what went wrong."""
-    text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-    lines = [line for line in text.splitlines() if line.strip() and not _WHERE.match(line)]
-    return (lines[0] if lines else type(error).__name__).strip().rstrip(".")
 
 
 def _is_loss(error: Exception) -> bool:

@@ -1,12 +1,12 @@
-"""The folder of a run: locked while the run writes, with results only once they are complete.
+"""The folder of a run: locked while the run writes; it gets results only when all are complete.
 
     DIR/config.json     from the start
     DIR/checkpoints/    the last two states of training; they stay, so that the run can be resumed
     DIR/...             the results, moved in at the end; run.json comes last
 
-Names that begin with a dot are gone when the run is over: `.lock`, `.partial/` (results being
-written), `.old/` (results being replaced) and, with `overwrite`, `.replacement/`, which holds the
-new run's config and checkpoints until its results replace the old content.
+Files and folders whose names begin with a dot are removed when the run ends: `.lock`, `.partial/`
+(new results), `.old/` (results that are being replaced) and, with `overwrite`, `.replacement/`,
+which holds the new run's config and checkpoints until its results replace the old content.
 """
 
 from __future__ import annotations
@@ -23,21 +23,41 @@ from filelock import FileLock, Timeout
 
 from tfp_flowvae._files import sync_folder, sync_tree, written_aside
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.runs.paths import CHECKPOINTS, CONFIG, RECORD, REPLACEMENT, home_of
 from tfp_flowvae.runs.store import CheckpointStore
 
+CONFIG, RECORD, CHECKPOINTS = "config.json", "run.json", "checkpoints"
 DEFAULT_PARENT = Path("saved_models")
-_LOCK, _STAGING, _OLD = ".lock", ".partial", ".old"
-_OWN = {_LOCK, _STAGING, _OLD, REPLACEMENT}
-# These are moved in last and out first, so that no reader finds an incomplete model or run.
+_LOCK, _STAGING, _OLD, _REPLACEMENT = ".lock", ".partial", ".old", ".replacement"
+_OWN = {_LOCK, _STAGING, _OLD, _REPLACEMENT}
+# They are moved in last and out first, so that no reader finds an incomplete model or run.
 _LAST = ("variables", "saved_model.pb", RECORD)
 
 
-class RunFolder:
-    """The folder that a run writes; results get their names only when all of them are complete.
+def home_of(path: Path) -> Path:
+    """Returns the folder of the config and the checkpoints of the run in a folder.
 
-    A context manager that holds a lock, which ends with the process. If it is left without
-    `publish` and without a checkpoint, it removes what was written, and the folder if it made it.
+    That is the folder itself. While a run with `--overwrite` has not yet replaced the content of
+    the folder, it is a folder inside it.
+
+    Raises:
+      UserError: If there is no run.
+    """
+    replacement = path / _REPLACEMENT
+    if (replacement / CONFIG).is_file() and (replacement / CHECKPOINTS).is_dir():
+        return replacement
+    if (path / CONFIG).is_file():
+        return path
+    raise UserError(
+        f"{str(path)!r} holds no run to resume (no {CONFIG}); give the folder of a run, or start "
+        "one without --resume."
+    )
+
+
+class RunFolder:
+    """The folder that a run writes, as a context manager that holds a lock on it.
+
+    The lock ends with the process. If the context ends without `publish` and without a checkpoint,
+    it removes what was written, and the folder itself if it made the folder.
 
     Args:
       path: The folder to write, or None for a new numbered folder under `saved_models/`.
@@ -47,8 +67,9 @@ class RunFolder:
 
     Attributes:
       path: The folder.
-      home: Where the config and the checkpoints of this run are: `path`, or a folder inside it.
-      staging: Where to write results.
+      home: The folder of this run's config and checkpoints: `path`, or a folder inside it.
+      earlier: The folder of the checkpoints to resume from.
+      staging: The folder to write results into.
 
     Raises:
       UserError: If `path` is a file or has content, another run is writing to it, there is no
@@ -69,25 +90,19 @@ class RunFolder:
             self.path = self._numbered(stem) if path is None else self._claim(path, overwrite)
             self._lock = _locked(self.path)
             self._take(overwrite)
-        except OSError as error:
+        except BaseException as error:
             self._give_back()
+            if not isinstance(error, OSError):
+                raise
             place = path or DEFAULT_PARENT
             raise UserError(
                 f"Cannot write to {str(place)!r}: {error.strerror}; choose another --output."
             ) from error
-        except BaseException:
-            self._give_back()
-            raise
 
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints; it may not exist yet."""
         return self.home / CHECKPOINTS
-
-    @property
-    def earlier(self) -> Path:
-        """The folder of the checkpoints to resume from."""
-        return self.checkpoints
 
     @property
     def has_state(self) -> bool:
@@ -104,9 +119,9 @@ class RunFolder:
             file.write(text.encode())
 
     def publish(self) -> None:
-        """Moves the results in, and moves away what they replace.
+        """Moves the results to their names, and moves away what they replace.
 
-        If the process is killed in between, no incomplete results are left under their names, and a
+        If the process is killed meanwhile, no incomplete results are left under their names, and a
         resumed run publishes them again.
 
         Raises:
@@ -129,14 +144,13 @@ class RunFolder:
         shutil.rmtree(old)
 
     def _move_home(self) -> None:
-        """Moves config and checkpoints in; the checkpoints last, as `home_of` looks for them."""
+        """Moves config and checkpoints to `path`; the checkpoints last, as `home_of` needs them."""
         old, self.home = self.home, self.path
-        if (old / CONFIG).is_file():
-            self.write_config((old / CONFIG).read_text(encoding="utf-8"))
-        for name in sorted(p.name for p in old.iterdir() if p.name not in (CONFIG, CHECKPOINTS)):
-            (old / name).rename(self.path / name)
-        if any((old / CHECKPOINTS).iterdir()):
-            (old / CHECKPOINTS).rename(self.path / CHECKPOINTS)
+        self.write_config((old / CONFIG).read_text(encoding="utf-8"))
+        names = sorted((p.name for p in old.iterdir()), key=lambda name: name == CHECKPOINTS)
+        for name in names:
+            if name != CONFIG:
+                (old / name).rename(self.path / name)
         shutil.rmtree(old)
 
     def _numbered(self, stem: str) -> Path:
@@ -155,7 +169,7 @@ class RunFolder:
         if self._resume:
             home_of(path)
         elif path.is_dir():
-            if not (path / _LOCK).exists():  # if there is one, the lock is checked first
+            if not (path / _LOCK).exists():  # If there is a lock, it is checked first.
                 _refuse_content(path, overwrite)
         elif path.exists():
             raise UserError(f"--output {str(path)!r} is a file; choose a folder.")
@@ -165,35 +179,33 @@ class RunFolder:
         return path
 
     def _take(self, overwrite: bool) -> None:
-        """Decides where the run lives, and removes what a killed run has left."""
+        """Sets `home`, `earlier` and `staging`, and removes what a killed run has left."""
         if self._resume:
             self.home = home_of(self.path)
         else:
             _refuse_content(self.path, overwrite)
-            shutil.rmtree(self.path / REPLACEMENT, ignore_errors=True)
-            self.home = self.path
-            if _content(self.path):
-                self.home = self.path / REPLACEMENT
-                (self.home / CHECKPOINTS).mkdir(parents=True)
-        if self.home == self.path:
-            shutil.rmtree(self.path / REPLACEMENT, ignore_errors=True)
-        shutil.rmtree(self.path / _OLD, ignore_errors=True)
-        self.staging = self.path / _STAGING
-        shutil.rmtree(self.staging, ignore_errors=True)
+            self.home = self.path / _REPLACEMENT if _content(self.path) else self.path
+        kept = self.home if self._resume else None
+        for left in (self.path / name for name in (_STAGING, _OLD, _REPLACEMENT)):
+            if left != kept:
+                shutil.rmtree(left, ignore_errors=True)
+        if self.home != self.path:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.earlier, self.staging = self.checkpoints, self.path / _STAGING
         self.staging.mkdir()
 
     def _give_back(self) -> None:
         """Releases the lock, and removes the folder if this run made it and it is empty."""
         if self._lock is not None:
-            # The file goes before the release, or another run could lock a file that is about to
-            # go. filelock checks that a file it has locked still has a name. Windows cannot
-            # remove an open file.
+            # The file is removed before the lock is released, or another run could lock a file
+            # that is then removed. (filelock checks that a file it has locked still has a name.)
+            # Windows cannot remove an open file.
             with contextlib.suppress(OSError):
                 (self.path / _LOCK).unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
-        with contextlib.suppress(OSError):
-            if self._made and self.path.is_dir() and not any(self.path.iterdir()):
+        if self._made:
+            with contextlib.suppress(OSError):
                 self.path.rmdir()
 
     def __enter__(self) -> Self:
@@ -210,7 +222,7 @@ class RunFolder:
 
     def _empty(self) -> None:
         """Removes everything but the lock from a folder that was empty at the start."""
-        with contextlib.suppress(OSError):  # the folder may be gone, or read-only by now
+        with contextlib.suppress(OSError):  # The folder may be gone or read-only by now.
             for entry in self.path.iterdir():
                 if entry.name != _LOCK:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -27,12 +27,12 @@ class EpochHistory(keras.callbacks.Callback):
 
     @property
     def clipped(self) -> float:
-        """The share of steps in which the optimizer clipped the gradient, over all epochs."""
+        """The share of all steps in which the optimizer clipped the gradient."""
         shares = [row.get("clipped", 0.0) for row in self.rows]
         return sum(shares) / len(shares) if shares else 0.0
 
     def carry_over(self, seconds: float) -> None:
-        """Adds the time that the epoch had taken before the run was interrupted."""
+        """Adds the seconds that the epoch had taken before the run was interrupted."""
         self._start -= seconds
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

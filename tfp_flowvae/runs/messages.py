@@ -22,7 +22,7 @@ def summary(
     metrics: dict[str, float],
     record: dict[str, Any],
 ) -> str:
-    """Returns what a run prints at its end."""
+    """Returns the summary that a run prints at its end."""
     sample = ["-m", "tfp_flowvae", "sample", str(path), "-n", "64", "--output", "grid.png"]
     more = ""
     if "test_bits_per_dimension" in metrics:
@@ -48,7 +48,7 @@ sample    {shlex.join([python(), *sample])}"""
 
 
 def complete(path: Path, start: Checkpoint) -> str:
-    """Returns what `--resume` prints for a run that is complete."""
+    """Returns the message of `--resume` for a run that is complete."""
     epochs = f"The run in {path}/ is complete: {start.state['epoch']} epochs"
     if start.stopped_early:
         return f"{epochs}, after which early stopping ended it."
@@ -56,7 +56,7 @@ def complete(path: Path, start: Checkpoint) -> str:
 
 
 def diverged(folder: RunFolder | WorkerFolder, loss: float, step: int) -> str:
-    """Returns the error for a loss that is not finite."""
+    """Returns the error message for a loss that is not finite."""
     left = "nothing was written"
     if folder.has_state:
         left = f"the last states before that are in {str(folder.checkpoints)!r}"
@@ -67,7 +67,7 @@ def diverged(folder: RunFolder | WorkerFolder, loss: float, step: int) -> str:
 
 
 def stopped(stop: Stopped, folder: RunFolder | WorkerFolder | None, output: Output) -> str:
-    """Returns what a run prints when a signal stops it."""
+    """Returns the message of a run that a signal stops."""
     if isinstance(folder, WorkerFolder):
         return f"Stopped by {stop.name}; the chief has what is saved."
     if folder is None or not folder.has_state:

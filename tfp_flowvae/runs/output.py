@@ -1,4 +1,4 @@
-"""Where a run is written and how it is computed: what does not change its numbers."""
+"""Where and how a run is written and computed: the settings that do not change its numbers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from tfp_flowvae.runs.options import flag_of
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """Where a run is written, how much it prints and on which devices it runs.
+    """Where and how a run is written and computed.
 
     Attributes:
       path: The folder to write, or None for a new numbered folder under `saved_models/`.
       overwrite: Whether the run may replace the content of the folder.
       resume: Whether to continue the run in the folder.
       checkpoint_steps: Steps between checkpoints within an epoch; 0 for none within an epoch.
-      verbose: 0 for the summary alone, 1 for Keras's progress bar, 2 for one line per epoch.
+      verbose: 0 to print the summary only, 1 to print also the metrics of each epoch with a
+        progress bar on a terminal, 2 to print them without a progress bar.
       tensorboard: Whether to write TensorBoard logs into `tensorboard/` in the folder.
       strategy: The name of a `tf.distribute` strategy in `STRATEGIES`.
       stream: The folder of the image cache on disk; None to hold the images in memory.
@@ -55,13 +56,13 @@ class Output:
 
 
 def python() -> str:
-    """Returns the path of this Python, relative to the current folder if it is inside it."""
+    """Returns the path of the running Python, relative to the current folder if it is inside."""
     path = Path(sys.executable)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _train_command() -> list[str]:
-    """The words with which the user started this process, up to the options."""
+    """The words of the user's command that come before the options."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
         return [python(), "-m", "tfp_flowvae", "train"]

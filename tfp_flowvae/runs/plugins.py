@@ -1,4 +1,4 @@
-"""Modules of the user's own, which register flows and other parts when they are imported."""
+"""Modules of the user, which register flows and other parts when they are imported."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Named settings: the protocols of papers, as far as they give them, and the best found here.
+"""Presets: the protocols of papers, as far as the papers give them, and the best found here.
 
-A preset is a set of values for the fields of `TrainConfig`; options given beside it override it.
+A preset is a set of values for fields of `TrainConfig`; other options override it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ class Preset(Entry):
     """A named set of config values.
 
     Attributes:
-      summary: One line for the command line's help: whose protocol it is, and what differs.
+      summary: One line for the command line's help: the protocol, and how it differs from the
+        paper's.
       values: Values by field name of `TrainConfig`.
     """
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.data import ImageSplits
-from tfp_flowvae.runs.paths import RECORD
+from tfp_flowvae.runs.folder import RECORD
 
 try:
     import resource
@@ -23,7 +23,7 @@ except ImportError:  # Windows has none.
 
 
 def peak_memory_mib() -> int | None:
-    """Returns the most memory this process has held, in MiB; None if the system does not tell."""
+    """Returns the peak memory of this process, in MiB; None where the system does not tell it."""
     if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -47,7 +47,7 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def run_record(splits: ImageSplits, epochs: int, started: float, seconds: float) -> dict[str, Any]:
-    """Returns what differs between repetitions of a run, and what describes its machine.
+    """Returns the content of run.json: facts that may differ when a run is repeated.
 
     Args:
       splits: The images.

@@ -1,4 +1,4 @@
-"""One training run, from config to exported model."""
+"""One training run, from its config to an exported model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import warnings
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,8 @@ from tfp_flowvae.runs.failures import failing, losing_workers
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.records import run_record, write_records
-from tfp_flowvae.runs.resume import check_state, is_complete
 from tfp_flowvae.runs.signals import SignalWatch, Stopped
+from tfp_flowvae.runs.start import check_state, is_complete
 from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
 from tfp_flowvae.runs.worker import WorkerFolder
 from tfp_flowvae.training.precision import precision_warning
@@ -47,10 +48,10 @@ def train(config: TrainConfig, output: Output | None = None) -> int:
 
     Args:
       config: What to run.
-      output: Where to write the run, and how; by default into a new numbered folder.
+      output: Where and how to write the run; by default into a new numbered folder.
 
     Returns:
-      An exit status: 0; 1 if the loss was not finite; 130 after Ctrl-C and 143 after SIGTERM, with
+      The exit status: 0; 1 if the loss was not finite; 130 after Ctrl-C and 143 after SIGTERM, with
       the state of training saved.
 
     Raises:
@@ -103,32 +104,34 @@ def _folder(
 
 
 def _stem(config: TrainConfig) -> str:
-    """What the name of a numbered folder starts with, such as `digits-iaf`."""
+    """The start of the name of a numbered folder, such as `digits-iaf-vamp-100`."""
     prior = str(config.prior_spec)
     parts = [Path(config.dataset).stem, format_stack(config.posterior_spec.flows)]
     return "-".join([*parts, prior] if prior != "none" else parts)
 
 
+@dataclasses.dataclass
 class _Run:
-    """A run in its folder."""
+    """A run in its folder.
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        output: Output,
-        folder: RunFolder | WorkerFolder,
-        signals: SignalWatch,
-        strategy: tf.distribute.Strategy | None,
-    ) -> None:
-        self._config, self._output, self._folder = config, output, folder
-        self._signals, self._strategy = signals, strategy
-        self._chief = is_chief(strategy)
-        # When the run first began, and how long it had taken before it was resumed.
-        self._began = self._first = time.time()
-        self._earlier = 0.0
+    Attributes:
+      began: When the run began, in seconds since 1970.
+      earlier: How many seconds it had taken before it was resumed.
+    """
+
+    config: TrainConfig
+    output: Output
+    folder: RunFolder | WorkerFolder
+    signals: SignalWatch
+    strategy: tf.distribute.Strategy | None
+    began: float = dataclasses.field(default_factory=time.time)
+    earlier: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._chief, self._resumed = is_chief(self.strategy), self.began
 
     def run(self) -> int:
-        config, folder = self._config, self._folder
+        config, folder = self.config, self.folder
         store = CheckpointStore(folder.checkpoints)
         own = folder.earlier == folder.checkpoints
         start = (store if own else CheckpointStore(folder.earlier)).newest()
@@ -137,8 +140,8 @@ class _Run:
             if is_complete(config, start, folder.earlier.parent):
                 self._say(messages.complete(folder.path, start))
                 return 0
-            self._first = float(start.state.get("started", self._first))
-            self._earlier = float(start.state.get("seconds", 0.0))
+            self.began = float(start.state.get("started", self.began))
+            self.earlier = float(start.state.get("seconds", 0.0))
         import_tensorflow()
         splits = self._images()
         warning = precision_warning(config.precision)
@@ -146,39 +149,24 @@ class _Run:
             print(f"Warning: {warning}", file=sys.stderr)
         from tfp_flowvae.runs.session import Session
 
-        session = Session(config, splits, self._strategy)
+        session = Session(config, splits, self.strategy)
         self._fit(session, store, start)
-        if session.diverged_at is not None:
+        diverged = session.non_finite
+        if diverged.step is not None:
             if self._chief:
-                said = messages.diverged(folder, session.last_loss, session.diverged_at)
+                said = messages.diverged(folder, diverged.loss, diverged.step)
                 print(said, file=sys.stderr)
             return EXIT_DIVERGED
         self._finish(session, splits)
         return 0
 
-    def _finish(self, session: Session, splits: ImageSplits) -> None:
-        """Evaluates the trained model, writes the results and prints the summary."""
-        folder = self._folder
-        with failing("evaluate the model", folder, self._output):
-            metrics = session.evaluate()
-        record = run_record(splits, len(session.rows), self._first, self._seconds())
-        with failing("write the results", folder, self._output):
-            session.write(folder.staging)
-            write_records(folder.staging, metrics, session.rows, record)
-            folder.publish()
-        self._say(messages.summary(folder.path, self._config, splits, metrics, record))
-        if session.clipped:
-            self._say(f"note      the gradient was clipped in {session.clipped:.1%} of the steps")
-
     def _images(self) -> ImageSplits:
-        config, cache = self._config, self._output.stream
-        rest: dict[str, Any] = {"image_shape": config.image_shape}
+        config, load = self.config, load_images
+        if self.output.stream is not None:
+            load = partial(stream_images, cache=self.output.stream)
         # Warnings about the images are printed without the line of code that they come from.
         with warnings.catch_warnings(record=True) as caught:
-            if cache is None:
-                images = load_images(config.dataset, config.data_dir, **rest)
-            else:
-                images = stream_images(config.dataset, config.data_dir, cache, **rest)
+            images = load(config.dataset, config.data_dir, image_shape=config.image_shape)
         for warning in caught:
             print(f"Warning: {warning.message}", file=sys.stderr)
         return images
@@ -186,32 +174,52 @@ class _Run:
     def _fit(self, session: Session, store: CheckpointStore, start: Checkpoint | None) -> None:
         from tfp_flowvae.runs.checkpoint import Interrupted, Saving
 
-        output, folder, signals = self._output, self._folder, self._signals
-        saving = Saving(store, start, output.checkpoint_steps, self._facts, stop=self._must_stop)
+        output, folder = self.output, self.folder
+        facts = partial(self._facts, session)
+        saving = Saving(store, start, output.checkpoint_steps, facts, self._must_stop)
         board = folder.home / "tensorboard" if output.tensorboard and self._chief else None
-        with failing("train the model", folder, output), signals.waiting():
-            folder.write_config(self._config.to_json())
+        with failing("train the model", folder, output), self.signals.waiting():
+            folder.write_config(self.config.to_json())
             try:
                 session.fit(output.verbose if self._chief else 0, board, saving)
             except Interrupted:
-                # All workers meet once more before any of them leaves: a scheduler that sees one
-                # leave ends the others, and the chief must have saved by then.
+                # All workers wait for each other here. A scheduler that sees one leave ends the
+                # others, and the chief must have saved by then.
                 self._must_stop()
+
+    def _finish(self, session: Session, splits: ImageSplits) -> None:
+        """Evaluates the trained model, writes the results and prints the summary."""
+        folder, history = self.folder, session.history
+        with failing("evaluate the model", folder, self.output):
+            metrics = session.evaluate()
+        record = run_record(splits, len(history.rows), self.began, self._seconds())
+        with failing("write the results", folder, self.output):
+            session.write(folder.staging)
+            write_records(folder.staging, metrics, history.rows, record)
+            folder.publish()
+        self._say(messages.summary(folder.path, self.config, splits, metrics, record))
+        if history.clipped:
+            self._say(f"note      the gradient was clipped in {history.clipped:.1%} of the steps")
 
     def _must_stop(self) -> bool:
         """Whether a signal has come to this worker or to another; all workers stop together."""
-        stop = any_worker(self._strategy, self._signals.noted)
+        stop = any_worker(self.strategy, self.signals.noted)
         if stop:
-            self._signals.note(signal.SIGTERM)  # for a worker that has received no signal itself
+            self.signals.note(signal.SIGTERM)  # For a worker that has received no signal itself.
         return stop
 
     def _say(self, text: str) -> None:
         if self._chief:
             print(text)
 
-    def _facts(self) -> dict[str, Any]:
-        config = dataclasses.asdict(self._config)
-        return {"config": config, "started": self._first, "seconds": self._seconds()}
+    def _facts(self, session: Session) -> dict[str, Any]:
+        """What a checkpoint tells about the run besides its state."""
+        return {
+            "config": dataclasses.asdict(self.config),
+            "images": session.images_sum,
+            "started": self.began,
+            "seconds": self._seconds(),
+        }
 
     def _seconds(self) -> float:
-        return self._earlier + time.time() - self._began
+        return self.earlier + time.time() - self._resumed

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import math
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -41,11 +39,11 @@ from tfp_flowvae.training.callbacks import (
 from tfp_flowvae.training.precision import set_precision
 from tfp_flowvae.training.strategy import shared_batches
 
-# A VampPrior's pseudo-inputs start at images drawn from this many.
+# The pseudo-inputs of a VampPrior start at images that are drawn from so many.
 _ADAPTED = 10_000
-# The most bytes of a split that its checksum reads: about one second of work.
+# The checksum of a split reads at most so many bytes, which takes about a second.
 _SUMMED_BYTES = 2**28
-# With this many training images an epoch is long enough for the density of any posterior.
+# With so many training images, an epoch takes much longer than the density of any posterior.
 _LARGE = 10_000
 
 
@@ -59,7 +57,8 @@ class Session:
 
     Attributes:
       model: The model.
-      rows: The history, one row per epoch.
+      history: The history so far.
+      non_finite: What ended training, if the loss was not finite.
     """
 
     def __init__(
@@ -71,11 +70,10 @@ class Session:
         keras.utils.set_random_seed(config.seed)
         self.config = config
         self._splits, self._strategy = splits, strategy
-        fixed = {
-            split: binarize_fixed(getattr(splits, split), splits.levels, config.binarization, split)
+        (self._valid, self._levels), (self._test, _) = (
+            binarize_fixed(getattr(splits, split), splits.levels, config.binarization, split)
             for split in ("valid", "test")
-        }
-        (self._valid, self._levels), (self._test, _) = fixed["valid"], fixed["test"]
+        )
         self._steps = steps_per_epoch(len(splits.train), config.batch_size)
         # XLA compiles a program for one device.
         jit = set_precision(config.precision) and config.jit and strategy is None
@@ -87,28 +85,7 @@ class Session:
             self.model.likelihood.check_data(getattr(splits, name), splits.levels)
         if self.model.prior_layer.base.starts_from_data:
             self.model.adapt(to_unit(splits.train[:_ADAPTED], splits.levels))
-        self._non_finite = StopOnNonFinite()
-        self._history = EpochHistory()
-
-    @property
-    def rows(self) -> list[dict[str, float]]:
-        """The history, one row per epoch."""
-        return self._history.rows
-
-    @property
-    def diverged_at(self) -> int | None:
-        """The step at which the loss was not finite, or None."""
-        return self._non_finite.step
-
-    @property
-    def last_loss(self) -> float:
-        """The loss at that step."""
-        return self._non_finite.loss
-
-    @property
-    def clipped(self) -> float:
-        """The share of steps whose gradient was clipped."""
-        return self._history.clipped
+        self.history, self.non_finite = EpochHistory(), StopOnNonFinite()
 
     def fit(
         self, verbose: int, tensorboard: Path | None = None, saving: Saving | None = None
@@ -116,8 +93,8 @@ class Session:
         """Trains by `model.fit`.
 
         Args:
-          verbose: 0: silent; 1: a progress bar on a terminal; 2: a line an epoch.
-          tensorboard: Folder for TensorBoard's logs, or None for none.
+          verbose: 0 for silence, 1 or 2 for `ProgressLine`.
+          tensorboard: The folder for TensorBoard's logs, or None for no logs.
           saving: How to save the state of training, and what to resume from; None for neither.
 
         Raises:
@@ -127,7 +104,11 @@ class Session:
         config, start = self.config, saving.start if saving is not None else None
         epoch, step = (start.state["epoch"], start.state["step"]) if start is not None else (0, 0)
         if start is not None:
-            self._check_images(start.state)
+            if start.state["images"] != self.images_sum:
+                raise UserError(
+                    f"The images of {config.dataset!r} are not those the run began with; restore "
+                    "them, or start a new run."
+                )
             if start.stopped_early:
                 epoch = config.epochs
         batches = training_batches(
@@ -141,7 +122,7 @@ class Session:
         )
         validation = evaluation_batches(self._valid, EVALUATION_BATCH, levels=self._levels)
         validation_steps = None
-        if self._strategy is not None:  # Keras cannot tell how many shared batches there are
+        if self._strategy is not None:  # Keras cannot count batches that replicas share.
             validation = validation.repeat()
             validation_steps = steps_per_epoch(len(self._valid), EVALUATION_BATCH)
         self.model.start_step = step
@@ -150,19 +131,19 @@ class Session:
             shared_batches(self._strategy, batches),
             steps_per_epoch=self._steps,
             epochs=config.epochs,
-            initial_epoch=epoch,  # may equal `epochs`: then nothing is left to train
+            initial_epoch=epoch,  # If it equals `epochs`, nothing is left to train.
             validation_data=shared_batches(self._strategy, validation),
             validation_steps=validation_steps,
             callbacks=self._callbacks(verbose, tensorboard, saving),
-            shuffle=False,  # the batches are shuffled already
-            verbose=0,  # `ProgressLine` shows the progress
+            shuffle=False,  # The batches are shuffled already.
+            verbose=0,  # `ProgressLine` shows the progress.
         )
 
     @functools.cached_property
     def images_sum(self) -> str:
-        """A checksum of the images, by which a resumed run checks that they are unchanged.
+        """A checksum of the images, with which a resumed run checks that they are unchanged.
 
-        For a large data set, the checksum takes every k-th image only.
+        The checksum of a large data set takes only every k-th image.
         """
         total = hashlib.sha256()
         for name in ("train", "valid", "test"):
@@ -173,19 +154,15 @@ class Session:
                 total.update(np.ascontiguousarray(image).data)
         return total.hexdigest()
 
-    def _check_images(self, state: dict[str, Any]) -> None:
-        if state.get("images", self.images_sum) != self.images_sum:
-            raise UserError(
-                f"The images of {self.config.dataset!r} are not those the run began with; restore "
-                "them, or start a new run."
-            )
-
     def _callbacks(
         self, verbose: int, tensorboard: Path | None, saving: Saving | None
     ) -> list[keras.callbacks.Callback]:
-        """In the order in which they see an epoch's end."""
+        """The callbacks, in the order in which Keras calls them at the end of an epoch."""
         config = self.config
-        callbacks: list[keras.callbacks.Callback] = [ProgressLine(verbose)] if verbose else []
+        callbacks: list[keras.callbacks.Callback] = []
+        if verbose:
+            shown = ("loss", "elbo", "kl", "val_elbo")
+            callbacks.append(ProgressLine(verbose, shown))
         if config.diagnostics:
             size = len(self._splits.train)
             fast = all(flow.entry.fast_density for flow in config.posterior_spec.flows)
@@ -193,7 +170,7 @@ class Session:
                 Diagnostics(self._valid, self._levels, size, config.seed, fast or size >= _LARGE)
             )
         gradient_norm = GradientNorm()
-        callbacks += [gradient_norm, self._history, self._non_finite]
+        callbacks += [gradient_norm, self.history, self.non_finite]
         early = None
         if config.patience is not None:
             early = keras.callbacks.EarlyStopping(
@@ -207,13 +184,9 @@ class Session:
         if tensorboard is not None:
             callbacks.append(keras.callbacks.TensorBoard(tensorboard, write_graph=False))
         if config.ema is not None:
-            callbacks.append(AveragedWeights())  # the callbacks before it see the averages
+            callbacks.append(AveragedWeights())  # The callbacks before it see the averages.
         if saving is not None:
-            given = saving.facts
-            saving = dataclasses.replace(
-                saving, facts=lambda: {**given(), "images": self.images_sum}
-            )
-            callbacks.append(Checkpoints(saving, self._history, self._steps, early, gradient_norm))
+            callbacks.append(Checkpoints(saving, self.history, self._steps, early, gradient_norm))
         return callbacks
 
     def evaluate(self) -> dict[str, float]:
@@ -244,4 +217,4 @@ class Session:
         originals = to_unit(self._test[:20], self._levels)
         reconstructions = self.model.reconstruct(originals, seed).numpy()
         save_reconstructions(folder / "reconstructions.png", originals, reconstructions)
-        save_training(folder / "training.png", self.rows)
+        save_training(folder / "training.png", self.history.rows)

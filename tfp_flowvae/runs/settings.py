@@ -1,6 +1,6 @@
-"""The settings of a run: the one home of their defaults.
+"""The settings of a run, with their defaults.
 
-This module imports nothing heavy: the command line builds its options from the fields below.
+The command line makes its options from the fields below. This module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -27,82 +27,81 @@ OPTIMIZERS = ("adam", "adamax", "adamw")
 class Settings:
     """The fields of `TrainConfig`, unchecked."""
 
-    flow: str = option("iaf", "model", "flow of the posterior q(z|x), see below", metavar="SPEC")
+    flow: str = option(
+        "iaf", "the flow of the posterior q(z|x), see below", metavar="SPEC", group="model"
+    )
     base: str = option(
         "normal",
-        "model",
-        "base of the posterior: a normal with diagonal (normal) or full (tril) covariance",
+        "the base distribution under the posterior's flow: a normal with a diagonal (normal) or a "
+        "full (tril) covariance matrix",
         choices=BASES,
     )
     prior: str = option(
         "vamp:100",
-        "model",
-        "prior p(z): a flow, a base, or a base and flows, see below; none: standard normal",
+        "the prior p(z): a flow, a base, or a base and flows, see below; none: the standard normal",
         metavar="SPEC",
     )
     allow_slow: bool = option(
-        False,
-        "model",
-        "accept flows that need D sequential passes in each training step",
+        False, "accept a flow that needs D passes, one after another, in each training step"
     )
-    latent_dim: int = option(16, "model", "size of z", metavar="D", at_least=1)
-    likelihood: str = option("bernoulli", "model", "p(x|z), see below", choices=LIKELIHOODS)
+    latent_dim: int = option(16, "the number of latent dimensions", metavar="D", at_least=1)
+    likelihood: str = option(
+        "bernoulli", "the distribution of an image given z, p(x|z), see below", choices=LIKELIHOODS
+    )
     components: int = option(
-        10, "model", "number of logistics in a logistic-mixture likelihood", metavar="K", at_least=1
+        10, "the number of logistics in --likelihood logistic-mixture", metavar="K", at_least=1
     )
-
     plugin: str | None = option(
         None,
-        "model",
-        "a Python module or .py file to import first; it may register flows, bases, networks, "
-        "likelihoods and presets of your own",
+        "a Python module or .py file to import first, which registers flows, bases, networks, "
+        "likelihoods or presets of your own",
         metavar="MODULE",
     )
 
-    encoder: str = option("mlp", "networks", "encoder network, see below", choices=NETWORKS)
+    encoder: str = option(
+        "mlp", "the encoder network, see below", choices=NETWORKS, group="networks"
+    )
     decoder: str | None = option(
-        None,
-        "networks",
-        "decoder network, see below",
-        choices=NETWORKS,
-        shown="as the encoder",
+        None, "the decoder network, see below", choices=NETWORKS, shown="as the encoder"
     )
     hidden: tuple[int, ...] | None = option(
         None,
-        "networks",
-        "widths of the encoder's dense layers; the decoder has them in reverse order",
+        "the widths of the encoder's dense layers; the decoder has them in reverse order",
         metavar="N",
         at_least=1,
         shown="the network's own, 300 300 for mlp",
     )
     channels: tuple[int, ...] | None = option(
         None,
-        "networks",
-        "channels of the encoder's convolutions; the decoder has them in reverse order",
+        "the channels of the encoder's convolutions; the decoder has them in reverse order",
         metavar="N",
         at_least=1,
         shown="the network's own",
     )
     activation: str | None = option(
         None,
-        "networks",
-        "activation of the encoder and decoder",
+        "the activation function in the encoder and the decoder",
         choices=ACTIVATIONS,
         shown="the network's own, elu for mlp",
     )
-    norm: str = option("none", "networks", "normalisation of the layers", choices=NORMS)
+    norm: str = option("none", "the normalisation in the encoder and the decoder", choices=NORMS)
 
     dataset: str = option(
         "digits",
-        "data",
-        "digits, mnist, a TFDS image dataset, an .npz or .npy file, or a folder of images",
+        "digits, mnist, another image data set of TensorFlow Datasets (TFDS), an .npz or .npy "
+        "file, or a folder of pictures",
         metavar="NAME|PATH",
+        group="data",
     )
-    data_dir: str | None = option(None, "data", "folder of prepared TFDS datasets", metavar="DIR")
+    data_dir: str | None = option(
+        None,
+        "the folder of prepared TFDS data sets",
+        metavar="DIR",
+        shown="TFDS_DATA_DIR, or ~/tensorflow_datasets",
+    )
     image_shape: tuple[int, ...] | None = option(
         None,
-        "data",
-        "height, width and channels of the flattened images [N, H*W*C] of an .npz or .npy file, "
+        "the height, width and channels of flattened images [N, H*W*C] in an .npz or .npy file, "
         "such as 28 28 1",
         metavar="H W C",
         length=3,
@@ -110,53 +109,53 @@ class Settings:
     )
     binarization: str = option(
         None,
-        "data",
-        "static: one Bernoulli draw; dynamic: a new draw of the training images in each epoch; "
-        "threshold: 1 where the level exceeds one half; none: keep the grey levels",
+        "how images become black and white; static: each pixel is drawn once, and is 1 with its "
+        "intensity as probability; dynamic: training images are drawn anew in each epoch; "
+        "threshold: 1 where the intensity is above 0.5; none: images keep their grey levels",
         choices=BINARIZATIONS,
         optional=True,
-        shown="dynamic for the bernoulli likelihood, else none",
+        shown="dynamic for the bernoulli likelihood, none for the others",
     )
 
-    epochs: int = option(400, "training", "passes over the training images", at_least=1)
-    batch_size: int = option(100, "training", "images per step", metavar="B", at_least=1)
-    optimizer: str = option("adam", "training", "optimizer of the weights", choices=OPTIMIZERS)
-    learning_rate: float = option(
-        2e-3, "training", "learning rate at the start", metavar="RATE", above=0.0
+    epochs: int = option(
+        400, "the number of passes over the training images", at_least=1, group="training"
     )
+    batch_size: int = option(
+        100, "the number of images in a training step", metavar="B", at_least=1
+    )
+    optimizer: str = option("adam", "the optimizer", choices=OPTIMIZERS)
+    learning_rate: float = option(2e-3, "the learning rate at the start", metavar="RATE", above=0.0)
     schedule: str = option(
         "cosine",
-        "training",
-        "learning rate schedule: half a cosine to 0, 1/(1 + t/100) at epoch t, or constant",
+        "how the learning rate changes; cosine: it falls to 0 along half a cosine; inverse-time: "
+        "it is divided by 1 + t/100 at epoch t; constant: it stays",
         choices=SCHEDULES,
     )
     weight_decay: float | None = option(
         None,
-        "training",
-        "of adamw: each step subtracts this share, times the learning rate, of every weight",
+        "the weight decay of adamw: each step subtracts this share, times the learning rate, from "
+        "every weight",
+        metavar="SHARE",
         at_least=0.0,
         shown="0.004",
     )
     input_dropout: float = option(
         0.0,
-        "training",
-        "share of the pixels that the encoder does not see in training",
-        metavar="RATE",
+        "the share of the pixels that are hidden from the encoder in training",
+        metavar="SHARE",
         at_least=0.0,
         below=1.0,
     )
     clip_norm: float | None = option(
         None,
-        "training",
-        "scale the gradient down to this norm when it is larger",
+        "the largest norm of the gradient; a larger gradient is scaled down to it",
         metavar="NORM",
         above=0.0,
         shown="no clipping",
     )
     ema: float | None = option(
         None,
-        "training",
-        "evaluate and export an exponential moving average of the weights with this momentum",
+        "evaluate and export the exponential moving average of the weights with this momentum",
         metavar="M",
         at_least=0.0,
         below=1.0,
@@ -164,65 +163,74 @@ class Settings:
     )
     patience: int | None = option(
         None,
-        "training",
         "stop when the validation ELBO has not risen for this many epochs; keep the best weights",
         metavar="EPOCHS",
         at_least=1,
         shown="no early stopping",
     )
-    seed: int = option(0, "training", "seed of everything random", at_least=0, below=2**31)
-    jit: bool = option(True, "training", "compile the training step with XLA where that is faster")
+    seed: int = option(0, "the seed of all random numbers", at_least=0, below=2**31)
+    jit: bool = option(True, "compile the training step with XLA where that makes it faster")
     precision: str = option(
         "float32",
-        "training",
-        "precision of the networks; flows and densities stay in float32",
+        "the precision of the networks; flows and densities always have float32",
         choices=PRECISIONS,
     )
     diagnostics: bool = option(
-        True, "training", "log the terms of the bound and signs of posterior collapse in each epoch"
+        True,
+        "measure the terms of the bound and the signs of posterior collapse after each epoch, "
+        "for history.csv",
     )
 
     samples: int = option(
-        1, "objective", "posterior samples per image and step", metavar="S", at_least=1
+        1,
+        "the number of posterior samples for each image in a training step",
+        metavar="S",
+        at_least=1,
+        group="objective",
     )
-    bound: str = option("elbo", "objective", "bound to maximise", choices=BOUNDS)
+    bound: str = option("elbo", "the lower bound of log p(x) to maximise", choices=BOUNDS)
     gradient: str = option(
         "total",
-        "objective",
-        "gradient of log q(z|x); stl: through z alone (sticking the landing)",
+        "the gradient of log q(z|x); total: through z and the parameters; stl: through z alone "
+        "(sticking the landing)",
         choices=GRADIENTS,
     )
-    beta: float = option(1.0, "objective", "weight of the KL term in the loss", at_least=0.0)
+    beta: float = option(1.0, "the weight of the KL term in the loss", at_least=0.0)
     warmup: str = option(
-        "none", "objective", "how the weight of the KL term rises from 0", choices=WARMUPS
+        "none",
+        "how the weight of the KL term rises from 0; none: it does not; linear: once; cyclic: "
+        "several times",
+        choices=WARMUPS,
     )
     warmup_epochs: int = option(
         None,
-        "objective",
-        "how many epochs each rise takes",
+        "the number of epochs that each rise takes",
         metavar="N",
         at_least=1,
         optional=True,
         shown="20; cyclic: EPOCHS / (2 CYCLES), so that the cycles fill the training",
     )
-    cycles: int = option(4, "objective", "number of rises in a cyclic warm-up", at_least=1)
+    cycles: int = option(4, "the number of rises in a cyclic warm-up", at_least=1)
     free_bits: float = option(
         0.0,
-        "objective",
-        "smallest KL of each latent dimension, in nats",
+        "the KL of each latent dimension, in nats, below which it is not reduced any more",
         metavar="NATS",
         at_least=0.0,
     )
     min_information: float = option(
-        0.0, "objective", "smallest total KL, in nats (lambda)", metavar="NATS", at_least=0.0
+        0.0,
+        "the total KL, in nats, below which it is not reduced any more (lambda)",
+        metavar="NATS",
+        at_least=0.0,
     )
 
     nll_samples: int = option(
         0,
-        "evaluation",
-        "posterior samples for the importance-weighted -log p(x) of the test images; 0: none",
+        "the number of posterior samples for the importance-weighted estimate of -log p(x) of the "
+        "test images; 0: no estimate",
         metavar="S",
         at_least=0,
+        group="evaluation",
     )
 
     @property
@@ -232,7 +240,7 @@ class Settings:
 
     @property
     def full_weight_epoch(self) -> int:
-        """How many epochs it takes until the weight of the KL has risen for the last time."""
+        """The number of epochs after which the weight of the KL term does not rise any more."""
         rises = {"none": 0, "linear": 1, "cyclic": 2 * self.cycles - 1}
         return rises[self.warmup] * self.warmup_epochs
 

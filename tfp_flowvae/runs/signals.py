@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: training finishes its step and saves; anything else stops at once."""
+"""Ctrl-C and SIGTERM: training finishes its step and saves; other work stops at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class SignalWatch:
-    """A context in which SIGINT and SIGTERM raise `Stopped`, or are noted inside `waiting`.
+    """A context in which SIGINT and SIGTERM raise `Stopped`; in `waiting`, they are only noted.
 
     Python handles signals in the main thread only; in another thread the context does nothing.
     """
@@ -69,10 +69,10 @@ class SignalWatch:
     def left_to_the_system(self) -> Iterator[None]:
         """A context in which a signal ends the process at once, even inside native code.
 
-        Python runs a handler only after native code has returned. At its end the context installs
-        the handlers again, over any that native code has installed: TensorFlow 2.21 handles SIGTERM
-        itself, and goes on, from when it joins a cluster. It does so before it waits for the other
-        workers, so only SIGINT ends that wait.
+        Python calls a handler only after native code has returned. When the context ends, it
+        installs the handlers again, because native code may have replaced them: TensorFlow 2.21
+        installs a handler for SIGTERM that ignores the signal when it joins a cluster, before it
+        waits for the other workers. So only SIGINT ends that wait.
         """
         self._install(signal.SIG_DFL)
         try:
@@ -90,7 +90,7 @@ class SignalWatch:
         self._previous = {}
 
     def _install(self, handler: Any) -> dict[int, Any]:
-        """Sets the handler of both signals, and returns the handlers that Python had for them."""
+        """Sets the handler of both signals, and returns the handlers that they had."""
         if threading.current_thread() is not threading.main_thread():
             return {}
         return {number: signal.signal(number, handler) for number in _SIGNALS}

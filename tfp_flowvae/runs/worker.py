@@ -1,4 +1,4 @@
-"""Where a worker that is not the chief writes: into a temporary folder."""
+"""The folder of a worker that is not the chief: a temporary one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-from tfp_flowvae.runs.paths import CHECKPOINTS, home_of
+from tfp_flowvae.runs.folder import CHECKPOINTS, home_of
 
 
 class WorkerFolder:
-    """Stands in for `RunFolder` in all workers but the chief, which alone publishes results.
+    """The `RunFolder` of a worker that is not the chief.
 
-    The worker saves into a temporary folder and resumes from the chief's checkpoints.
+    The worker saves into a temporary folder, resumes from the chief's checkpoints and publishes
+    nothing. (All workers must save, because they read the metrics together.)
 
     Args:
       path: The folder that the chief writes, or None if the chief chooses it.

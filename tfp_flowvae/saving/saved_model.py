@@ -1,4 +1,4 @@
-"""From a `FlowVAE` to a SavedModel that plain TensorFlow runs, and back from its folder."""
+"""From a model to a SavedModel that plain TensorFlow runs, and back from its folder."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import keras
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.adopted import supplied
-from tfp_flowvae.models import FlowVAE
-from tfp_flowvae.training.model import KERAS_FILE
+from tfp_flowvae.training.model import KERAS_FILE, FastModel
 
 
-def export(model: FlowVAE, path: str | Path) -> None:
+def export(model: FastModel, path: str | Path) -> None:
     """Writes the model into a folder: a SavedModel, and beside it the `.keras` file.
 
-    The SavedModel needs neither this package nor TensorFlow Probability. Its endpoints, each
-    answering with a dict, by the names given here:
+    The SavedModel needs neither this package nor TensorFlow Probability. Each of its endpoints
+    returns a dict with one key. Those of a `FlowVAE`:
 
         sample(n, seed)      -> images      [n, H, W, C]  means of p(x|z), z ~ p(z)
         encode(x, seed)      -> z           [B, D]        z ~ q(z|x)
@@ -26,8 +25,13 @@ def export(model: FlowVAE, path: str | Path) -> None:
         elbo(x, seed)        -> elbo        [B]           nats, one sample
         log_prior(z)         -> log_prior   [B]           nats
 
-    `n` and `seed` are int32 scalars (Python ints will do), `x` float32 `[B, H, W, C]`, taken as it
-    is. Any batch size will do, 0 included.
+    Those of a `FlowDensity`, where a conditional one takes a `context` `[B, C]` after n and x:
+
+        sample(n, seed)      -> x           [n, D]        or [n, B, D]
+        log_prob(x)          -> log_prob    [B]           nats
+
+    `n` and `seed` are int32 scalars (Python ints will do), `x` float32 `[B, H, W, C]` or `[B, D]`,
+    taken as it is. Any batch size will do, 0 included.
 
     Args:
       model: A trained model.
@@ -36,17 +40,20 @@ def export(model: FlowVAE, path: str | Path) -> None:
     model.export(path)
 
 
-def load(path: str | Path, prior: Any = None, flow: Any = None) -> FlowVAE:
-    """Gives back the `FlowVAE` of a run's folder or of its `.keras` file, compiled as it was.
+def load(path: str | Path, prior: Any = None, flow: Any = None) -> Any:
+    """Gives back the model of a folder or of its `.keras` file, compiled as it was.
 
     Args:
       path: A folder that `export` wrote, or a `.keras` file.
-      prior: The distribution of your own that the prior was made of, or a function that makes it,
-        where the file cannot hold it; its variables take the values in the file.
-      flow: The same for a bijector of one's own in a stack of flows.
+      prior: Your own distribution that the prior, or a density's base, was made of, or a function
+        that makes it, where the file cannot hold it; its variables take the values in the file.
+      flow: The same for your own bijector in a stack of flows.
+
+    Returns:
+      A `FlowVAE` or a `FlowDensity`.
 
     Raises:
-      UserError: If there is no such file, it is not a flow VAE, or it needs `prior` or `flow`.
+      UserError: If there is no such file, it holds another model, or it needs `prior` or `flow`.
     """
     path = Path(path)
     file = path / KERAS_FILE if path.is_dir() else path
@@ -64,6 +71,8 @@ def load(path: str | Path, prior: Any = None, flow: Any = None) -> FlowVAE:
         raise UserError(
             f"{str(file)!r} is not a model that Keras can load: {str(error).splitlines()[0]}"
         ) from error
-    if not isinstance(model, FlowVAE):
-        raise UserError(f"{str(file)!r} holds a {type(model).__name__}, not a FlowVAE.")
+    if not isinstance(model, FastModel):
+        raise UserError(
+            f"{str(file)!r} holds a {type(model).__name__}, not a FlowVAE or a FlowDensity."
+        )
     return model

@@ -16,7 +16,7 @@ from tfp_flowvae.testing import density, gradients, modes, values
 from tfp_flowvae.testing.compare import Tolerance
 from tfp_flowvae.testing.subject import Subject
 
-# In this order: a property that others lean on comes before them, so that it is the one named.
+# In this order: a property comes before those that depend on it, so that the error names it.
 PROPERTIES: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
     {
         "dtype": values.dtype_kept,
@@ -145,7 +145,7 @@ def check_bijector(
 
 
 def _hold(name: str, subject: Subject) -> None:
-    """Checks one property; whatever goes wrong in the bijector is that property's failure."""
+    """Checks one property; any error in the bijector counts as a failure of that property."""
     label = f"{type(subject.bijector).__name__} {subject.bijector.name!r}"
     try:
         PROPERTIES[name](subject)

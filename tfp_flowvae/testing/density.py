@@ -25,8 +25,8 @@ FLOOR = 2e-3
 def density(subject: Subject) -> None:
     """The integral over y of p(f^-1(y)) |det df^-1/dy| is 1.
 
-    The proposal is a mixture of Student t kernels around images of samples from p. It knows nothing
-    of the bijector's log-det, so that an error common to both log-dets shows. Points that do
+    The proposal is a mixture of Student t kernels around images of samples from p. It does not
+    use the bijector's log-det, so that an error common to both log-dets is found. Points that do
     not come back from `forward(inverse(y))` are outside the codomain and have density 0.
 
     Left out for events of more than three numbers and, unless the user gives the base p, where

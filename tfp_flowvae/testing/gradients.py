@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
+from tfp_flowvae.bijectors.internal.numerics import epsilon
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.testing.compare import EPS_MARGIN, Tolerance, index_text
-from tfp_flowvae.testing.subject import Side, Subject, sides
+from tfp_flowvae.testing.subject import Evaluation, Side, Subject, sides
 
 MAX_ELEMENTS = 6
 """Elements of each tensor that are moved one at a time; one random direction covers the rest."""
@@ -127,9 +128,8 @@ class Differences:
 
     def at(self, values: Numbers) -> Numbers:
         """Value and log-det, in float64, with everything set to `values`."""
+        self._assign(values)
         count = 1 + len(self.parameters.values)
-        for variable, value in zip(self.variables, values[count:], strict=True):
-            variable.assign(value)
         point, *tensors = [tf.constant(value) for value in values[:count]]
         return [part.numpy().astype(np.float64) for part in self._evaluate(point, tensors)]
 
@@ -157,46 +157,41 @@ class Differences:
         try:
             high, low = (self.at([*values[:which], end, *values[which + 1 :]]) for end in ends)
         finally:
-            self._restore(values)
+            self._assign(values)
         moved = np.max(np.abs(ends[0].astype(np.float64) - ends[1])) / np.max(np.abs(direction))
         rises = zip(weights, high, low, strict=True)
         return float(sum(np.sum(w * (a - b)) for w, a, b in rises) / moved)
 
-    def _restore(self, values: Numbers) -> None:
-        for variable, value in zip(
-            self.variables, values[len(self.values) - len(self.variables) :], strict=True
-        ):
+    def _assign(self, values: Numbers) -> None:
+        count = 1 + len(self.parameters.values)
+        for variable, value in zip(self.variables, values[count:], strict=True):
             variable.assign(value)
 
 
 def gradients(subject: Subject) -> None:
     """Gradients of value and log-det, in the point and in all parameters, match differences."""
-    for which, (side, point) in enumerate(subject.points()):
-        own = Differences(subject.bijector, subject.event_ndims, which, point, subject.graphs)
+    for which, part in enumerate(subject.evaluations):
+        options = (subject.event_ndims, which)
+        own = Differences(subject.bijector, *options, part.point, subject.graphs)
         sharp = own
         if subject.reference is not None:
-            wide = tf.cast(point, tf.float64)
-            sharp = Differences(subject.reference, subject.event_ndims, which, wide, subject.graphs)
+            sharp = Differences(subject.reference, *options, part.judged_at, subject.graphs)
             if [v.shape for v in own.values] != [v.shape for v in sharp.values]:
                 raise UserError(
                     "The reference must have the bijector's parameters and variables, in float64."
                     f" Received: {sharp.names} for {own.names}."
                 )
         weights = own.weights(subject.seed)
-        noise = _noise(subject, which, side, point)
+        noise = _noise(part)
         for i, found in enumerate(own.gradients(weights)):
             for where, direction in _directions(found.shape, subject.seed + i):
-                _assert_slope(subject, sharp, i, where, direction, found, weights, noise, side)
+                _assert_slope(subject, sharp, i, where, direction, found, weights, noise, part.side)
 
 
-def _noise(subject: Subject, which: int, side: Side, point: tf.Tensor) -> float:
+def _noise(part: Evaluation) -> float:
     """The rounding error of the weighted sum, to be divided by the step."""
-    matrix = subject.inverse_jacobian if which else subject.forward_jacobian
-    value = side.apply(tf.identity(point))
-    rounding = subject.rounding(matrix, point, value, side)
-    total = np.linalg.norm(rounding.value) + np.linalg.norm(rounding.log_det)
-    if subject.reference is not None:
-        total *= np.finfo(np.float64).eps / subject.eps
+    total = np.linalg.norm(part.noise.value) + np.linalg.norm(part.noise.log_det)
+    total *= epsilon(part.judged_at.dtype) / epsilon(part.point.dtype)
     # The margin for what an implementation may lose as a whole is not for its noise.
     return float(total) * 4.0 / EPS_MARGIN
 

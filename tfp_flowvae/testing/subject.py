@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from tfp_flowvae.bijectors.internal.numerics import epsilon
 from tfp_flowvae.testing.compare import DEFAULT_TOLERANCES, EPS_MARGIN, Tolerance
 
 
@@ -25,16 +26,32 @@ def fresh(value: tf.Tensor) -> tf.Tensor:
     return tf.identity(value)
 
 
-@dataclass(frozen=True)
 class Side:
-    """One direction of a bijector: f, or its inverse."""
+    """One direction of a bijector: f of points x, or its inverse of points y.
 
-    name: str
-    log_det_name: str
-    apply: Callable[[tf.Tensor], tf.Tensor]
-    log_det: Callable[[tf.Tensor], tf.Tensor]
-    in_ndims: int
-    out_ndims: int
+    Args:
+      bijector: The bijector.
+      event_ndims: How many of the last dimensions of x make an event.
+      is_inverse: Whether this is the inverse.
+    """
+
+    def __init__(self, bijector: tfb.Bijector, event_ndims: int, is_inverse: bool) -> None:
+        y_ndims = bijector.forward_event_ndims(event_ndims)
+        self.in_ndims: int = y_ndims if is_inverse else event_ndims
+        self.out_ndims: int = event_ndims if is_inverse else y_ndims
+        self.source, self.name = ("y", "inverse") if is_inverse else ("x", "forward")
+        self.log_det_name = f"{self.name}_log_det_jacobian"
+        self.apply: Callable[[tf.Tensor], tf.Tensor] = getattr(bijector, self.name)
+        self._log_det = getattr(bijector, self.log_det_name)
+
+    def log_det(self, point: tf.Tensor) -> tf.Tensor:
+        """log |det J| at the points, in nats."""
+        return self._log_det(point, self.in_ndims)
+
+
+def sides(bijector: tfb.Bijector, event_ndims: int) -> tuple[Side, Side]:
+    """The forward and the inverse side, for events of `event_ndims` dimensions in the domain."""
+    return Side(bijector, event_ndims, False), Side(bijector, event_ndims, True)
 
 
 @dataclass(frozen=True)
@@ -61,32 +78,66 @@ class Method:
         return tf.function(lambda point: self.call(point), input_signature=[spec])
 
 
-def sides(bijector: tfb.Bijector, event_ndims: int) -> tuple[Side, Side]:
-    """The forward and the inverse side, for events of `event_ndims` dimensions in the domain."""
-    y_ndims = bijector.forward_event_ndims(event_ndims)
-    return (
-        Side(
-            "forward",
-            "forward_log_det_jacobian",
-            bijector.forward,
-            lambda x: bijector.forward_log_det_jacobian(x, event_ndims),
-            event_ndims,
-            y_ndims,
-        ),
-        Side(
-            "inverse",
-            "inverse_log_det_jacobian",
-            bijector.inverse,
-            lambda y: bijector.inverse_log_det_jacobian(y, y_ndims),
-            y_ndims,
-            event_ndims,
-        ),
-    )
+@dataclass(frozen=True)
+class Noise:
+    """Rounding errors to be allowed, `[...]` over the batch.
+
+    A map that is evaluated at a point known to `eps` cannot have a smaller error than
+    `eps (||J|| ||x|| + ||y||)`, and its inverse multiplies that by `||J^-1||`.
+    """
+
+    point: np.ndarray
+    value: np.ndarray
+    log_det: np.ndarray
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """A side of the bijector under check, with the points that it is evaluated at.
+
+    Attributes:
+      side: The side.
+      point: `[..., event]`.
+      judge: The same side of the float64 reference, or `side` itself.
+      judged_at: The points in the dtype of `judge`.
+    """
+
+    side: Side
+    point: tf.Tensor
+    judge: Side
+    judged_at: tf.Tensor
+
+    @functools.cached_property
+    def jacobian(self) -> np.ndarray:
+        """By automatic differentiation, `[..., m, n]`, float64 if a reference is."""
+        return jacobian(self.judge, fresh(self.judged_at))
+
+    @functools.cached_property
+    def value(self) -> tf.Tensor:
+        """The image of the points."""
+        return self.side.apply(fresh(self.point))
+
+    def log_det(self) -> np.ndarray:
+        """The log-det at the points, `[...]`; a constant one may come with fewer dimensions."""
+        batch = batch_of(self.point, self.side.in_ndims)
+        return np.broadcast_to(self.side.log_det(fresh(self.point)).numpy(), batch)
+
+    @functools.cached_property
+    def noise(self) -> Noise:
+        """What rounding may cost on the way from the points to their image."""
+        largest, smallest = extreme_singular_values(self.jacobian)
+        inward = np.where(smallest > 0, 1.0 / np.where(smallest > 0, smallest, 1.0), 0.0)
+        size_in = event_norm(self.point, self.side.in_ndims)
+        size_out = event_norm(self.value, self.side.out_ndims)
+        unit = EPS_MARGIN * epsilon(self.point.dtype)
+        at_value = unit * (size_out + largest * size_in)
+        at_point = unit * (size_in * (1.0 + largest * inward) + inward * size_out)
+        return Noise(at_point, at_value, unit * (1.0 + largest * inward))
 
 
 @dataclass(eq=False)
 class Subject:
-    """Everything that a property may ask for; evaluated once, on first use, in eager mode.
+    """What the properties share; evaluated once, on first use, in eager mode.
 
     Attributes:
       bijector: The bijector under check.
@@ -115,11 +166,6 @@ class Subject:
         """The floating-point type of x, in which all is computed."""
         return self.x_given.dtype
 
-    @property
-    def eps(self) -> float:
-        """The spacing of numbers near 1 in `dtype`."""
-        return float(np.finfo(self.dtype.as_numpy_dtype).eps)
-
     def tolerance(self, name: str, kind: str) -> Tolerance:
         """The user's tolerance for the property `name`, or the default one for its `kind`."""
         return self.overrides.get(name) or DEFAULT_TOLERANCES[kind][self.dtype.name]
@@ -128,11 +174,6 @@ class Subject:
     def sides(self) -> tuple[Side, Side]:
         """Forward and inverse."""
         return sides(self.bijector, self.event_ndims)
-
-    @functools.cached_property
-    def reference_sides(self) -> tuple[Side, Side]:
-        """The two sides of the float64 reference, or of the bijector itself."""
-        return sides(self.reference or self.bijector, self.event_ndims)
 
     @functools.cached_property
     def x(self) -> tf.Tensor:
@@ -151,17 +192,27 @@ class Subject:
         batch = batch_of(x, self.event_ndims)
         return tf.broadcast_to(self.y_given, batch + event_of(self.y_given, ndims))
 
-    def points(self) -> tuple[tuple[Side, tf.Tensor], tuple[Side, tf.Tensor]]:
-        """Each side with the points that it is evaluated at."""
-        return (self.sides[0], self.x), (self.sides[1], self.y)
+    @functools.cached_property
+    def evaluations(self) -> tuple[Evaluation, Evaluation]:
+        """Forward at x and inverse at y."""
+        judges = sides(self.reference or self.bijector, self.event_ndims)
+        dtype = self.dtype if self.reference is None else tf.float64
+        forward, inverse = (
+            Evaluation(side, point, judge, tf.cast(point, dtype))
+            for side, point, judge in zip(self.sides, (self.x, self.y), judges, strict=True)
+        )
+        return forward, inverse
 
     @functools.cached_property
     def methods(self) -> list[Method]:
         """Both values and both log-dets, each with the points that it is evaluated at."""
         return [
-            Method(name, call, point, len(batch_of(point, side.in_ndims)))
-            for side, point in self.points()
-            for name, call in ((side.name, side.apply), (side.log_det_name, side.log_det))
+            Method(name, call, part.point, len(batch_of(part.point, part.side.in_ndims)))
+            for part in self.evaluations
+            for name, call in (
+                (part.side.name, part.side.apply),
+                (part.side.log_det_name, part.side.log_det),
+            )
         ]
 
     @functools.cached_property
@@ -186,43 +237,6 @@ class Subject:
         """The batch dimensions of `count` events for every member of the bijector's batch."""
         members = self.batch_shape
         return [count, *(members[1:] if members[:1] == [1] else members)]
-
-    @functools.cached_property
-    def forward_jacobian(self) -> np.ndarray:
-        """dy/dx at x by automatic differentiation, `[..., m, n]`, float64 if a reference is."""
-        return jacobian(self.reference_sides[0], self._cast(self.x))
-
-    @functools.cached_property
-    def inverse_jacobian(self) -> np.ndarray:
-        """dx/dy at y by automatic differentiation, `[..., n, m]`, float64 if a reference is."""
-        return jacobian(self.reference_sides[1], self._cast(self.y))
-
-    def rounding(self, matrix: np.ndarray, point: tf.Tensor, value: tf.Tensor, side: Side) -> Noise:
-        """What rounding may cost at `point` -> `value`, where the Jacobian is `matrix`."""
-        largest, smallest = extreme_singular_values(matrix)
-        inward = np.where(smallest > 0, 1.0 / np.where(smallest > 0, smallest, 1.0), 0.0)
-        size_in = event_norm(point, side.in_ndims)
-        size_out = event_norm(value, side.out_ndims)
-        unit = EPS_MARGIN * self.eps
-        at_value = unit * (size_out + largest * size_in)
-        at_point = unit * (size_in * (1.0 + largest * inward) + inward * size_out)
-        return Noise(at_point, at_value, unit * (1.0 + largest * inward))
-
-    def _cast(self, value: tf.Tensor) -> tf.Tensor:
-        return fresh(value if self.reference is None else tf.cast(value, tf.float64))
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Rounding errors to be allowed, `[...]` over the batch.
-
-    A map that is evaluated at a point known to `eps` cannot have a smaller error than
-    `eps (||J|| ||x|| + ||y||)`, and its inverse multiplies that by `||J^-1||`.
-    """
-
-    point: np.ndarray
-    value: np.ndarray
-    log_det: np.ndarray
 
 
 def batch_of(value: tf.Tensor, ndims: int) -> list[int]:

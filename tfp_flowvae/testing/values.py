@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -10,13 +10,13 @@ import tensorflow as tf
 from tfp_flowvae.bijectors import forward_and_log_det, inverse_and_log_det
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.testing.compare import assert_close, assert_finite
-from tfp_flowvae.testing.subject import Subject, batch_of, event_of, fresh, over_event
+from tfp_flowvae.testing.subject import Evaluation, Subject, batch_of, event_of, fresh, over_event
 
 
 def dtype_kept(subject: Subject) -> None:
     """Values and log-dets have the dtype of x."""
     wanted = subject.dtype.name
-    # The inverse is asked last: with a wrong dtype coming forward it could not be asked at all.
+    # Forward comes first: if its dtype is wrong the inverse cannot be evaluated.
     for method in subject.methods:
         got = method.call(fresh(method.point)).dtype.name
         if got != wanted:
@@ -57,8 +57,9 @@ def batch_shape(subject: Subject) -> None:
         for method, got in (("", declared), ("_tensor", dynamic)):
             shape = np.broadcast_shapes([int(d) for d in got], ones)
             _assert_shape(f"experimental_batch_shape{method}{what}", shape, wanted)
-    for side, point in subject.points():
-        got, batch = side.log_det(fresh(point)).shape.as_list(), batch_of(point, side.in_ndims)
+    for part in subject.evaluations:
+        side, batch = part.side, batch_of(part.point, part.side.in_ndims)
+        got = side.log_det(fresh(part.point)).shape.as_list()
         if bijector.is_constant_jacobian:
             got = np.broadcast_shapes(got, batch)
         _assert_shape(f"{side.log_det_name}(...).shape against the batch of its point", got, batch)
@@ -72,124 +73,91 @@ def _assert_shape(what: str, got: Iterable[int], wanted: Iterable[int]) -> None:
 
 def inverse_of_forward(subject: Subject) -> None:
     """inverse(forward(x)) = x."""
-    forward, inverse = subject.sides
-    y = forward.apply(fresh(subject.x))
-    _decoy(subject, forward.apply, subject.x)
-    got = inverse.apply(fresh(y))
-    noise = subject.rounding(subject.forward_jacobian, subject.x, y, forward)
-    assert_close(
-        "inverse(forward(x)) against x",
-        got.numpy(),
-        subject.x.numpy(),
-        subject.tolerance("inverse_of_forward", "value"),
-        over_event(noise.point, forward.in_ndims),
-    )
+    _assert_comes_back(subject, "inverse_of_forward", *subject.evaluations)
 
 
 def forward_of_inverse(subject: Subject) -> None:
     """forward(inverse(y)) = y."""
-    forward, inverse = subject.sides
-    x = inverse.apply(fresh(subject.y))
-    _decoy(subject, inverse.apply, subject.y)
-    got = forward.apply(fresh(x))
-    noise = subject.rounding(subject.inverse_jacobian, subject.y, x, inverse)
-    assert_close(
-        "forward(inverse(y)) against y",
-        got.numpy(),
-        subject.y.numpy(),
-        subject.tolerance("forward_of_inverse", "value"),
-        over_event(noise.point, inverse.in_ndims),
-    )
+    _assert_comes_back(subject, "forward_of_inverse", *reversed(subject.evaluations))
 
 
-def _decoy(subject: Subject, method: Callable[[tf.Tensor], tf.Tensor], point: tf.Tensor) -> None:
-    """Evaluates at the points in another order, so that one that remembers is found out."""
+def _assert_comes_back(subject: Subject, name: str, there: Evaluation, back: Evaluation) -> None:
+    value = there.side.apply(fresh(there.point))
     if subject.sample_axis:
-        method(tf.reverse(point, [0]))
+        # The points in another order, so that a bijector that remembers its last call is found out.
+        there.side.apply(tf.reverse(there.point, [0]))
+    source = there.side.source
+    assert_close(
+        f"{back.side.name}({there.side.name}({source})) against {source}",
+        back.side.apply(fresh(value)).numpy(),
+        there.point.numpy(),
+        subject.tolerance(name, "value"),
+        over_event(there.noise.point, there.side.in_ndims),
+    )
 
 
 def forward_log_det(subject: Subject) -> None:
     """forward_log_det_jacobian = log |det dy/dx|, the Jacobian by automatic differentiation."""
-    _log_det_against_jacobian(subject, 0, "forward_log_det")
+    _assert_log_det(subject, "forward_log_det", subject.evaluations[0])
 
 
 def inverse_log_det(subject: Subject) -> None:
     """inverse_log_det_jacobian = log |det dx/dy|, the Jacobian by automatic differentiation."""
-    _log_det_against_jacobian(subject, 1, "inverse_log_det")
+    _assert_log_det(subject, "inverse_log_det", subject.evaluations[1])
 
 
-def _log_det_against_jacobian(subject: Subject, which: int, name: str) -> None:
-    side, point = subject.points()[which]
-    matrix = subject.inverse_jacobian if which else subject.forward_jacobian
-    rows, columns = matrix.shape[-2:]
+def _assert_log_det(subject: Subject, name: str, part: Evaluation) -> None:
+    rows, columns = part.jacobian.shape[-2:]
     if rows != columns:
         raise UserError(
             "A log-det is checked where an event keeps its count of numbers; otherwise pass"
             " skip=('forward_log_det', 'inverse_log_det', 'density')."
             f" Received: events of {columns} numbers that become {rows}."
         )
-    value = side.apply(fresh(point))
     assert_close(
-        f"{side.log_det_name} against the autodiff Jacobian of {side.name}",
-        _full_log_det(side.log_det(fresh(point)), matrix.shape[:-2]),
-        np.linalg.slogdet(matrix)[1],
+        f"{part.side.log_det_name} against the autodiff Jacobian of {part.side.name}",
+        part.log_det(),
+        np.linalg.slogdet(part.jacobian)[1],
         subject.tolerance(name, "log_det"),
-        subject.rounding(matrix, point, value, side).log_det,
+        part.noise.log_det,
     )
-
-
-def _full_log_det(log_det: tf.Tensor, batch: tuple[int, ...] | list[int]) -> np.ndarray:
-    """A constant log-det may come with fewer dimensions than the batch."""
-    return np.broadcast_to(log_det.numpy(), batch)
 
 
 def opposite_log_dets(subject: Subject) -> None:
     """The two log-dets at x and f(x), and at y and f^-1(y), cancel."""
-    forward, inverse = subject.sides
-    for side, other, point, matrix in (
-        (forward, inverse, subject.x, subject.forward_jacobian),
-        (inverse, forward, subject.y, subject.inverse_jacobian),
-    ):
-        value = side.apply(fresh(point))
-        batch = batch_of(point, side.in_ndims)
+    for part, other in (subject.evaluations, subject.evaluations[::-1]):
+        wanted = -other.side.log_det(fresh(part.value)).numpy()
         assert_close(
-            f"{side.log_det_name} against minus {other.log_det_name} at the image",
-            _full_log_det(side.log_det(fresh(point)), batch),
-            -_full_log_det(other.log_det(fresh(value)), batch),
+            f"{part.side.log_det_name} against minus {other.side.log_det_name} at the image",
+            part.log_det(),
+            np.broadcast_to(wanted, part.log_det().shape),
             subject.tolerance("opposite_log_dets", "log_det"),
-            subject.rounding(matrix, point, value, side).log_det,
+            part.noise.log_det,
         )
 
 
 def joint(subject: Subject) -> None:
     """`forward_and_log_det` and `inverse_and_log_det` agree with the separate methods."""
     functions = (forward_and_log_det, inverse_and_log_det)
-    for (side, point), function in zip(subject.points(), functions, strict=True):
-        value, log_det = function(subject.bijector, fresh(point), side.in_ndims)
-        wanted = side.apply(fresh(point)).numpy()
-        wanted_log_det = side.log_det(fresh(point)).numpy()
-        name = function.__name__
-        assert_close(
-            f"{name}(...)[0] against {side.name}",
-            value.numpy(),
-            wanted,
-            subject.tolerance("joint", "value"),
-        )
-        batch = batch_of(point, side.in_ndims)
-        assert_close(
-            f"{name}(...)[1] against {side.log_det_name}",
-            _full_log_det(log_det, batch),
-            np.broadcast_to(wanted_log_det, batch),
-            subject.tolerance("joint", "log_det"),
-        )
+    for part, function in zip(subject.evaluations, functions, strict=True):
+        value, log_det = function(subject.bijector, fresh(part.point), part.side.in_ndims)
+        for i, name, got, wanted, kind in (
+            (0, part.side.name, value.numpy(), part.value.numpy(), "value"),
+            (1, part.side.log_det_name, log_det.numpy(), part.log_det(), "log_det"),
+        ):
+            assert_close(
+                f"{function.__name__}(...)[{i}] against {name}",
+                np.broadcast_to(got, wanted.shape) if i else got,
+                wanted,
+                subject.tolerance("joint", kind),
+            )
 
 
 def variables(subject: Subject) -> None:
     """Every trainable variable that is read is listed in `bijector.trainable_variables`."""
     with tf.GradientTape() as tape:
-        for side, point in subject.points():
-            side.apply(fresh(point))
-            side.log_det(fresh(point))
+        for method in subject.methods:
+            method.call(fresh(method.point))
     listed = {id(v) for v in subject.bijector.trainable_variables}
     missing = [v for v in tape.watched_variables() if id(v) not in listed]
     if missing:

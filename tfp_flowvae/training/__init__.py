@@ -1,1 +1,1 @@
-"""How `fit` goes fast and far: many steps to a program, many devices, precision; no VAE."""
+"""How `fit` goes fast and far: many steps to a program, many devices, precision; no model."""

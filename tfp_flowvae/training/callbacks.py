@@ -19,11 +19,13 @@ from tfp_flowvae.training.model import FastModel
 class StopOnNonFinite(keras.callbacks.Callback):
     """Ends training when the loss is no longer finite.
 
+    The running mean of the loss is checked after each execution, up to `steps_per_execution - 1`
+    steps late.
+
     Attributes:
-      step: The step, counted from 1 over all epochs, after which the running mean of the loss was
-        first seen not to be finite; None if that did not happen. It is looked at after each
-        execution, hence up to `steps_per_execution - 1` steps late.
-      loss: What it was.
+      step: The step, counted from 1 over all epochs, after which the loss was found not to be
+        finite; None if that did not happen.
+      loss: Its value.
     """
 
     def __init__(self) -> None:
@@ -32,7 +34,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
         self.loss = math.nan
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the loss."""
+        """Checks the loss."""
         loss = float((logs or {}).get("loss", 0.0))
         if self.step is None and not math.isfinite(loss):
             self.step = int(self.model.optimizer.iterations)
@@ -70,7 +72,7 @@ class GradientNorm(keras.callbacks.Callback):
             self._norm.update_state(norm)
             self._clipped.update_state(tf.cast(norm > limit, tf.float32))
             return
-        # An epoch may have fewer steps than ten: its first one counts.
+        # The first step of an epoch counts in any case: an epoch may have fewer steps than ten.
         is_first = tf.equal(self._norm.count, 0.0)
         measured = tf.logical_or(is_first, tf.equal(self.model.step % self._STEPS_PER_NORM, 0))
         norm = tf.cond(measured, lambda: tf.linalg.global_norm(gradients), lambda: 0.0)
@@ -96,10 +98,11 @@ class GradientNorm(keras.callbacks.Callback):
 
 
 class AveragedWeights(keras.callbacks.Callback):
-    """Puts the optimizer's averages of the weights in their place from validation to epoch's end.
+    """Replaces the weights by the optimizer's averages of them from validation to the epoch's end.
 
-    Every callback before this one sees the averages there, those after it the weights, which come
-    back exactly: Keras's `SwapEMAWeights` swaps by sums and differences, which rounds.
+    At the end of the epoch the callbacks before this one see the averages, those after it the
+    weights, which are restored exactly. Keras's `SwapEMAWeights` swaps by sums and differences,
+    which rounds.
     """
 
     def __init__(self) -> None:
@@ -107,13 +110,13 @@ class AveragedWeights(keras.callbacks.Callback):
         self._held: list[np.ndarray] | None = None
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Holds the weights, and puts the averages in their place."""
+        """Keeps the weights, and assigns the averages to them."""
         weights = self.model.trainable_weights
         self._held = [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]
         self.model.optimizer.finalize_variable_values(weights)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Puts the weights back."""
+        """Restores the weights."""
         if self._held is not None:
             for weight, value in zip(self.model.trainable_weights, self._held, strict=True):
                 weight.assign(value)
@@ -121,24 +124,25 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 class ProgressLine(keras.callbacks.Callback):
-    """Shows the course of training, a line an epoch, no wider than the terminal.
+    """Shows the metrics of each epoch in one line, no wider than the terminal.
 
         Epoch 3/150
         13/13 0s - loss: 24.31 - elbo: -24.31 - kl: 9.87 - val_elbo: -23.90
 
-    On a terminal the line is there while the epoch runs, with a bar and the seconds that are left.
-    Keras's `ProgbarLogger` shows every metric, which takes several lines of a terminal.
+    On a terminal the line is updated while the epoch runs, with a bar and the seconds that are
+    left. Keras's `ProgbarLogger` shows every metric, which takes several lines of a terminal.
 
     Args:
       verbose: 1: while the epoch runs, on a terminal, and at its end; 2: at its end only.
+      shown: The metrics to show.
     """
 
-    shown = ("loss", "elbo", "kl", "val_elbo")
     bar_width = 20
     interval = 0.1  # seconds between two updates of a line
 
-    def __init__(self, verbose: int = 1) -> None:
+    def __init__(self, verbose: int = 1, shown: Sequence[str] = ("loss", "val_loss")) -> None:
         super().__init__()
+        self.shown = shown
         self._live = verbose == 1 and sys.stdout.isatty()
         self._start = self._updated = 0.0
 
@@ -169,7 +173,7 @@ class ProgressLine(keras.callbacks.Callback):
         print(f"\r{line:<{columns}}" if self._live else line, flush=True)
 
     def _text(self, logs: dict[str, Any] | None, seconds: float, room: int) -> str:
-        """The seconds, and as many of the metrics as there is room for."""
+        """The seconds, and as many of the metrics as fit into `room` characters."""
         text = f" {seconds:.0f}s"
         for name in self.shown:
             if logs and name in logs:
@@ -179,5 +183,5 @@ class ProgressLine(keras.callbacks.Callback):
 
 
 def _columns() -> int:
-    """How many characters a line of the terminal takes; some wrap once the last is written."""
+    """How many characters fit into a line; some terminals wrap when the last one is written."""
     return shutil.get_terminal_size().columns - 1

@@ -3,50 +3,51 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfp_flowvae import _compat
+from tfp_flowvae import _compat, _endpoints
+from tfp_flowvae._endpoints import Endpoint
+from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.training import replicas
-from tfp_flowvae.training.steps import PlainSteps, StackedSteps
+from tfp_flowvae.training.noise import as_seed
+from tfp_flowvae.training.steps import PlainSteps, StackedSteps, steps_in_stack
 from tfp_flowvae.training.xla import xla_suits
-
-# The largest stack of batches in bytes, and in steps: beyond, launches no longer count.
-_STACK_BYTES = 2**24
-_MOST_STEPS = 50
-_DEFAULT_BATCH = 32  # Keras's, for arrays
 
 KERAS_FILE = "model.keras"
 
 GradientObserver = Callable[[Sequence[tf.Tensor]], None]
-Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
 
 
 class FastModel(_compat.BuiltAlready, keras.Model):
-    """A Keras model whose `fit` runs S steps in one program, and the same step on R replicas.
+    """A Keras model whose `fit` runs many steps in one program, on one device or on many.
 
-    Keras runs the steps, one in each program, under a `tf.distribute` strategy (a loop of steps
-    cannot run there), with `run_eagerly`, with batches that are not made of tensors alone, with
-    `steps_per_execution=1`, and by default for models with convolutions on a processor (see
-    `xla_suits`).
+    Keras itself runs the steps, one to a program, under a `tf.distribute` strategy (a loop of steps
+    cannot run there), with `run_eagerly`, with `steps_per_execution=1`, and by default for models
+    with convolutions on a processor (see `xla_suits`).
 
-    A subclass defines `call` and `compute_loss`, which returns `mean_loss` of a loss for each
-    example, and creates all its variables in its constructor.
+    A subclass creates all its variables in its constructor and then sets `built`. It defines
+    `call`, `example_terms`, which gives the loss of each example, and `endpoints`.
+
+    Args:
+      seed: Of the noise that the model draws where it is given no seed.
+      **kwargs: See `keras.Model`.
 
     Attributes:
+      metric_names: The metrics that `example_terms` gives.
       start_step: The step, from 0, at which the first epoch of the next `fit` starts, to go on
         where a run was cut; `fit` sets it back to 0.
-      pause_steps: N, for callbacks that act every N steps: with "auto", executions end at each
-        multiple of N. S is then the largest of N's divisors that fits; 0 for no such steps.
+      pause_steps: N, for callbacks that act every N steps: with `steps_per_execution="auto"`,
+        executions end at each multiple of N; 0 for no such steps.
       gradient_observers: Functions that every step calls with the gradients of the global batch,
         before the optimizer clips them.
     """
 
+    metric_names: ClassVar[tuple[str, ...]] = ()
     start_step = 0
     pause_steps = 0
     gradient_observers: tuple[GradientObserver, ...] = ()
@@ -55,6 +56,35 @@ class FastModel(_compat.BuiltAlready, keras.Model):
     test_function: Any
     predict_function: Any
     _auto_steps = True
+
+    def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
+        # Under mixed precision Keras would round the data to 8 bits of mantissa before `call`.
+        super().__init__(**{"autocast": False, **kwargs})
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._trackers = [keras.metrics.Mean(name=name) for name in self.metric_names]
+
+    def example_terms(
+        self, x: Any, y: Any = None, training: bool = False
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The loss of each example of a batch, `[B]`, and the metrics, `[B]` each, by name."""
+        raise NotImplementedError
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The functions of the exported SavedModel and their signatures."""
+        raise NotImplementedError
+
+    def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
+        """Checks the arguments of `fit`, or learns from the data in them, before the first step."""
+
+    def stateless_seed(self, seed: TensorLike | None) -> tf.Tensor:
+        """A stateless seed `[2]`; for None the next one of the model's own."""
+        return as_seed(tf.cast(self.seed_generator.next(), tf.int32) if seed is None else seed)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """Rebuilds the model, and every part of it that is a Keras object."""
+        return cls(**keras.saving.deserialize_keras_object(config, custom_objects=custom_objects))
 
     def compile(
         self,
@@ -67,8 +97,8 @@ class FastModel(_compat.BuiltAlready, keras.Model):
 
         Args:
           *args: See `keras.Model.compile`.
-          steps_per_execution: S, how many steps run between two calls of the callbacks, or "auto":
-            up to 50, as many as 16 MiB of batches.
+          steps_per_execution: How many steps run between two calls of the callbacks, or "auto": up
+            to 50, as many as 16 MiB of batches.
           jit_compile: Whether XLA compiles the steps, or "auto": where it suits the model, on
             machines without an accelerator too, and not under a strategy.
           **kwargs: See `keras.Model.compile`.
@@ -94,10 +124,10 @@ class FastModel(_compat.BuiltAlready, keras.Model):
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains the model as `keras.Model.fit` does."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
-        self.check_inputs(given.get("x"))
+        self.prepare_fit(given)
         if self._auto_steps:
             one_by_one = self._plain or not xla_suits(self)
-            steps = 1 if one_by_one else _steps_in_stack(given, self.pause_steps)
+            steps = 1 if one_by_one else steps_in_stack(given, self.pause_steps)
             self._set_steps_per_execution(steps)
         callbacks = given.get("callbacks") or []
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -108,9 +138,6 @@ class FastModel(_compat.BuiltAlready, keras.Model):
             return super().fit(**given)
         finally:
             self.start_step = 0
-
-    def check_inputs(self, x: Any) -> None:
-        """Refuses an `x` of `fit` that does not suit the model; a subclass may define it."""
 
     def make_train_function(self, force: bool = False) -> Any:
         """Makes the function that `fit` calls with an iterator, once or anew with `force`."""
@@ -126,41 +153,38 @@ class FastModel(_compat.BuiltAlready, keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step of the optimizer on a batch, or on this replica's share of it."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        size = tf.shape(tf.nest.flatten(x)[0])[0]
         with tf.GradientTape() as tape:
-            y_pred = self(x, training=True)
-            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
-            scaled = self.optimizer.scale_loss(replicas.weighted(loss, size))
-        _compat.track_loss(self, replicas.unscaled(loss), size)
+            loss, metrics = self._scored(data, training=True)
+            scaled = self.optimizer.scale_loss(replicas.weighted(loss, _batch_size(data)))
         weights = self.trainable_weights
         gradients = replicas.summed(tape.gradient(scaled, weights))
         for observe in self.gradient_observers:
             observe(gradients)
         gradients = replicas.shared_out(gradients, self.optimizer)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-        return self.compute_metrics(x, y, y_pred, sample_weight)
+        return self._logged(data, loss, metrics)
 
-    def mean_loss(self, loss: tf.Tensor, sample_weight: Any = None) -> tf.Tensor:
-        """The loss of a batch, as `compute_loss` returns it.
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """The loss and the metrics of a batch, for `evaluate` and validation."""
+        return self._logged(data, *self._scored(data, training=False))
 
-        Args:
-          loss: Of each example, `[B]`.
-          sample_weight: `[B]`, or None.
-        """
+    def _scored(self, data: Any, training: bool) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The mean loss of a batch, and the metrics of its examples."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        losses, metrics = self.example_terms(x, y, training)
         if sample_weight is not None:
-            loss = loss * tf.cast(sample_weight, loss.dtype)
-        return replicas.scaled(tf.add_n([replicas.mean(loss), *self.losses]))
+            losses = losses * tf.cast(sample_weight, losses.dtype)
+        return tf.add_n([replicas.mean(losses), *self.losses]), metrics
 
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    def _logged(
+        self, data: Any, loss: tf.Tensor, metrics: dict[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
-        """Keras's own, in the shape that Keras can reduce over the workers of a cluster."""
-        return _compat.as_logs(super().compute_metrics(x, y, y_pred, sample_weight))
-
-    def endpoints(self) -> dict[str, Endpoint]:
-        """The functions of the exported SavedModel and their signatures: a subclass's to define."""
-        raise NotImplementedError
+        """The running means of the loss and the metrics, this batch included."""
+        _compat.track_loss(self, loss, _batch_size(data))
+        _, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        for tracker in self._trackers:
+            tracker.update_state(metrics[tracker.name], sample_weight)
+        return _compat.as_logs(self.get_metrics_result())
 
     def export(self, filepath: str | Path, **kwargs: Any) -> None:
         """Writes a folder: a SavedModel of `endpoints`, and beside it the `.keras` file.
@@ -172,27 +196,11 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         if kwargs:
             super().export(filepath, **kwargs)
             return
-        served = self._served()
-        signatures = {name: getattr(served, name) for name in self.endpoints()}
-        # TensorFlow Serving asks for this name where a request gives none.
-        signatures["serving_default"] = next(iter(signatures.values()))
-        tf.saved_model.save(served, str(filepath), signatures=signatures)
+        functions = {name: _endpoints.trace(each) for name, each in self.endpoints().items()}
+        kinds = ("variables", "trainable_variables", "non_trainable_variables")
+        variables = {kind: [v.value for v in getattr(self, kind)] for kind in kinds}
+        _endpoints.save(filepath, functions, variables)
         self.save(Path(filepath) / KERAS_FILE)
-
-    def _served(self) -> tf.train.Checkpoint:
-        """The endpoints as functions, and the variables that they use in the model's order.
-
-        `keras.export.ExportArchive` lists the variables in the order of a set of their addresses,
-        so that two runs with the same weights make different files, and writes each of them twice.
-        """
-        served = tf.train.Checkpoint()
-        served.variables = [v.value for v in self.variables]
-        served.trainable_variables = [v.value for v in self.trainable_variables]
-        served.non_trainable_variables = [v.value for v in self.non_trainable_variables]
-        for name, (function, signature) in self.endpoints().items():
-            traced = tf.function(function, input_signature=signature, autograph=False)
-            setattr(served, name, traced)
-        return served
 
     @property
     def step(self) -> tf.Tensor | None:
@@ -227,36 +235,5 @@ class _EpochStart(keras.callbacks.Callback):
         self.model.train_function.begin_epoch(None if steps is None else steps - first)
 
 
-def _steps_in_stack(given: dict[str, Any], pause_steps: int) -> int:
-    """S for the arguments of a `fit`: what fits, evened out over the executions of an epoch.
-
-    A divisor of `pause_steps` if they are not 0.
-    """
-    x, steps = given.get("x"), given.get("steps_per_epoch")
-    if isinstance(x, tf.data.Dataset):
-        size = _bytes_in_batch(x)
-        cardinality = int(x.cardinality())
-        steps = steps or (cardinality if cardinality > 0 else None)
-    elif isinstance(x, (np.ndarray, tf.Tensor)):
-        batch_size = given.get("batch_size") or _DEFAULT_BATCH
-        size = batch_size * int(np.prod(x.shape[1:])) * 4  # Keras makes float32 of all floats
-        steps = steps or -(-len(x) // batch_size)
-    else:
-        return 1
-    most = max(1, min(_MOST_STEPS, _STACK_BYTES // max(1, size)))
-    if pause_steps:
-        return next(steps for steps in range(most, 0, -1) if pause_steps % steps == 0)
-    return -(-steps // -(-steps // most)) if steps else most
-
-
-def _bytes_in_batch(batches: tf.data.Dataset) -> int:
-    """The size of a batch; where the sizes are not declared, that of the first one.
-
-    That of a whole stack if a part of it is no tensor with a first dimension.
-    """
-    spec = tf.nest.flatten(batches.element_spec)
-    if not all(isinstance(s, tf.TensorSpec) and s.shape.rank for s in spec):
-        return _STACK_BYTES
-    if not all(s.shape.is_fully_defined() for s in spec):
-        spec = tf.nest.flatten(next(iter(batches)))
-    return sum(s.dtype.size * int(np.prod(s.shape)) for s in spec)
+def _batch_size(data: Any) -> tf.Tensor:
+    return tf.shape(tf.nest.flatten(data)[0])[0]

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -34,6 +36,10 @@ class Share(NamedTuple):
         """This replica's rows of a tensor that has B of them along `axis`."""
         index = [slice(None)] * axis + [slice(self.start, self.start + self.size)]
         return x[tuple(index)]
+
+    def fraction(self, dtype: tf.DType) -> tf.Tensor:
+        """n / B."""
+        return tf.cast(self.size, dtype) / tf.cast(self.total, dtype)
 
 
 def share_of(size: tf.Tensor) -> Share | None:
@@ -68,24 +74,14 @@ def batch_mean(values: tf.Tensor) -> tf.Tensor:
     local = mean(values)
     if share is None:
         return local
-    fraction = tf.cast(share.size, values.dtype) / tf.cast(share.total, values.dtype)
     context = tf.distribute.get_replica_context()
-    whole = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stop_gradient(local * fraction))
+    part = tf.stop_gradient(local * share.fraction(values.dtype))
+    whole = context.all_reduce(tf.distribute.ReduceOp.SUM, part)
     return local + tf.stop_gradient(whole - local)
 
 
-def scaled(loss: tf.Tensor) -> tf.Tensor:
-    """A replica's mean loss over R, which is how Keras takes losses; `unscaled` is the inverse."""
-    return loss / tf.cast(_replicas(), loss.dtype)
-
-
-def unscaled(loss: tf.Tensor) -> tf.Tensor:
-    """A replica's mean loss, from what `scaled` made of it."""
-    return loss * tf.cast(_replicas(), loss.dtype)
-
-
 def weighted(loss: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """A replica's `scaled` loss times R n / B, so that the sum over replicas is L.
+    """A replica's mean loss times n / B, so that the sum over the replicas is L.
 
     Args:
       loss: Scalar.
@@ -94,8 +90,7 @@ def weighted(loss: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     share = share_of(size)
     if share is None:
         return loss
-    ratio = tf.cast(share.size, loss.dtype) / tf.cast(share.total, loss.dtype)
-    return loss * tf.cast(_replicas(), loss.dtype) * ratio
+    return loss * share.fraction(loss.dtype)
 
 
 def summed(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
@@ -119,7 +114,7 @@ def shared_out(gradients: Sequence[tf.Tensor | None], optimizer: Any) -> list[tf
       gradients: What `summed` gave.
       optimizer: Of Keras.
     """
-    replicas = _replicas()
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if replicas == 1:
         return list(gradients)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -135,6 +130,60 @@ def shared_out(gradients: Sequence[tf.Tensor | None], optimizer: Any) -> list[tf
     return [None if gradient is None else next(parts) for gradient in gradients]
 
 
+def values_on_replicas(
+    strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable]
+) -> list[np.ndarray]:
+    """Returns the value of each variable on every replica, `[R, ...]`.
+
+    A metric has a part of its sum on each replica. Read as usual, it is the sum of these parts; if
+    that sum is restored and shared out, later steps add to other numbers, and round differently.
+
+    Args:
+      strategy: The strategy in which the variables were created.
+      variables: Variables of metrics, or others. All workers of a cluster must call this function.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return [keras.ops.convert_to_numpy(variable)[np.newaxis] for variable in variables]
+
+    def on_replica() -> list[tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        place = [[context.replica_id_in_sync_group]]
+        own = [tf.convert_to_tensor(variable.value) for variable in variables]
+        # All but one term of each sum are 0, so that the sums are exact.
+        rows = [tf.scatter_nd(place, x[tf.newaxis], [replicas, *x.shape]) for x in own]
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+
+    program = tf.function(lambda: strategy.run(on_replica), autograph=False)
+    return [strategy.experimental_local_results(value)[0].numpy() for value in program()]
+
+
+def assign_on_replicas(
+    strategy: tf.distribute.Strategy,
+    variables: Sequence[keras.Variable],
+    values: Sequence[np.ndarray],
+) -> None:
+    """Assigns what `values_on_replicas` returned.
+
+    If the number of replicas is another now, the first one gets the sum and the others get 0.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if any(len(value) != replicas for value in values):
+        sums = [value.sum(axis=0, dtype=value.dtype) for value in values]
+        values = [np.stack([x, *[np.zeros_like(x)] * (replicas - 1)]) for x in sums]
+    if replicas == 1:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value[0])
+        return
+
+    def on_replica() -> None:
+        me = tf.distribute.get_replica_context().replica_id_in_sync_group
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(tf.constant(value)[me])
+
+    tf.function(lambda: strategy.run(on_replica), autograph=False)()
+
+
 def shapes_are_fixed() -> bool:
     """Whether a program must know the global batch when it is compiled: on TPUs."""
     return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
@@ -143,7 +192,3 @@ def shapes_are_fixed() -> bool:
 def own_index() -> tf.Tensor:
     """The number of this replica."""
     return tf.distribute.get_replica_context().replica_id_in_sync_group
-
-
-def _replicas() -> int:
-    return tf.distribute.get_strategy().num_replicas_in_sync

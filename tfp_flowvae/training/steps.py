@@ -1,22 +1,69 @@
-"""Many steps in one compiled program: the training function of `StackedFit`.
+"""Many steps in one compiled program: the training function of `FastModel`.
 
 Keras launches a program for each step. Each launch of an XLA program hands every weight and every
 state of the optimizer in and gets new ones back, which for a small model takes as long as the
-arithmetic. Here a program takes a stack of S batches `[S, B, ...]` and loops over them, around the
-same `train_step`: weights stay in place, and Python looks in every S steps. To callbacks it is
-Keras's `steps_per_execution`: they are called after each execution, with its last step's index.
+arithmetic. Here a program takes a stack of S batches `[S, B, ...]` and loops over them: weights
+stay in place, and Python runs once every S steps. For callbacks it is Keras's
+`steps_per_execution`: they are called after each execution, with its last step's index.
 
-Unlike Keras's, an execution does not run past the end of an epoch of an endless data set, and a
-batch of another size, such as an epoch's odd last one, costs no second compilation: it runs as a
-plain graph.
+Unlike Keras's, an execution does not run past the end of an epoch of an endless data set. A batch
+of another size, such as an epoch's odd last one, runs as a plain graph, without a second
+compilation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+# The largest stack of batches, in bytes and in steps: beyond them launches cost nothing that
+# counts.
+_STACK_BYTES = 2**24
+_MOST_STEPS = 50
+
+DEFAULT_BATCH = 32  # Keras's, for arrays
+
+
+def steps_in_stack(arguments: Mapping[str, Any], pause_steps: int) -> int:
+    """S for the arguments of a `fit`: what fits, evened out over the executions of an epoch.
+
+    Args:
+      arguments: Of `fit`, by name.
+      pause_steps: What S has to divide; 0 for nothing.
+    """
+    data, steps = arguments.get("x"), arguments.get("steps_per_epoch")
+    if isinstance(data, tf.data.Dataset):
+        size = _bytes_in_batch(data)
+        cardinality = int(data.cardinality())
+        steps = steps or (cardinality if cardinality > 0 else None)
+    elif isinstance(data, (np.ndarray, tf.Tensor)):
+        batch_size = arguments.get("batch_size") or DEFAULT_BATCH
+        arrays = [part for part in (data, arguments.get("y")) if part is not None]
+        # Keras makes float32 of all floats.
+        size = sum(batch_size * int(np.prod(part.shape[1:])) * 4 for part in arrays)
+        steps = steps or -(-len(data) // batch_size)
+    else:
+        return 1
+    most = max(1, min(_MOST_STEPS, _STACK_BYTES // max(1, size)))
+    if pause_steps:
+        return next(steps for steps in range(most, 0, -1) if pause_steps % steps == 0)
+    return -(-steps // -(-steps // most)) if steps else most
+
+
+def _bytes_in_batch(batches: tf.data.Dataset) -> int:
+    """The size of a batch; where the sizes are not declared, that of the first one.
+
+    That of a whole stack if a part of it is no tensor with a first dimension.
+    """
+    spec = tf.nest.flatten(batches.element_spec)
+    if not all(isinstance(s, tf.TensorSpec) and s.shape.rank for s in spec):
+        return _STACK_BYTES
+    if not all(s.shape.is_fully_defined() for s in spec):
+        spec = tf.nest.flatten(next(iter(batches)))
+    return sum(s.dtype.size * int(np.prod(s.shape)) for s in spec)
 
 
 class StackedSteps:
@@ -109,11 +156,11 @@ class StackedSteps:
                 f"steps_per_execution=1 for others. Received: batches of {spec}."
             )
         batch = iterator.get_next_as_optional()
-        batch_size = tf.where(batch_size == 0, _images_in(batch, flat[0]), batch_size)
+        batch_size = tf.where(batch_size == 0, _examples_in(batch), batch_size)
         none = tf.experimental.Optional.empty(spec)
 
         def goes_on(count: tf.Tensor, batch: Any, *_: Any) -> tf.Tensor:
-            return (count < limit) & (_images_in(batch, flat[0]) == batch_size)
+            return (count < limit) & (_examples_in(batch) == batch_size)
 
         def body(count: tf.Tensor, batch: Any, *arrays: tf.TensorArray) -> Any:
             parts = tf.nest.flatten(batch.get_value())
@@ -144,7 +191,7 @@ class StackedSteps:
 
 
 class PlainSteps:
-    """Keras's own `train_function`, for as many steps as an epoch has left.
+    """Keras's own `train_function`, stopped at the end of the epoch.
 
     Args:
       function: Keras's.
@@ -163,7 +210,7 @@ class PlainSteps:
         self._left = steps
 
     def __call__(self, iterator: Any) -> Any:
-        """Runs them, and nothing any more once the epoch's steps are done."""
+        """Runs the steps; does nothing once the epoch has had all of its steps."""
         if self._left is not None:
             if self._left <= 0:
                 return self._result()
@@ -171,7 +218,7 @@ class PlainSteps:
         return self._function(iterator)
 
 
-def _images_in(batch: tf.experimental.Optional, first: tf.TensorSpec) -> tf.Tensor:
+def _examples_in(batch: tf.experimental.Optional) -> tf.Tensor:
     """The size of a batch, 0 if there is none."""
     return tf.cond(
         batch.has_value(),

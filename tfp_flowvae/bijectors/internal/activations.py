@@ -106,13 +106,6 @@ class Isru(Activation):
 ACTIVATIONS: dict[str, Activation] = {"tanh": Tanh(), "isru": Isru()}
 
 
-def check_activation(owner: str, name: str) -> None:
-    """Raises `ValueError` on behalf of the class `owner` if `name` is no activation."""
-    if name not in ACTIVATIONS:
-        known = " or ".join(repr(key) for key in ACTIVATIONS)
-        raise ValueError(f"{owner} takes the activation {known}. Received: {name!r}.")
-
-
 def log_derivative(
     h: Activation, t: tf.Tensor, slope: tf.Tensor, log_slope: tf.Tensor
 ) -> tf.Tensor:

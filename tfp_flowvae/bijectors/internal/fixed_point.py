@@ -2,7 +2,7 @@
 
 Let F(y) be a map of vectors of D entries in which, in some order, entry d of F depends on earlier
 entries of y alone. Its Jacobian J is strictly triangular, so J^D = 0, and y <- F(y) has found its
-one fixed point y* after at most D passes, from whatever start: pass d settles the d-th entry. For
+one fixed point y* after at most D passes, from any start: pass d makes the d-th entry exact. For
 the parameters p of F,
 
     dy* = (I - J)^-1 dF/dp dp,
@@ -152,8 +152,8 @@ class _AdjointSystem:
             return outer.gradient(pulled, anywhere, t, _ZERO)
 
         solution = _sum_series(push, right, self._max_passes)
-        # A third derivative would be wrong, since this takes the point for a constant. Whatever it
-        # comes by, the parameters or the upstream gradient, it meets the barrier.
+        # A third derivative would be wrong, since the point is a constant here: the barrier raises
+        # an error for it, in the parameters as in the upstream gradient.
         always = tf.ones_like(solution, tf.bool)
         sources = tf.where(always, right, self._source)
         barrier = tf.raw_ops.PreventGradient(input=sources, message=_SECOND_ORDER_ONLY)
@@ -161,7 +161,7 @@ class _AdjointSystem:
 
 
 def _sum_series(multiply: Map, right: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
-    """b + J b + J^2 b + ..., of which D terms are not 0; stops as soon as the sum stands still."""
+    """b + J b + J^2 b + ..., of which D terms are not 0; stops when the sum no longer changes."""
 
     def body(terms: tf.Tensor, total: tf.Tensor, _: tf.Tensor) -> tuple:
         following = tf.ensure_shape(right + multiply(total), right.shape)

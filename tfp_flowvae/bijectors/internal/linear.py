@@ -5,19 +5,11 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def multiply(matrix: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """Returns `matrix` times `x`.
-
-    Args:
-      matrix: `[..., M, N]`.
-      x: `[..., N]`.
-
-    Returns:
-      `[..., M]`.
-    """
+def multiply(matrix: tf.Tensor, x: tf.Tensor, *, adjoint: bool = False) -> tf.Tensor:
+    """Returns `matrix`, `[..., M, N]`, times `x`, or its transpose times `x` with `adjoint`."""
     if matrix.shape.rank == 2:  # one matrix for all points: one product of matrices
-        return tf.tensordot(x, matrix, axes=[[-1], [1]])
-    return tf.linalg.matvec(matrix, x)
+        return tf.tensordot(x, matrix, axes=[[-1], [0 if adjoint else 1]])
+    return tf.linalg.matvec(matrix, x, transpose_a=adjoint)
 
 
 def solve_triangular(

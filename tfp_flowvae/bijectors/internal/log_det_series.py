@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors.internal.residual_net import ResidualNet
 
-_ALGORITHM = "philox"  # what TensorFlow selects by itself differs between XLA and the rest
+_ALGORITHM = "philox"  # TensorFlow's own choice differs between XLA and other modes
 
 
 def exact(net: ResidualNet, slopes: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -28,7 +28,7 @@ def exact(net: ResidualNet, slopes: Sequence[tf.Tensor]) -> tf.Tensor:
 
 @tf.custom_gradient
 def _log_abs_det(matrix: tf.Tensor) -> tuple:
-    # XLA knows no LU decomposition, on which tf.linalg.slogdet rests.
+    # XLA has no LU decomposition, which tf.linalg.slogdet uses.
     diagonal = tf.linalg.diag_part(tf.linalg.qr(matrix)[1])
 
     def grad(upstream: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.bijectors.internal import validate
 
 _MIN_POINTS = 8
 _TAIL_POINTS = 10
@@ -32,10 +33,7 @@ def checked_data(owner: str, x: TensorLike, num_knots: int, smoothing: float) ->
             f"{owner} takes data in which no column is constant, for such a one has no density. "
             f"Received: column {constant[0]} with all values {data[0, constant[0]]}."
         )
-    if not isinstance(num_knots, (int, np.integer)) or num_knots < 4:
-        raise ValueError(
-            f"{owner} takes an integer num_knots of at least 4. Received: num_knots={num_knots!r}."
-        )
+    validate.check_count(owner, "num_knots", num_knots, least=4)
     if not (smoothing > 0 and math.isfinite(smoothing)):
         raise ValueError(f"{owner} takes a positive smoothing. Received: smoothing={smoothing!r}.")
     return data

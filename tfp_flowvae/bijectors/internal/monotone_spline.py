@@ -66,7 +66,7 @@ class MonotoneSpline:
         t, rest = (quotient(part, right - left) for part in (inner - left, right - inner))
         q = _denominator(t, rest, d0, d1)
         up, down = t * (t + d0 * rest) / q, rest * (rest + d1 * t) / q
-        # From the nearer end: then what is small keeps its own precision.
+        # Measured from the nearer end, a small distance keeps its precision.
         value = tf.where(t < 0.5, low + (high - low) * up, high - (high - low) * down)
         width, height = self._outer_bin(z, self._inputs)
         value += quotient(z - inner, width) * height

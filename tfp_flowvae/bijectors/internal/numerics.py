@@ -145,7 +145,7 @@ def shifted_softplus(x: tf.Tensor, at_zero: tf.Tensor) -> tuple[tf.Tensor, tf.Te
 
 
 def _log_of_softplus(shifted: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
-    """log(softplus(shifted)), with `value` for what stands in the brackets."""
+    """log(softplus(shifted)), with `value` = softplus(shifted)."""
     is_linear = shifted < math.log(epsilon(value.dtype))  # there it is shifted to the last place
     return tf.where(
         is_linear, shifted, tf.math.log(tf.where(is_linear, tf.ones_like(value), value))

@@ -54,11 +54,9 @@ def convert(
     return permutation
 
 
-def assertions(
-    owner: str, permutation: tf.Tensor | tf.Variable | None, is_init: bool, validate_args: bool
-) -> list:
-    """What `validate_args` checks where the values were not known to `convert`."""
-    if permutation is None or not validate_args or is_init == _compat.is_ref(permutation):
+def assertions(owner: str, permutation: tf.Tensor | tf.Variable, is_init: bool) -> list:
+    """What `validate_args` checks where `convert` did not know the values."""
+    if is_init == _compat.is_ref(permutation):
         return []
     tensor = tf.convert_to_tensor(permutation)
     message = f"{owner} takes a permutation that holds each of 0 to D - 1 once."
@@ -67,7 +65,7 @@ def assertions(
 
 
 def properties() -> tfp.util.ParameterProperties:
-    """What TFP wants to know: a batch dimension may lead, and there is nothing to train."""
+    """The properties of a permutation: batch dimensions may lead, and it is not trained."""
     return tfp.util.ParameterProperties(event_ndims=1, is_preferred=False)
 
 

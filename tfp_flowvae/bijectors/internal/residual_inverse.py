@@ -5,10 +5,10 @@ an error of at most c^n ||g(y)|| / (1 - c). So
 
     N = ceil(log(eps (1 - c)) / log(c))
 
-steps bring it to eps ||g(y)||, whatever g is. The iteration stops before when a step has moved no
+steps reduce it to eps ||g(y)|| for every g. The iteration stops earlier if a step has moved no
 point by more than rounding, eps of its size: then x is within c / (1 - c) eps of the solution,
-less than what the rounding of y alone may cost. The linear equations of the backward pass,
-(I + J^T) w = v, are of the same form and are solved in the same way.
+less than the error that the rounding of y alone may cause. The linear equations of the backward
+pass, (I + J^T) w = v, are of the same form and are solved in the same way.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _solve_linear(
 def _iterate(
     step: Callable[[tf.Tensor], tf.Tensor], start: tf.Tensor, contraction: float
 ) -> tf.Tensor:
-    """Iterates x <- step(x) from `start`, `[..., D]`, until it rests; not differentiable."""
+    """Iterates x <- step(x) from `start`, `[..., D]`, until it converges; not differentiable."""
     eps = numerics.epsilon(start.dtype)
     start_size = tf.reduce_max(tf.abs(start), axis=-1)
 

@@ -62,22 +62,22 @@ class ResidualNet:
 
     def value(self, x: tf.Tensor) -> tf.Tensor:
         """g(x), `[..., D]` to `[..., D]`."""
+        return self._evaluate(x, None)
+
+    def linearize(self, x: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns g(x) and a' at every hidden layer, `[..., 1, out]`, which is all J depends on."""
+        slopes: list[tf.Tensor] = []
+        return self._evaluate(x, slopes), slopes
+
+    def _evaluate(self, x: tf.Tensor, slopes: list[tf.Tensor] | None) -> tf.Tensor:
         hidden = x[..., tf.newaxis, :]
         for i, bias in enumerate(self.biases):
             hidden = self._times(hidden, i) + bias[..., tf.newaxis, :]
             if i < len(self.biases) - 1:
+                if slopes is not None:
+                    slopes.append(self.activation.slope(hidden))
                 hidden = self.activation.value(hidden)
         return hidden[..., 0, :]
-
-    def linearize(self, x: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns g(x) and a' at every hidden layer, `[..., 1, out]`, which is all J depends on."""
-        hidden, slopes = x[..., tf.newaxis, :], []
-        for i, bias in enumerate(self.biases):
-            hidden = self._times(hidden, i) + bias[..., tf.newaxis, :]
-            if i < len(self.biases) - 1:
-                slopes.append(self.activation.slope(hidden))
-                hidden = self.activation.value(hidden)
-        return hidden[..., 0, :], slopes
 
     def push(self, slopes: Sequence[tf.Tensor], tangents: tf.Tensor) -> tf.Tensor:
         """J t for each t of `tangents`, `[..., P, D]`."""

@@ -17,8 +17,9 @@ _ZERO = tf.UnconnectedGradients.ZERO
 Step = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]]
 """`step(x, hint, *parameters)` gives f(x) of `[..., D]`, its log-det of `[...]`, and a hint.
 
-A hint, of `[...]`, is what the step had to search for and what, handed back, spares the search when
-the step runs again for its gradient. The first run gets None; a step without a search gives None.
+A hint, of `[...]`, is a number that the step finds by a search. The first run gets None. When the
+step runs again for its gradient it gets the hint and need not search; a step without a search
+returns None.
 """
 
 
@@ -151,7 +152,7 @@ class _Loop:
     def _second_order(
         self, arguments: Sequence[tf.Tensor], upstream: Sequence[tf.Tensor]
     ) -> list[tf.Tensor]:
-        """The gradient of `_backward`'s answer in `(x, *parameters, d_y, d_log_det)`."""
+        """The gradient of the result of `_backward` in `(x, *parameters, d_y, d_log_det)`."""
         x, *parameters, d_y, d_log_det = arguments
         with tf.GradientTape() as outer:
             outer.watch(arguments)

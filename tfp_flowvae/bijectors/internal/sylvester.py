@@ -1,4 +1,4 @@
-"""What the variants of the Sylvester flow share, all but Q; `sylvester.py` has the mathematics."""
+"""The base classes of the Sylvester flows; `sylvester.py` has the mathematics."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors.householder import HouseholderFlow
-from tfp_flowvae.bijectors.internal import numerics, triangular, validate
-from tfp_flowvae.bijectors.internal.activations import (
-    Activation,
-    log_derivative,
-)
+from tfp_flowvae.bijectors.internal import numerics, validate
+from tfp_flowvae.bijectors.internal.activations import Activation, log_derivative
 from tfp_flowvae.bijectors.internal.linear import multiply
 from tfp_flowvae.bijectors.internal.orthonormal import orthonormal_columns
-from tfp_flowvae.bijectors.internal.parametric import ActivatedBijector
+from tfp_flowvae.bijectors.internal.parametric import ActivatedBijector, parameter
+from tfp_flowvae.bijectors.internal.triangular import System, implicit_solution
 
 
 class Frame(NamedTuple):
@@ -26,47 +25,31 @@ class Frame(NamedTuple):
     lift: Callable[[tf.Tensor], tf.Tensor]
 
 
-class System(NamedTuple):
-    """What acts in M dimensions: R, R~ of `[..., M, M]`, b, s and log s of `[..., M]`."""
-
-    r: tf.Tensor
-    r_tilde: tf.Tensor
-    b: tf.Tensor
-    slope: tf.Tensor
-    log_slope: tf.Tensor
-
-
 class SylvesterBase(ActivatedBijector):
-    """What the variants share: all but Q."""
+    """A Sylvester step or, in a stack, K of them; a subclass adds Q."""
 
-    _r: tf.Tensor | tf.Variable
-    _r_tilde: tf.Tensor | tf.Variable
-    _b: tf.Tensor | tf.Variable
+    r = parameter("r", "The raw R, as it was given.")
+    r_tilde = parameter("r_tilde", "The raw R~, as it was given.")
+    b = parameter("b", "The offset, as it was given.")
 
-    @property
-    def r(self) -> tf.Tensor | tf.Variable:
-        """The raw R, as it was given."""
-        return self._r
+    @abc.abstractmethod
+    def _frames(self) -> tf.Tensor | None:
+        """The tensor that Q is made of: in a stack `[..., K, M, N]`, for some M and N."""
 
-    @property
-    def r_tilde(self) -> tf.Tensor | tf.Variable:
-        """The raw R~, as it was given."""
-        return self._r_tilde
-
-    @property
-    def b(self) -> tf.Tensor | tf.Variable:
-        """The offset, as it was given."""
-        return self._b
+    @abc.abstractmethod
+    def _frame_of(self, part: Any) -> Frame:
+        """Q of one step, from its part of `_frames`."""
 
     def constrained_r(self) -> tf.Tensor:
         """Returns R, the upper triangular matrix that acts, `[..., M, M]`."""
-        return self._system().r
+        return self._system()[0].r
 
     def constrained_r_tilde(self) -> tf.Tensor:
         """Returns R~, the upper triangular matrix that acts, `[..., M, M]`."""
-        return self._system().r_tilde
+        return self._system()[0].r_tilde
 
-    def _system(self) -> System:
+    def _system(self) -> tuple[System, tf.Tensor]:
+        """What acts in M dimensions: R, R~, b and s, and log s, `[..., M]`."""
         r, r_tilde, b = (tf.convert_to_tensor(p) for p in (self.r, self.r_tilde, self.b))
         diagonal = numerics.unit_softplus(tf.linalg.diag_part(r_tilde))[0]
         r_tilde = numerics.with_diagonal(tf.linalg.band_part(r_tilde, 0, -1), diagonal)
@@ -78,25 +61,58 @@ class SylvesterBase(ActivatedBijector):
         divisor = tf.where(is_near, tf.ones_like(product), diagonal)
         outer = tf.where(is_near, raw * (1.0 + ratio), (slope - 1.0) / divisor)
         r = tf.linalg.band_part(r, 0, -1) + tf.zeros_like(product)[..., tf.newaxis]
-        return System(numerics.with_diagonal(r, outer), r_tilde, b, slope, log_slope)
+        return System(numerics.with_diagonal(r, outer), r_tilde, b, slope), log_slope
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._run_steps(_forward_step, x)
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._run_steps(_inverse_step, y, reverse=True)
+
+    def _run_steps(
+        self, step: Callable[..., tuple], x: tf.Tensor, reverse: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        h = self._h()
+
+        def one(x: tf.Tensor, hint: None, part: Any, *system: tf.Tensor) -> tuple:
+            *coefficients, log_slope = system
+            value, t = step(h, self._frame_of(part), System(*coefficients), x)
+            terms = log_derivative(h, t, coefficients[-1], log_slope)
+            return value, tf.reduce_sum(terms, axis=-1), None
+
+        system, log_slope = self._system()
+        parameters = (self._frames(), *system, log_slope)
+        value, log_det = self._run(one, x, parameters, (2, 2, 2, 1, 1, 1), reverse=reverse)
+        return value, -log_det if reverse else log_det
 
 
-class FramedSylvester(SylvesterBase):
-    """Those whose Q is made of one array of two axes, for a single step or for each of K."""
+class OrthogonalBase(SylvesterBase):
+    """A step or a stack whose Q spans the columns of `eye + q`."""
 
-    @abc.abstractmethod
-    def _frames(self) -> tf.Tensor:
-        """What Q is made of: of a step, or stacked along an axis before the last two."""
+    q = parameter("q", "The raw Q, as it was given.")
 
-    @abc.abstractmethod
-    def _frame_of(self, part: tf.Tensor) -> Frame:
-        """Makes Q of one step."""
+    def __init__(
+        self,
+        q: TensorLike,
+        r: TensorLike,
+        r_tilde: TensorLike,
+        b: TensorLike,
+        activation: str = "tanh",
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(dict(locals()))
 
-
-class SpanningColumns(FramedSylvester):
-    """Those whose Q spans the columns of `eye + q`."""
-
-    _q: tf.Tensor | tf.Variable
+    def _keep_others(self, arguments: Mapping[str, Any]) -> None:
+        super()._keep_others(arguments)
+        if self.q.shape.rank is None:
+            return
+        rows, columns = self.q.shape[-2:].as_list()
+        if rows is not None and columns is not None and columns > rows:
+            raise ValueError(
+                f"{type(self).__name__} takes q [..., D, M] with M <= D. Received: D={rows}, "
+                f"M={columns}."
+            )
 
     @classmethod
     def _parameter_properties(cls, dtype: Any) -> dict[str, Any]:
@@ -104,11 +120,6 @@ class SpanningColumns(FramedSylvester):
         # `initial_parameters` is a function, which may return any M.
         square = {name: letters.replace("M", "D") for name, letters in cls._AXES.items()}
         return validate.parameter_properties(square)
-
-    @property
-    def q(self) -> tf.Tensor | tf.Variable:
-        """The raw Q, as it was given."""
-        return self._q
 
     def orthonormal_q(self) -> tf.Tensor:
         """Returns Q, the matrix that acts, `[..., D, M]`, with orthonormal columns."""
@@ -120,30 +131,25 @@ class SpanningColumns(FramedSylvester):
         return self.orthonormal_q()
 
     def _frame_of(self, part: tf.Tensor) -> Frame:
-        adjoint = tf.linalg.matrix_transpose(part)
-        return Frame(lambda x: multiply(adjoint, x), lambda x: multiply(part, x))
-
-    def _keep_others(self, parameters: Mapping[str, Any]) -> None:
-        super()._keep_others(parameters)
-        if self._q.shape.rank is None:
-            return
-        rows, columns = self._q.shape[-2:].as_list()
-        if rows is not None and columns is not None and columns > rows:
-            raise ValueError(
-                f"{type(self).__name__} takes q [..., D, M] with M <= D. Received: D={rows}, "
-                f"M={columns}."
-            )
+        return Frame(lambda x: multiply(part, x, adjoint=True), lambda x: multiply(part, x))
 
 
-class Mirrors(FramedSylvester):
-    """Those whose Q is a product of reflections."""
+class HouseholderBase(SylvesterBase):
+    """A step or a stack whose Q is a product of reflections."""
 
-    _v: tf.Tensor | tf.Variable
+    v = parameter("v", "The normals of the mirrors, as they were given.")
 
-    @property
-    def v(self) -> tf.Tensor | tf.Variable:
-        """The normals of the mirrors, as they were given."""
-        return self._v
+    def __init__(
+        self,
+        v: TensorLike,
+        r: TensorLike,
+        r_tilde: TensorLike,
+        b: TensorLike,
+        activation: str = "tanh",
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(dict(locals()))
 
     def _frames(self) -> tf.Tensor:
         return tf.convert_to_tensor(self.v)
@@ -153,42 +159,21 @@ class Mirrors(FramedSylvester):
         return Frame(lambda x: q.inverse_and_log_det(x)[0], lambda x: q.forward_and_log_det(x)[0])
 
 
-class SylvesterStep(SylvesterBase):
-    """A single step."""
-
-    @abc.abstractmethod
-    def _frame(self) -> Frame:
-        """Makes Q."""
-
-    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return forward_step(self._h(), self._frame(), self._system(), self._checked(x))
-
-    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return inverse_step(self._h(), self._frame(), self._system(), self._checked(y))
-
-
-def forward_step(
+def _forward_step(
     h: Activation, frame: Frame, system: System, x: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """f(x), `[..., D]`, and its log-det, `[...]`."""
+    """f(x), `[..., D]`, and t."""
     t = multiply(system.r_tilde, frame.project(x)) + system.b
-    y = x + frame.lift(multiply(system.r, h.value(t)))
-    return y, _log_det(h, t, system)
+    return x + frame.lift(multiply(system.r, h.value(t))), t
 
 
-def inverse_step(
+def _inverse_step(
     h: Activation, frame: Frame, system: System, y: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The x with f(x) = y, `[..., D]`, and the inverse's log-det, `[...]`."""
+    """The x with f(x) = y, `[..., D]`, and t."""
     target = frame.project(y)
-    v, t = triangular.implicit_solution(h, *system[:4], target)
+    v, t = implicit_solution(h, system, target)
     x = y + frame.lift(v - target)
-    # Where f expands, that cancels, and x keeps an error that f would multiply. Q^T x = v says
-    # it better. The correction is 0 but for rounding: so is its derivative.
-    x += tf.stop_gradient(frame.lift(v - frame.project(x)))
-    return x, -_log_det(h, t, system)
-
-
-def _log_det(h: Activation, t: tf.Tensor, system: System) -> tf.Tensor:
-    terms = log_derivative(h, t, system.slope, system.log_slope)
-    return tf.reduce_sum(terms, axis=-1)
+    # Where f expands, that sum cancels and leaves x with an error along Q that f would multiply;
+    # v has the smaller one. The correction is 0 but for rounding: so is its derivative.
+    return x + tf.stop_gradient(frame.lift(v - frame.project(x))), t

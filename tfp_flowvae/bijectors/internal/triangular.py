@@ -10,7 +10,7 @@ in which each equation is one scalar root. With t = R~ v + b and what is known m
     v_i + r_i h(t_i) = c',        t_i = r~_i v_i + b',
 
 where r_i and r~_i are diagonal elements. Times r~_i, with the slope s_i = 1 + r_i r~_i > 0 that is
-carried and never computed as that sum, this is the equation of `_root`,
+carried and never computed as that sum, this is the equation of `root.py`,
 
     s_i h(t_i) + (t_i - h(t_i)) = r~_i c' + b' .
 
@@ -24,6 +24,9 @@ in c, b, R and R~.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from tfp_flowvae.bijectors.internal import numerics, root
@@ -31,32 +34,36 @@ from tfp_flowvae.bijectors.internal.activations import Activation
 from tfp_flowvae.bijectors.internal.linear import multiply, solve_triangular
 
 
+class System(NamedTuple):
+    """The coefficients: R and R~ of `[..., M, M]`, b and s = 1 + r_i r~_i > 0 of `[..., M]`.
+
+    R and R~ are upper triangular, and the diagonal of R~ is positive.
+    """
+
+    r: tf.Tensor
+    r_tilde: tf.Tensor
+    b: tf.Tensor
+    slope: tf.Tensor
+
+
 def implicit_solution(
-    activation: Activation,
-    r: tf.Tensor,
-    r_tilde: tf.Tensor,
-    b: tf.Tensor,
-    slope: tf.Tensor,
-    target: tf.Tensor,
+    activation: Activation, system: System, target: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Solves v + R h(R~ v + b) = c, with derivatives of every order in R, R~, b and c.
 
     Args:
       activation: The function h.
-      r: R, `[..., M, M]`, upper triangular.
-      r_tilde: R~, `[..., M, M]`, upper triangular with a positive diagonal.
-      b: `[..., M]`.
-      slope: s = 1 + r_i r~_i > 0, `[..., M]`.
+      system: R, R~, b and s.
       target: c, `[..., M]`.
 
     Returns:
       The pair of v and t = R~ v + b, of the shape that all arguments broadcast to, `[..., M]`.
     """
-    arguments = (r, r_tilde, b, slope, target)
-    v, t = _substitute(activation, *(tf.stop_gradient(a) for a in arguments))
+    constant = System(*(tf.stop_gradient(part) for part in system))
+    v, t = _substitute(activation, constant, tf.stop_gradient(target))
     v, t = tf.stop_gradient(v), tf.stop_gradient(t)
-    v = _attach_gradient(activation, v, t, arguments)
-    return v, _with_value(multiply(r_tilde, v) + b, t)
+    v = _attach_gradient(activation, v, t)(*system, target)
+    return v, _with_value(multiply(system.r_tilde, v) + system.b, t)
 
 
 def _with_value(x: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
@@ -65,16 +72,16 @@ def _with_value(x: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
 
 
 def _attach_gradient(
-    activation: Activation, v: tf.Tensor, t: tf.Tensor, arguments: tuple[tf.Tensor, ...]
-) -> tf.Tensor:
-    """Returns `v` with its derivatives in the arguments of `implicit_solution`."""
+    activation: Activation, v: tf.Tensor, t: tf.Tensor
+) -> Callable[..., tf.Tensor]:
+    """Returns `v` as a function of `(*system, target)`, with its derivatives."""
 
     @tf.custom_gradient
-    def attached(
-        r: tf.Tensor, r_tilde: tf.Tensor, b: tf.Tensor, slope: tf.Tensor, target: tf.Tensor
-    ) -> tuple:
+    def attached(*arguments: tf.Tensor) -> tuple:
+        r, r_tilde, b, slope, target = arguments
+
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            solution = attached(r, r_tilde, b, slope, target)
+            solution = attached(*arguments)
             inner = _with_value(multiply(r_tilde, solution) + b, t)
             steep, flat = activation.slopes(inner)
             jacobian = tf.matmul(r * steep[..., tf.newaxis, :], r_tilde)
@@ -92,18 +99,14 @@ def _attach_gradient(
 
         return tf.identity(v), grad
 
-    return attached(*arguments)
+    return attached
 
 
 def _substitute(
-    activation: Activation,
-    r: tf.Tensor,
-    r_tilde: tf.Tensor,
-    b: tf.Tensor,
-    slope: tf.Tensor,
-    target: tf.Tensor,
+    activation: Activation, system: System, target: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns v and t alone, from the last coordinate to the first; not differentiable."""
+    r, r_tilde, b, slope = system
     diagonal, diagonal_tilde = tf.linalg.diag_part(r), tf.linalg.diag_part(r_tilde)
     strict = numerics.with_diagonal(r, tf.zeros_like(diagonal))
     strict_tilde = numerics.with_diagonal(r_tilde, tf.zeros_like(diagonal_tilde))
@@ -111,7 +114,7 @@ def _substitute(
     size = tf.shape(target)[-1] if target.shape[-1] is None else target.shape[-1]
 
     def body(i: tf.Tensor, v: tf.Tensor, t: tf.Tensor, h: tf.Tensor) -> tuple:
-        # What is not known yet is still 0, and the strict triangles do not look at what is past.
+        # Row i of a strict upper triangle reads the entries after i alone, which are known by now.
         rest = tf.gather(target, i, axis=-1) - _row_times(strict, i, h)
         offset = tf.gather(b, i, axis=-1) + _row_times(strict_tilde, i, v)
         outer, inner, s = (tf.gather(d, i, axis=-1) for d in (diagonal, diagonal_tilde, slope))

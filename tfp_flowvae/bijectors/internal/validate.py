@@ -6,7 +6,7 @@ has shape `[...]`. Axes of the same letter have the same size in every parameter
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import numpy as np
@@ -73,10 +73,26 @@ def check_event(owner: str, x: tf.Tensor, event_shape: tf.TensorShape) -> tf.Ten
     return x
 
 
+def check_choice(owner: str, label: str, value: str, choices: Iterable[str]) -> None:
+    """Raises `ValueError` on behalf of `owner` if `value` is none of `choices`."""
+    choices = tuple(choices)
+    if value not in choices:
+        known = " or ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{owner} takes the {label} {known}. Received: {value!r}.")
+
+
+def check_count(owner: str, label: str, value: int, least: int = 1) -> None:
+    """Raises `ValueError` on behalf of `owner` if `value` is no integer from `least` on."""
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(
+            f"{owner} takes an integer {label} of at least {least}. Received: {label}={value!r}."
+        )
+
+
 def parameter_properties(
     axes: Mapping[str, str], positive: Mapping[str, tf.DType] | None = None
 ) -> dict[str, tfp.util.ParameterProperties]:
-    """What TFP wants to know of each parameter, for batch shapes, slicing and `make_trainable`.
+    """The properties of each parameter, for batch shapes, slicing and `make_trainable`.
 
     A bijector's input tells D but not the other sizes, K steps and J mirrors: `make_trainable`
     makes one of each, unless its `initial_parameters` is a function, which may return any number.
@@ -101,39 +117,51 @@ def parameter_properties(
     return {name: properties(name, letters) for name, letters in axes.items()}
 
 
-def finite_assertions(owner: str, parameters: Mapping[str, TensorLike], is_init: bool) -> list:
-    """What `validate_args` checks of every parameter: that its values are finite.
+def assertions(
+    value: TensorLike,
+    is_init: bool,
+    message: str,
+    problem: Callable[[np.ndarray], str],
+    assertion: Callable[[tf.Tensor, str], tf.Operation],
+) -> list:
+    """What `validate_args` checks of one parameter.
 
-    As in TFP, constants are checked once, at construction, and references at each use. What can be
+    As in TFP, constants are checked once, at construction, and references at each use. What is
     known when this runs raises a `ValueError` with the value; the rest becomes an assertion.
+
+    Args:
+      value: The parameter.
+      is_init: Whether this is the construction.
+      message: Which values the parameter may have.
+      problem: From the values, if they are known, to those that it may not have, or to "".
+      assertion: From the tensor, if they are not, and the message to the assertion.
     """
-    assertions = []
-    for name, value in parameters.items():
-        if is_init == _compat.is_ref(value):
-            continue
-        tensor = tf.convert_to_tensor(value)
-        static = tf.get_static_value(tensor)
-        message = f"{owner} with validate_args=True takes finite parameters"
-        if static is None:
-            assertions.append(tf.debugging.assert_all_finite(tensor, f"{message} ({name})."))
-        elif not np.all(np.isfinite(static)):
-            worst = np.ravel(static)[~np.isfinite(np.ravel(static))][0]
-            raise ValueError(f"{message}. Received: {name} holding {worst}.")
-    return assertions
-
-
-def positive_assertions(owner: str, name: str, value: TensorLike, is_init: bool) -> list:
-    """What `validate_args` checks of a parameter that has to be positive."""
     if is_init == _compat.is_ref(value):
         return []
     tensor = tf.convert_to_tensor(value)
     static = tf.get_static_value(tensor)
-    message = f"{owner} takes a positive {name}"
     if static is None:
-        return [tf.debugging.assert_positive(tensor, message=f"{message}.")]
-    if np.any(static <= 0):
-        raise ValueError(f"{message}. Received: {name} with minimum {np.min(static)}.")
+        return [assertion(tensor, f"{message}.")]
+    if received := problem(static):
+        raise ValueError(f"{message}. Received: {received}.")
     return []
+
+
+def finite_assertions(owner: str, parameters: Mapping[str, TensorLike], is_init: bool) -> list:
+    """The `assertions` that all parameters are finite."""
+    found = []
+    for name, value in parameters.items():
+        message = f"{owner} with validate_args=True takes finite parameters"
+
+        def problem(values: np.ndarray, name: str = name) -> str:
+            bad = values[~np.isfinite(values)]
+            return f"{name} holding {bad[0]}" if bad.size else ""
+
+        def assertion(tensor: tf.Tensor, message: str, name: str = name) -> tf.Operation:
+            return tf.debugging.assert_all_finite(tensor, f"{message} Received others in {name}.")
+
+        found += assertions(value, is_init, message, problem, assertion)
+    return found
 
 
 def _common_dtype(owner: str, values: Mapping[str, TensorLike]) -> tf.DType:

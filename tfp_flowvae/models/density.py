@@ -1,0 +1,295 @@
+"""The density of vectors, p(x) or p(x|context): a flow over a base, trained by `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from tfp_flowvae._endpoints import Endpoint
+from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.distributions.base import Base
+from tfp_flowvae.distributions.flow_distribution import FlowDistribution, as_distribution
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows.stack import Stack
+from tfp_flowvae.models.data_units import Bound, DataUnits
+from tfp_flowvae.models.directions import check_density_flows
+from tfp_flowvae.models.rows import as_rows, batches_of, is_array
+from tfp_flowvae.training.model import FastModel
+from tfp_flowvae.training.steps import DEFAULT_BATCH
+
+
+@keras.saving.register_keras_serializable(package="tfp_flowvae")
+class FlowDensity(FastModel):
+    """A density p(x), or p(x|context), that is fitted to data by maximum likelihood.
+
+        x = g(mean + scale f(z0)),  z0 from the base,  f the flow
+        loss = -log p(x), in nats per example
+
+    `fit(x)` fits p(x), and `fit(x, context)` fits p(x|context): the context takes the place of
+    Keras's `y`. `x` is `[N, D]`, `context` `[N, C]`; a `tf.data.Dataset` has batches of x, of
+    (x, context) or of (x, context, sample_weight). `loss` and `log_likelihood` are logged.
+
+    The first `fit` learns `mean` and `scale` of each column from the training data, unless `adapt`
+    has been called, and the log-det of the map counts: densities are in the data's units. The
+    columns of the context are standardised, too. g is the identity, or maps each column into its
+    bounds. A spline flow moves points within its box, 4 standard deviations around the mean by
+    default (`bound`), and is the identity outside, where the density has the base's tails.
+
+    Args:
+      flow: The name or spec string of a flow whose density is one pass, such as `"maf:5"`, with a
+        base before it if it is not the normal, such as `"mixture:20+maf:5"`; a `Flow`; a
+        `FlowDistribution`; or a `tfb.Bijector` of your own. Couplings need D of at least 2.
+      event_size: D. It may be left out where the flow knows it.
+      context_size: C, or None for a density without a context.
+      base: What the flow acts on: the name of a base in `BASES`, a `Base`, or a `tfd.Distribution`
+        of your own.
+      standardize: Whether the first `fit` learns mean and scale.
+      bounds: `(low, high)`, between which every column lies, strictly: each a number, a sequence of
+        D numbers or None, or None. None and infinities stand for no bound. No sample is outside,
+        and the density there is 0.
+      seed: Of the samples that are drawn without a seed. `keras.utils.set_random_seed` decides the
+        initial weights and the order of the data.
+      **kwargs: See `keras.Model`.
+
+    Raises:
+      UserError: If a spec does not parse, the flow's density is not one pass, or a size or a bound
+        does not fit.
+
+    Example:
+    ```python
+    density = fv.FlowDensity("maf:5", event_size=6)
+    density.compile("adam")
+    density.fit(x, batch_size=512, epochs=20)  # [N, 6]
+    density.log_prob(x[:10])  # [10], nats
+    density.sample(1000, seed=0)  # [1000, 6]
+    ```
+    """
+
+    metric_names = ("log_likelihood",)
+
+    def __init__(
+        self,
+        flow: Any = "maf:5",
+        *,
+        event_size: int | None = None,
+        context_size: int | None = None,
+        base: Any = "normal",
+        standardize: bool = True,
+        bounds: tuple[Bound, Bound] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed=seed, **kwargs)
+        plain = isinstance(base, str) and base == "normal"
+        parts = as_distribution(flow) if plain else FlowDistribution(flow, base)
+        known = (event_size, parts.event_size, *(one.event_size for one in parts.flow.flows))
+        event_size = next((size for size in known if size is not None), None)
+        if event_size is None:
+            raise UserError(
+                "FlowDensity does not know the size of its vectors: give it event_size. "
+                "Received: event_size=None."
+            )
+        check_density_flows([parts.flow], event_size)
+        self.standardize = standardize
+        self.layer = FlowDistribution(
+            Stack([parts.flow, DataUnits(bounds, name="x")]),
+            parts.base,
+            event_size=event_size,
+            context_size=context_size,
+            name="density",
+        )
+        has_weights = parts.base.built
+        context_shape = None if context_size is None else (None, context_size)
+        self.layer.build((None, event_size), context_shape)
+        self.context_units = None
+        if context_size is not None:
+            if not has_weights:
+                _start_alike(parts.base)
+            self.context_units = DataUnits(name="context")
+            self.context_units.build(context_shape)
+        self._programs = {
+            name: tf.function(getattr(self.layer, name), autograph=False, reduce_retracing=True)
+            for name in ("sample", "sample_and_log_prob")
+        }
+        self.built = True
+
+    @property
+    def event_size(self) -> int:
+        """D."""
+        return self.layer.event_size
+
+    @property
+    def context_size(self) -> int | None:
+        """C, or None."""
+        return self.layer.context_size
+
+    @property
+    def _units(self) -> DataUnits:
+        return self.layer.flow.flows[-1]
+
+    def distribution(self, context: TensorLike | None = None) -> tfd.TransformedDistribution:
+        """p(x), its variables live: event `[D]`, batch `[B]` for a context `[B, C]`, else `[]`."""
+        return self.layer.distribution(self._standardized(context))
+
+    def log_prob(self, x: TensorLike, context: TensorLike | None = None) -> tf.Tensor:
+        """log p(x), in nats, `[...]`.
+
+        Args:
+          x: `[..., D]`, with a context `[..., B, D]`.
+          context: `[B, C]`, or None.
+        """
+        return self.layer.log_prob(as_rows("x", x, self.event_size), self._standardized(context))
+
+    def sample(
+        self, n: TensorLike, context: TensorLike | None = None, seed: TensorLike | None = None
+    ) -> tf.Tensor:
+        """n draws from p(x), `[n, D]`, or `[n, B, D]` from p(x|context).
+
+        Args:
+          n: How many.
+          context: `[B, C]`, or None.
+          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+        """
+        return self._draw("sample", n, context, seed)
+
+    def sample_and_log_prob(
+        self, n: TensorLike, context: TensorLike | None = None, seed: TensorLike | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The draws of `sample`, and their log-densities in nats, `[n]` or `[n, B]`."""
+        return self._draw("sample_and_log_prob", n, context, seed)
+
+    def call(self, x: TensorLike, context: TensorLike | None = None) -> tf.Tensor:
+        """log p(x), in nats; see `log_prob`."""
+        return self.log_prob(x, context)
+
+    def example_terms(
+        self, x: Any, y: Any = None, training: bool = False
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """-log p(x|y) and log p(x|y) of each example, `[B]`, in nats."""
+        log_prob = self(x, y)
+        return -log_prob, {"log_likelihood": log_prob}
+
+    def adapt(
+        self, x: Any, context: Any = None, sample_weight: Any = None, steps: int | None = None
+    ) -> None:
+        """Learns the mean and scale of each column of the data.
+
+        Args:
+          x: As for `fit`.
+          context: As for `fit`.
+          sample_weight: `[N]`, or None.
+          steps: How many batches of a dataset to take; None for all.
+
+        Raises:
+          UserError: If a column is constant, a value is not finite or out of bounds, or a size is
+            wrong.
+        """
+
+        def batches() -> Any:
+            for rows, given, weight in batches_of(x, context, sample_weight, steps):
+                given = self._context_rows(given)
+                rows = as_rows("x", rows, self.event_size).numpy()
+                weight = np.ones(len(rows)) if weight is None else np.asarray(weight)
+                yield rows, None if given is None else given.numpy(), weight
+
+        self._units.adapt(lambda: ((rows, weight) for rows, _, weight in batches()))
+        if self.context_units is not None:
+            self.context_units.adapt(lambda: ((given, weight) for _, given, weight in batches()))
+
+    def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
+        """Checks arrays, and learns mean and scale from the training data if need be."""
+        x, context, weight = (arguments.get(name) for name in ("x", "y", "sample_weight"))
+        if is_array(x):
+            self._units.check(as_rows("x", x, self.event_size).numpy())
+            rows = self._context_rows(context)
+            if rows is not None:
+                self.context_units.check(rows.numpy())
+            # Keras takes the validation data from the end.
+            count = int(len(x) * (1.0 - (arguments.get("validation_split") or 0.0)))
+            batch_size = arguments.get("batch_size") or DEFAULT_BATCH
+            if count < batch_size:
+                raise UserError(
+                    f"fit needs at least one whole batch of {batch_size} rows to train on: give a "
+                    f"smaller batch_size. Received: {count} rows."
+                )
+            x, context, weight = (
+                array if array is None else array[:count] for array in (x, context, weight)
+            )
+        if self.standardize and not self._units.adapted:
+            self.adapt(x, context, weight, arguments.get("steps_per_epoch"))
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The functions of the exported SavedModel; see `tfp_flowvae.export`."""
+        x = tf.TensorSpec([None, self.event_size], tf.float32, name="x")
+        n, seed = (tf.TensorSpec([], tf.int32, name=name) for name in ("n", "seed"))
+        if self.context_size is None:
+            return {
+                "sample": (lambda n, seed: {"x": self.sample(n, seed=seed)}, [n, seed]),
+                "log_prob": (lambda x: {"log_prob": self.log_prob(x)}, [x]),
+            }
+        given = tf.TensorSpec([None, self.context_size], tf.float32, name="context")
+        return {
+            "sample": (
+                lambda n, context, seed: {"x": self.sample(n, context, seed)},
+                [n, given, seed],
+            ),
+            "log_prob": (
+                lambda x, context: {"log_prob": self.log_prob(x, context)},
+                [x, given],
+            ),
+        }
+
+    def _draw(
+        self, method: str, n: TensorLike, context: TensorLike | None, seed: TensorLike | None
+    ) -> Any:
+        context, seed = self._standardized(context), self.stateless_seed(seed)
+        if tf.inside_function():
+            return getattr(self.layer, method)(n, context, seed)
+        # Eagerly the D passes of an autoregressive flow would take minutes for D = 1000.
+        return self._programs[method](tf.cast(n, tf.int32), context, seed)
+
+    def _context_rows(self, context: TensorLike | None) -> tf.Tensor | None:
+        """The context as float32 rows; raises `UserError` if it is missing or not wanted."""
+        if (context is None) != (self.context_size is None):
+            wanted = "no context" if self.context_size is None else f"[B, {self.context_size}]"
+            received = "None" if context is None else "one"
+            raise UserError(
+                f"The context must be as in the constructor: {wanted}. Received: {received}."
+            )
+        return None if context is None else as_rows("context", context, self.context_size)
+
+    def _standardized(self, context: TensorLike | None) -> tf.Tensor | None:
+        rows = self._context_rows(context)
+        if rows is None:
+            return None
+        # tf.identity: TFP's cache may know this tensor from before the statistics were learned.
+        return self.context_units.bijector().inverse(tf.identity(rows))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, flow and base serialised."""
+        parts = {"flow": self.layer.flow.flows[0], "base": self.layer.base}
+        return {
+            **super().get_config(),
+            **keras.saving.serialize_keras_object(parts),
+            "event_size": self.event_size,
+            "context_size": self.context_size,
+            "standardize": self.standardize,
+            "bounds": self._units.get_config()["bounds"],
+            "seed": self.seed,
+        }
+
+
+def _start_alike(base: Base) -> None:
+    """Makes a conditional base start almost alike for every context, as the flows do.
+
+    Means and scales that are random functions of the context are far from the data at first, and
+    some hundred steps are lost.
+    """
+    for weight in base.trainable_weights:
+        if weight.path.endswith("/kernel"):
+            weight.assign(0.01 * weight)
