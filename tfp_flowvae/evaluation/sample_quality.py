@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 from sklearn.metrics import pairwise_distances_argmin_min
+from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
 NEIGHBOURS = 3
@@ -76,11 +77,10 @@ def _share_within(points: np.ndarray, manifold: np.ndarray, neighbours: int) -> 
     within = np.zeros(len(points), bool)
     # Blocks of a fixed number of distances bound the memory.
     step = max(1, (1 << 24) // len(manifold))
-    squares = np.square(manifold).sum(axis=1)
     for start in range(0, len(points), step):
-        block = points[start : start + step]
-        squared = np.square(block).sum(axis=1)[:, None] + squares - 2.0 * block @ manifold.T
-        within[start : start + step] = np.any(squared <= np.square(radii), axis=1)
+        # float32 would cancel: the distance of a point from itself must be 0.
+        distances = euclidean_distances(points[start : start + step].astype(np.float64), manifold)
+        within[start : start + step] = np.any(distances <= radii, axis=1)
     return float(within.mean())
 
 

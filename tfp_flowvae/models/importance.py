@@ -121,7 +121,8 @@ def make_estimator(
                 (tf.constant(0), total),
                 maximum_iterations=whole,
             )
-        (log_sum, log_squares), logs = total
+        both, logs = total
+        log_sum, log_squares = tf.unstack(both, num=2)
         nll = np.float32(np.log(num_samples)) - log_sum
         return tf.stack([nll, logs / num_samples, tf.exp(2.0 * log_sum - log_squares)])
 
