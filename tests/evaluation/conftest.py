@@ -52,7 +52,9 @@ class LinearGaussian:
             likelihood=FixedGaussian(),
         )
         rng = np.random.default_rng(1)
-        self.decoder.set_weights([rng.normal(size=(latent_size, size)), rng.normal(size=size)])
+        w = 0.5 * rng.normal(size=(latent_size, size))
+        w[1:] += w[0]  # so that the posterior is correlated
+        self.decoder.set_weights([w, rng.normal(size=size)])
         self.w, self.b = (np.asarray(v, np.float64) for v in self.decoder.get_weights())
         self.precision = np.eye(latent_size) + self.w @ self.w.T / SCALE**2
         self.covariance = np.linalg.inv(self.precision)
@@ -104,7 +106,7 @@ def linear_gaussian():
 
 @pytest.fixture
 def identity_flow():
-    """Sets every weight of a model's planar posterior flow to zero, which makes it the identity."""
+    """Sets every weight of a model's planar or IAF posterior flow to zero: the identity."""
 
     def still(model):
         for weight in model.posterior_layer.flow.trainable_weights:

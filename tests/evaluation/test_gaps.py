@@ -34,8 +34,10 @@ def gaps_of():
     return gaps_of
 
 
-def test_of_the_best_diagonal_normal(linear_gaussian, gaps_of):
-    known = linear_gaussian()
+@pytest.mark.parametrize("posterior", ["none", "planar:1", "iaf:1,hidden=8"])
+def test_of_the_best_diagonal_normal(posterior, linear_gaussian, identity_flow, gaps_of):
+    known = linear_gaussian(posterior)
+    identity_flow(known.model)
     found = gaps_of(known)
     precision = known.precision
     exact = 0.5 * (np.sum(np.log(np.diag(precision))) - np.linalg.slogdet(precision)[1])
@@ -43,8 +45,8 @@ def test_of_the_best_diagonal_normal(linear_gaussian, gaps_of):
     error = _error(known, np.zeros(2), known.best_scale)
     assert exact > 20 * error  # there is something to measure
     assert abs(found.approximation.mean() - exact) < Z * error
-    # The encoder has the optimum already, and both ELBOs have the same noise.
-    assert abs(found.amortization.mean()) < error
+    # The encoder has the optimum already.
+    assert abs(found.amortization.mean()) < Z * error
     assert abs(found.log_marginal.mean() + known.nll(known.images(N)).mean()) < Z * error
 
 
@@ -63,24 +65,12 @@ def test_of_an_encoder_that_is_off(linear_gaussian, gaps_of):
     assert np.all(found.amortization > 0)
 
 
-@pytest.mark.parametrize("posterior", ["planar:1", "iaf:1,hidden=8"])
-def test_a_flow_closes_a_part_of_the_gap(posterior, linear_gaussian, gaps_of):
-    known = linear_gaussian(posterior)
-    found = gaps_of(known)
-    error = _error(known, np.zeros(2), known.best_scale)
-    assert abs(found.log_marginal.mean() + known.nll(known.images(N)).mean()) < Z * error
-    assert -Z * error < found.approximation.mean() < known.kl(np.zeros(2), known.best_scale)
-
-
-def test_with_the_full_covariance_there_is_none(linear_gaussian, gaps_of):
-    known = linear_gaussian("tril")
-    base, factor = known.model.posterior_layer.base, np.linalg.cholesky(known.covariance)
-    known.set_encoder(np.zeros(2), np.diag(factor))
-    base._below.bias.assign([factor[1, 0] + 0.2])
-    kernel = np.random.default_rng(0).normal(size=base._below.kernel.shape)
-    base._below.kernel.assign(0.0 * kernel)
-    found = gaps_of(known)
-    off = factor + np.array([[0.0, 0.0], [0.2, 0.0]])
-    exact = 0.5 * (np.trace(known.precision @ off @ off.T) - 2)
-    assert exact > 0
-    assert found.amortization.mean() >= 0.0
+def test_batches_of_images_change_nothing_but_the_noise(linear_gaussian):
+    known = linear_gaussian()
+    x = known.images(70)
+    places = []
+    found = posterior_gaps(
+        known.model, x, 3, samples=20, progress=lambda batches: places.extend(batches) or batches
+    )
+    assert places == [0, 50]
+    assert all(part.shape == (70,) for part in found)

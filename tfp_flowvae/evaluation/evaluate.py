@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.aggregated import aggregated_posterior
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE, base_kl, mean_variance
-from tfp_flowvae.evaluation.figures import QUICK, Evaluation, Protocol
+from tfp_flowvae.evaluation.figures import FEW_EFFECTIVE, QUICK, Evaluation, Protocol
 from tfp_flowvae.evaluation.free_energy import free_energy
 from tfp_flowvae.evaluation.gaps import posterior_gaps
 from tfp_flowvae.evaluation.sample_quality import (
@@ -29,9 +29,6 @@ from tfp_flowvae.training.noise import as_seed
 from tfp_flowvae.training.xla import xla_suits
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
-
-FEW_EFFECTIVE = 10
-"""Fewer effective samples than this make an image's NLL unreliable."""
 
 _BATCH = 100
 

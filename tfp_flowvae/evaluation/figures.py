@@ -14,7 +14,17 @@ FEATURES = ("pixels", "encoder")
 QUICK = {"samples": 200, "aggregated_images": 200, "gap_images": 20, "gap_steps": 300, "drawn": 500}
 """The sizes of a quick evaluation, of about a minute."""
 
-_LEAST = {"samples": 1, "aggregated_images": 2, "gap_images": 0, "gap_steps": 1, "drawn": 0}
+FEW_EFFECTIVE = 10
+"""Fewer effective samples than this make an image's NLL unreliable."""
+
+_LEAST = {
+    "samples": 1,
+    "aggregated_images": 2,
+    "gap_images": 0,
+    "gap_steps": 1,
+    "drawn": 0,
+    "seed": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +65,15 @@ class Protocol:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}. Received: {getattr(self, name)}.")
+                raise UserError(
+                    f"{name} must be at least {least}. Received: {getattr(self, name)}."
+                )
         if self.features not in FEATURES:
             allowed = " or ".join(FEATURES)
             raise UserError(f"features must be {allowed}. Received: {self.features!r}.")
 
     def differences(self, other: Protocol) -> dict[str, tuple[Any, Any]]:
-        """Returns the attributes in which two protocols differ, the seed aside, with both values."""
+        """Returns what two protocols differ in, but for the seed: both values, by attribute."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "seed"]
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -74,8 +74,9 @@ def posterior_gaps(
     for place in progress(range(0, len(x), _BATCH)):
         images = tf.constant(x[place : place + _BATCH])
         start = tf.cast(model.encoder(images), tf.float32)
-        best = minimise(start, images, tf.constant([seed, place], tf.int32))
-        key = tf.constant([seed + 1, place], tf.int32)
+        key = tf.constant([seed, place], tf.int32)
+        best = minimise(start, images, tf.random.fold_in(key, 0))
+        key = tf.random.fold_in(key, 1)
         first.append(estimate((start, images), key).numpy().astype(np.float64))
         last.append(estimate((best, images), key).numpy().astype(np.float64))
     amortised, optimal = (np.concatenate(parts, axis=1) for parts in (first, last))
