@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,7 +169,7 @@ def _latents(model: FlowVAE, images: np.ndarray, seed: int, show: Progress) -> d
     """The figures of the latent space."""
     posterior = model.posterior(images)
     variance = mean_variance(model, posterior, as_seed(seed)).numpy()
-    per_dimension = np.mean(base_kl(posterior.distribution), axis=0, dtype=np.float64)
+    per_dimension = base_kl(posterior.distribution).numpy().mean(axis=0, dtype=np.float64)
     aggregated = aggregated_posterior(
         model, images, seed, progress=lambda places: show(places, "aggregated posterior")
     )
@@ -177,7 +177,7 @@ def _latents(model: FlowVAE, images: np.ndarray, seed: int, show: Progress) -> d
         "active_units": int(np.sum(variance > ACTIVE_VARIANCE)),
         "mutual_information": aggregated.mutual_information,
         "aggregated_kl": aggregated.kl,
-        "base_kl": tuple(map(float, per_dimension)),
+        "base_kl": tuple(per_dimension.tolist()),
     }
 
 
@@ -216,7 +216,7 @@ def _quality(
         return found
     train, means = _flat(train_images), _flat(images_of(model.sample))
     places, distances = nearest(means, train)
-    _, distances_of_data = nearest(_flat(images[: how.drawn]), train)
+    _, distances_of_data = nearest(_flat(_reconstructed(model, images[: how.drawn], seeds)), train)
     return found._replace(
         frechet_distance_of_data=frechet_distance(features(train_images[: how.drawn]), data),
         nearest_distance=float(np.median(distances)),
@@ -228,6 +228,15 @@ def _quality(
 def _encoded(model: FlowVAE, images: np.ndarray) -> np.ndarray:
     starts = range(0, len(images), _BATCH)
     return np.concatenate([model.encoder(images[i : i + _BATCH]) for i in starts])
+
+
+def _reconstructed(model: FlowVAE, images: np.ndarray, seeds: Sequence[tf.Tensor]) -> np.ndarray:
+    starts = range(0, len(images), _BATCH)
+    made = [
+        model.reconstruct(images[i : i + _BATCH], seed)
+        for i, seed in zip(starts, seeds, strict=True)
+    ]
+    return np.concatenate(made)
 
 
 def _flat(images: np.ndarray) -> np.ndarray:

@@ -110,7 +110,8 @@ class Evaluation:
       recall: The share of images that lie among the drawn ones.
       nearest_distance: The median Euclidean distance, in pixels, of a mean image of p(x|z) to its
         nearest training image; None without training images.
-      nearest_distance_of_data: The same of an image, for comparison.
+      nearest_distance_of_data: The same of the mean reconstruction of an image, for comparison:
+        samples that are much nearer to training images are copies of them.
       base_kl: The KL of each dimension of the posterior's base from N(0, 1).
       nearest_places: The place of the nearest training image of each mean image.
       elbo_per_image: `[N]`.

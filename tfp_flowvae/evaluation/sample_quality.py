@@ -31,7 +31,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     for features, mean in zip((first, second), means, strict=True):
         centred = (features - mean) / np.sqrt(max(len(features) - 1, 1))
         # C = A^T A with A from the QR factors, so the trace below is a sum of singular values.
-        roots.append(np.linalg.qr(centred.astype(np.float64), mode="r"))
+        roots.append(np.linalg.qr(centred.astype(np.float64)).R)
     # tr (C_1 C_2)^(1/2) is the sum of the singular values of A_1 A_2^T.
     cross = linalg.svdvals(roots[0] @ roots[1].T).sum()
     traces = sum(np.square(root).sum() for root in roots)

@@ -42,7 +42,7 @@ _ROWS = (
     _Row("precision", "precision", "share of {drawn} draws among the images, {features}"),
     _Row("recall", "recall", "share of {drawn} images among the draws, {features}"),
     _Row("to the nearest training image", "nearest_distance", "median of {drawn} means of p(x|z)"),
-    _Row("  from an image", "nearest_distance_of_data", "median of {drawn} images"),
+    _Row("  from a reconstruction", "nearest_distance_of_data", "median of {drawn}, to compare"),
 )
 
 _PAIRED = {"nll": "nll_per_image", "elbo": "elbo_per_image"}
