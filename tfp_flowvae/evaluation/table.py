@@ -55,10 +55,8 @@ def table(title: str, found: Evaluation) -> str:
       title: What was evaluated.
       found: The figures.
     """
-    how = vars(found.protocol)
-    how = how | {"best": f"{how['gap_steps']} steps for each of {how['gap_images']} images"}
     rows = [
-        (row.label, _shown(found, row.name), row.how.format_map(how))
+        (row.label, _shown(found, row.name), _how(row, found.protocol))
         for row in _ROWS
         if getattr(found, row.name) is not None
     ]
@@ -82,22 +80,22 @@ def comparison(titles: Sequence[str], found: Sequence[Evaluation]) -> str:
       titles: What was evaluated.
       found: The figures.
     """
-    numbers = [f"[{i}]" for i in range(1, len(found) + 1)]
+    numbers, first = [f"[{i}]" for i in range(1, len(found) + 1)], found[0].protocol
     lines = [
         f"{number} {title}: {_data(one.protocol)}"
         for number, title, one in zip(numbers, titles, found, strict=True)
     ]
     differences = [f"{number} - [1]" for number in numbers[1:]]
-    rows = [("", *numbers, *differences)]
+    same = not any(first.differences(one.protocol) for one in found)
+    rows = [("", *numbers, *differences, "" if same else "how [1] was measured")]
     for row in _ROWS:
         if all(getattr(one, row.name) is None for one in found):
             continue
         cells = [_shown(one, row.name) for one in found]
         name = _PAIRED.get(row.name)
         cells += [_difference(found[0], one, name) if name else "" for one in found[1:]]
-        rows.append((row.label, *cells))
-    first = found[0].protocol.checksum
-    paired = all(one.protocol.checksum == first for one in found)
+        rows.append((row.label, *cells, _how(row, first)))
+    paired = all(one.protocol.checksum == first.checksum for one in found)
     how = "paired by image" if paired else "of other images, not paired"
     return "\n".join([*lines, f"nats per image; differences {how}", "", _aligned(rows)])
 
@@ -128,6 +126,12 @@ def _data(how: Protocol) -> str:
     source = f" of {how.dataset}" if how.dataset else ""
     seen = f", binarization {how.binarization}" if how.binarization else ""
     return f"{how.images} {split}images{source}{seen}, seed {how.seed}"
+
+
+def _how(row: _Row, protocol: Protocol) -> str:
+    """How a figure was measured."""
+    best = f"{protocol.gap_steps} steps for each of {protocol.gap_images} images"
+    return row.how.format_map(vars(protocol) | {"best": best})
 
 
 def _shown(found: Evaluation, name: str) -> str:

@@ -21,7 +21,6 @@ from tfp_flowvae.runs.images import load_splits
 
 if TYPE_CHECKING:
     from tfp_flowvae.evaluation.figures import Evaluation
-    from tfp_flowvae.models import FlowVAE
 
 _MODEL = "model.keras"
 
@@ -174,8 +173,8 @@ def _evaluate(path: Path, config: TrainConfig, how: How) -> Evaluation:
         )
     return evaluate(
         model,
-        _images(splits, config, how.split, model),
-        None if how.split == "train" else _images(splits, config, "train", model),
+        _images(splits, config, how.split),
+        None if how.split == "train" else _images(splits, config, "train"),
         quick=how.quick,
         progress=_progress,
         dataset=config.dataset,
@@ -185,11 +184,9 @@ def _evaluate(path: Path, config: TrainConfig, how: How) -> Evaluation:
     )
 
 
-def _images(splits: ImageSplits, config: TrainConfig, split: str, model: FlowVAE) -> np.ndarray:
+def _images(splits: ImageSplits, config: TrainConfig, split: str) -> np.ndarray:
     images = getattr(splits, split)
-    images, levels = binarize_fixed(images, splits.levels, config.binarization, split)
-    model.likelihood.check_data(images, levels)
-    return to_unit(images, levels)
+    return to_unit(*binarize_fixed(images, splits.levels, config.binarization, split))
 
 
 def _progress(places: Iterable[int], title: str) -> Iterable[int]:
