@@ -74,13 +74,16 @@ def evaluate(
     train_nll = found.nll[len(images) :]
     found = Estimates(*(values[: len(images)] for values in found))
     terms = free_energy(model, images, None, how.seed)
+    cross_entropy, nll = _is_cross_entropy(model, images), float(found.nll.mean())
+    bits = nll / (math.prod(model.image_shape) * math.log(2.0))
     return Evaluation(
         protocol=how,
         **_mean("nll", found.nll),
         **_mean("elbo", found.elbo),
         log_likelihood=terms["log_likelihood"],
         kl=terms["kl"],
-        bits_per_dimension=_bits_per_dimension(model, images, float(found.nll.mean())),
+        bits_per_dimension=bits if model.likelihood.discrete and not cross_entropy else None,
+        cross_entropy=cross_entropy,
         effective_samples=float(np.median(found.effective_samples)),
         few_effective=int(np.sum(found.effective_samples < FEW_EFFECTIVE)),
         **_difference("generalization_gap", found.nll, train_nll),
@@ -143,12 +146,10 @@ def _difference(name: str, first: np.ndarray, second: np.ndarray) -> dict[str, A
     return {name: means[0] - means[1], f"{name}_se": math.hypot(*errors)}
 
 
-def _bits_per_dimension(model: FlowVAE, images: np.ndarray, nll: float) -> float | None:
-    """None if p(x) is a density, or, for grey images and a Bernoulli likelihood, neither."""
-    grey = getattr(model.likelihood, "levels", None) is None
-    if not model.likelihood.discrete or (grey and np.any((images != 0.0) & (images != 1.0))):
-        return None
-    return nll / (math.prod(model.image_shape) * math.log(2.0))
+def _is_cross_entropy(model: FlowVAE, images: np.ndarray) -> bool:
+    """Whether log p(x|z) is none: a likelihood of binary images, and images between 0 and 1."""
+    binary = model.likelihood.discrete and getattr(model.likelihood, "levels", None) is None
+    return binary and bool(np.any((images != 0.0) & (images != 1.0)))
 
 
 def _gaps(model: FlowVAE, images: np.ndarray, how: Protocol, show: Progress) -> dict[str, Any]:

@@ -92,6 +92,8 @@ class Evaluation:
       log_likelihood: E_q[log p(x|z)], one sample.
       kl: KL(q(z|x) || p(z)), one sample.
       bits_per_dimension: nll / (H W C log 2) for images of finitely many values; else None.
+      cross_entropy: Whether log p(x|z) is a cross entropy and no log-likelihood, as it is for grey
+        images and a Bernoulli likelihood; nll then compares with that of no other likelihood.
       effective_samples: The median over images of the effective number of importance samples.
       few_effective: The number of images with fewer than 10 effective samples.
       generalization_gap: nll minus the NLL of as many training images; None without those.
@@ -127,6 +129,7 @@ class Evaluation:
     log_likelihood: float
     kl: float
     bits_per_dimension: float | None
+    cross_entropy: bool
     effective_samples: float
     few_effective: int
     generalization_gap: float | None

@@ -65,8 +65,14 @@ def table(title: str, found: Evaluation) -> str:
     text += f"{_aligned(rows)}\n\nKL of each dimension of the posterior's base: {parts}"
     if found.few_effective:
         text += (
-            f"\nNote: {found.few_effective} images have fewer than {FEW_EFFECTIVE} effective "
-            "samples; their -log p(x) is likely too high. Take more samples."
+            f"\nNote: {found.few_effective} of {found.protocol.images} images have fewer than "
+            f"{FEW_EFFECTIVE} effective samples; their -log p(x) is likely too high. Take more "
+            "samples."
+        )
+    if found.cross_entropy:
+        text += (
+            "\nNote: the images are grey and the likelihood is for binary ones, so p(x) is no "
+            "likelihood; do not compare it with that of other likelihoods."
         )
     return text
 
