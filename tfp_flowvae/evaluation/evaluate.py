@@ -24,7 +24,7 @@ from tfp_flowvae.evaluation.sample_quality import (
     precision_recall,
 )
 from tfp_flowvae.models import FlowVAE
-from tfp_flowvae.models.importance import Estimates, importance_estimates
+from tfp_flowvae.models.importance import importance_estimates
 from tfp_flowvae.training.noise import as_seed
 from tfp_flowvae.training.xla import xla_suits
 
@@ -68,31 +68,12 @@ def evaluate(
     sizes = {**(QUICK if quick else {}), **protocol}
     how = _fitted(Protocol(**sizes), images)
     show = progress or (lambda items, title: items)
-    chosen = images[:0] if train_images is None else train_images[: len(images)]
-    # All images in one call, because each call compiles a program.
-    found = _importance(model, np.concatenate([images, chosen]), how, show)
-    train_nll = found.nll[len(images) :]
-    found = Estimates(*(values[: len(images)] for values in found))
-    terms = free_energy(model, images, None, how.seed)
-    cross_entropy, nll = _is_cross_entropy(model, images), float(found.nll.mean())
-    bits = nll / (math.prod(model.image_shape) * math.log(2.0))
     return Evaluation(
         protocol=how,
-        **_mean("nll", found.nll),
-        **_mean("elbo", found.elbo),
-        log_likelihood=terms["log_likelihood"],
-        kl=terms["kl"],
-        bits_per_dimension=bits if model.likelihood.discrete and not cross_entropy else None,
-        cross_entropy=cross_entropy,
-        effective_samples=float(np.median(found.effective_samples)),
-        few_effective=int(np.sum(found.effective_samples < FEW_EFFECTIVE)),
-        **_difference("generalization_gap", found.nll, train_nll),
+        **_bounds(model, images, train_images, how, show),
         **_gaps(model, images, how, show),
         **_latents(model, images[: how.aggregated_images], how.seed, show),
         **_quality(model, images, train_images, how)._asdict(),
-        elbo_per_image=found.elbo,
-        nll_per_image=found.nll,
-        effective_samples_per_image=found.effective_samples,
     )
 
 
@@ -118,16 +99,42 @@ def _fitted(how: Protocol, images: np.ndarray) -> Protocol:
     return dataclasses.replace(how, images=count, checksum=checksum, **few)
 
 
-def _importance(model: FlowVAE, images: np.ndarray, how: Protocol, show: Progress) -> Estimates:
-    return importance_estimates(
+def _bounds(
+    model: FlowVAE,
+    images: np.ndarray,
+    train_images: np.ndarray | None,
+    how: Protocol,
+    show: Progress,
+) -> dict[str, Any]:
+    """The figures of log p(x) and of the bounds on it."""
+    chosen = images[:0] if train_images is None else train_images[: len(images)]
+    both = importance_estimates(
         lambda x, samples, seed: model.elbo_terms(x, samples, seed).elbo,
-        images,
+        np.concatenate([images, chosen]),  # in one call, because each call compiles a program
         how.samples,
-        min(_BATCH, how.images),
+        min(_BATCH, len(images)),
         how.seed,
         jit_compile=xla_suits(model),
         progress=lambda places: show(places, "importance samples"),
     )
+    nll, elbo, effective_samples = (values[: len(images)] for values in both)
+    terms = free_energy(model, images, None, how.seed)
+    cross_entropy = _is_cross_entropy(model, images)
+    bits = float(nll.mean()) / (math.prod(model.image_shape) * math.log(2.0))
+    return {
+        **_mean("nll", nll),
+        **_mean("elbo", elbo),
+        "log_likelihood": terms["log_likelihood"],
+        "kl": terms["kl"],
+        "bits_per_dimension": bits if model.likelihood.discrete and not cross_entropy else None,
+        "cross_entropy": cross_entropy,
+        "effective_samples": float(np.median(effective_samples)),
+        "few_effective": int(np.sum(effective_samples < FEW_EFFECTIVE)),
+        **_difference("generalization_gap", nll, both.nll[len(images) :]),
+        "nll_per_image": nll,
+        "elbo_per_image": elbo,
+        "effective_samples_per_image": effective_samples,
+    }
 
 
 def _mean(name: str, values: np.ndarray | None) -> dict[str, Any]:
