@@ -61,19 +61,19 @@ def _measure(name: str, images: int, samples: int) -> Row:
     from training_fit import case_model
 
     from tfp_flowvae.data import ImageSplits
-    from tfp_flowvae.models.importance import IMAGES, importance_nll
+    from tfp_flowvae.models.importance import IMAGES, importance_estimates
     from tfp_flowvae.training.xla import xla_suits
 
     few, test = synthetic_images(200, seed=0), _Watched(synthetic_images(images, seed=1))
     model = case_model(name, ImageSplits("yardstick", few, few, few, levels=2))
     before = peak_mb()
-    found = importance_nll(
+    found = importance_estimates(
         lambda x, s, seed: model.elbo_terms(x, s, seed).elbo,
         cast(Any, test),
         samples,
         seed=0,
         jit_compile=xla_suits(model),
-    )
+    ).nll
     end, peak = time.perf_counter(), peak_mb()
     if found.shape != (images,) or not np.isfinite(found).all():
         raise RuntimeError(f"No likelihood for every image. Received: {found}.")

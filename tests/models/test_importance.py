@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tfp_flowvae import models
-from tfp_flowvae.models.importance import SAMPLES, importance_nll
+from tfp_flowvae.models.importance import SAMPLES, importance_estimates
 from tfp_flowvae.models.objective import importance_bound
 
 IMAGE, D = (8, 8, 1), 2
@@ -40,13 +40,13 @@ def digits():
 def test_is_the_bound_of_all_samples_at_once(samples, vae, digits):
 
     def nll(images):
-        return importance_nll(
+        return importance_estimates(
             lambda x, s, seed: vae.elbo_terms(x, s, seed).elbo,
             images,
             samples,
             seed=1,
             jit_compile=False,
-        )
+        ).nll
 
     found = nll(digits)
     assert found.shape == (130,)

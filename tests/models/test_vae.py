@@ -317,3 +317,15 @@ class _Spy(likelihoods.Bernoulli):
     def log_prob(self, output, x):
         self.seen.append(x)
         return super().log_prob(output, x)
+
+
+def test_drawn_images_are_draws_of_the_pixels_whose_means_sample_gives(make_vae, stir):
+    vae = stir(make_vae(), 1.0)
+    mean = vae.sample(2000, seed=3).numpy().astype(np.float64)
+    drawn = vae.draw_images(2000, seed=3).numpy()
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    # Sums of independent terms with mean 0 and variance w^2 p (1 - p), if both have the same z.
+    for weight in (1.0, mean - mean.mean(axis=0)):
+        error = np.sqrt(np.sum(weight**2 * mean * (1.0 - mean)))
+        assert abs(np.sum(weight * (drawn - mean))) < 5 * error
+    np.testing.assert_array_equal(vae.draw_images(2000, seed=3), drawn)

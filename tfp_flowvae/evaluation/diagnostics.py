@@ -99,7 +99,7 @@ def measure(
     scalars["active_units"] = tf.reduce_sum(tf.cast(active, tf.float32))
     if mutual_information:
         scalars["mutual_information"] = _mutual_information(model, x[:_PAIRED], draw.z[0, :_PAIRED])
-    return scalars, tf.reduce_mean(_base_kl(draw.distribution.distribution), axis=0)
+    return scalars, tf.reduce_mean(base_kl(draw.distribution.distribution), axis=0)
 
 
 def mean_variance(
@@ -180,7 +180,7 @@ def _mutual_information(model: FlowVAE, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor
     return tf.reduce_mean(own - mean)
 
 
-def _base_kl(base: tfd.Distribution) -> tf.Tensor:
+def base_kl(base: tfd.Distribution) -> tf.Tensor:
     """KL of each marginal of the base from N(0, 1), `[N, D]`."""
     mean, variance = base.mean(), base.variance()
     return 0.5 * (tf.square(mean) + variance - 1.0 - tf.math.log(variance))

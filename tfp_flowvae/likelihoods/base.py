@@ -67,6 +67,15 @@ class Likelihood(Configurable, ABC):
     def mean(self, output: tf.Tensor) -> tf.Tensor:
         """The mean image, `[..., H, W, C]`, in [0, 1]."""
 
+    def sample(self, output: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """One image drawn from p(x|z), `[..., H, W, C]`, on the scale of x.
+
+        Args:
+          output: `[..., H, W, P]`.
+          seed: A stateless seed, `[2]`.
+        """
+        return self.distribution(output).sample(seed=seed)
+
     def prepare(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """The images as `log_prob` takes them: here, as they are.
 
@@ -191,6 +200,18 @@ class DensityLikelihood(Likelihood):
         if self.levels is not None:
             mean = (self.levels * mean - 0.5) / (self.levels - 1)
         return tf.clip_by_value(mean, 0.0, 1.0)
+
+    def sample(self, output: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """One image drawn from p(x|z), `[..., H, W, C]`: the levels whose bins x' falls in.
+
+        A density's mass below 0 goes to the first level, that above 1 to the last; without
+        `levels` the draw may lie outside [0, 1].
+        """
+        x = super().sample(output, seed)
+        if self.levels is None:
+            return x
+        top = float(self.levels - 1)
+        return tf.clip_by_value(tf.floor(float(self.levels) * x), 0.0, top) / top
 
     def prepare(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """x' as above, in [0, 1], from x `[B, H, W, C]`."""

@@ -1,21 +1,37 @@
-"""The importance-weighted negative log-likelihood of a set of images."""
+"""The importance-weighted negative log-likelihood of a set of images, and its effective samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae.training.noise import as_seed
 
-LogWeights = Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor]
+LogWeights = Callable[[Any, int, tf.Tensor], tf.Tensor]
 
 # Images and samples held at once: 5,000 decoded images, whatever the number of samples.
 IMAGES, SAMPLES = 100, 50
 
 
-def importance_nll(
+class Estimates(NamedTuple):
+    """Importance-weighted estimates of N images.
+
+    Attributes:
+      nll: -log 1/S sum_s w_s, float64 `[N]`, nats.
+      elbo: 1/S sum_s log w_s, float64 `[N]`, nats.
+      effective_samples: (sum_s w_s)^2 / sum_s w_s^2, float64 `[N]`, from 1 to S (Kong 1992): how
+        many equally weighted samples have the same variance.
+    """
+
+    nll: np.ndarray
+    elbo: np.ndarray
+    effective_samples: np.ndarray
+
+
+def importance_estimates(
     log_weights: LogWeights,
     images: np.ndarray,
     num_samples: int,
@@ -23,11 +39,12 @@ def importance_nll(
     seed: int | None = None,
     *,
     jit_compile: bool,
-) -> np.ndarray:
-    """-log 1/S sum_s w_s of each image, for images in memory or mapped from a file.
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Estimates:
+    """Estimates -log p(x) of each image, for images in memory or mapped from a file.
 
-    Burda et al. (2016), https://arxiv.org/abs/1509.00519, equation 8. One compiled program serves
-    all batches and adds up the samples as it goes.
+    Burda et al. (2016), https://arxiv.org/abs/1509.00519, equation 8. All batches use one compiled
+    program, which adds up the samples in a loop.
 
     Args:
       log_weights: From images `[B, H, W, C]`, a number of samples S and a stateless seed `[2]` to
@@ -35,11 +52,9 @@ def importance_nll(
       images: `[N, H, W, C]` in [0, 1].
       num_samples: S.
       batch_size: B; 100 by default.
-      seed: Of the samples. Image i depends on it and on i // B alone.
+      seed: The seed of the samples. Image i depends only on it and on i // B.
       jit_compile: Whether to use XLA.
-
-    Returns:
-      float64 `[N]`, in nats.
+      progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
 
     Raises:
       ValueError: If a number is below 1.
@@ -49,42 +64,66 @@ def importance_nll(
         if number < 1:
             raise ValueError(f"{name} must be at least 1. Received: {number}.")
     first = int(as_seed(seed)[0])
-    program = _program(log_weights, batch_size, num_samples, jit_compile)
-    found = []
-    for i, start in enumerate(range(0, len(images), batch_size)):
+    program = make_estimator(log_weights, num_samples, jit_compile)
+    found = np.zeros([3, len(images)])
+    for start in progress(range(0, len(images), batch_size)):
         x = np.asarray(images[start : start + batch_size], np.float32)
-        # The last batch is filled up: another shape would be another program.
+        # The last batch is padded, because another shape would need another program.
         padding = [(0, batch_size - len(x)), *[(0, 0)] * (x.ndim - 1)]
-        log_marginal = program(tf.constant(np.pad(x, padding)), tf.constant([first, i], tf.int32))
-        found.append(-log_marginal.numpy()[: len(x)].astype(np.float64))
-    return np.concatenate(found) if found else np.zeros(0)
+        batch_seed = tf.constant([first, start // batch_size], tf.int32)
+        values = program(tf.constant(np.pad(x, padding)), batch_seed).numpy()
+        found[:, start : start + batch_size] = values[:, : len(x)]
+    return Estimates(*found)
 
 
-def _program(
-    log_weights: LogWeights, batch_size: int, num_samples: int, jit_compile: bool
-) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """From images `[B, H, W, C]` and a seed `[2]` to their log-marginals `[B]`."""
+def make_estimator(
+    log_weights: LogWeights, num_samples: int, jit_compile: bool
+) -> Callable[[Any, tf.Tensor], tf.Tensor]:
+    """Returns a program that adds up S log-weights of B examples in a loop of fixed memory.
+
+    Args:
+      log_weights: From a nest of tensors `[B, ...]`, a number of samples S and a stateless seed
+        `[2]` to log w_s, `[S, B]`.
+      num_samples: S.
+      jit_compile: Whether to use XLA.
+
+    Returns:
+      A function from the nest and a seed to -log 1/S sum_s w_s, 1/S sum_s log w_s and
+      (sum_s w_s)^2 / sum_s w_s^2, `[3, B]`.
+    """
     whole, rest = divmod(num_samples, SAMPLES)
 
-    def log_sum(x: tf.Tensor, samples: int, seed: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_logsumexp(log_weights(x, samples, seed), axis=0)
+    def sums(inputs: Any, samples: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The logarithms of sum w and of sum w^2, `[2, B]`, and sum log w, `[B]`."""
+        logs = log_weights(inputs, samples, seed)
+        both = tf.reduce_logsumexp(tf.stack([logs, 2.0 * logs]), axis=1)
+        return both, tf.reduce_sum(logs, axis=0)
 
-    def add(i: tf.Tensor, total: tf.Tensor, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        more = log_sum(x, SAMPLES, tf.random.fold_in(seed, i))
-        return tf.reduce_logsumexp(tf.stack([total, more]), axis=0)
+    def add(
+        first: tuple[tf.Tensor, tf.Tensor], second: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        both = tf.reduce_logsumexp(tf.stack([first[0], second[0]]), axis=0)
+        return both, first[1] + second[1]
 
     @tf.function(jit_compile=jit_compile, autograph=False)
-    def program(x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        total = tf.fill([batch_size], -np.inf)
+    def program(inputs: Any, seed: tf.Tensor) -> tf.Tensor:
+        size = tf.shape(tf.nest.flatten(inputs)[0])[0]
+        total = tf.fill([2, size], -np.inf), tf.zeros([size])
         if rest:
-            total = log_sum(x, rest, tf.random.fold_in(seed, whole))
+            total = sums(inputs, rest, tf.random.fold_in(seed, whole))
         if whole:
             _, total = tf.while_loop(
                 lambda i, total: i < whole,
-                lambda i, total: (i + 1, add(i, total, x, seed)),
+                lambda i, total: (
+                    i + 1,
+                    add(total, sums(inputs, SAMPLES, tf.random.fold_in(seed, i))),
+                ),
                 (tf.constant(0), total),
                 maximum_iterations=whole,
             )
-        return total - np.float32(np.log(num_samples))
+        both, logs = total
+        log_sum, log_squares = tf.unstack(both, num=2)
+        nll = np.float32(np.log(num_samples)) - log_sum
+        return tf.stack([nll, logs / num_samples, tf.exp(2.0 * log_sum - log_squares)])
 
     return program

@@ -16,7 +16,7 @@ from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
 from tfp_flowvae.models.gradients import for_training
-from tfp_flowvae.models.importance import importance_nll
+from tfp_flowvae.models.importance import importance_estimates
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.parts import batch_of, build_parts, check_dropout, check_free_bits
 from tfp_flowvae.networks.registry import make_decoder, make_encoder
@@ -24,8 +24,8 @@ from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.noise import Noise
 from tfp_flowvae.training.xla import xla_suits
 
-# The stream of the noise that drops pixels of the encoder's input.
-_DROPOUT_STREAM = 0xD407
+# The streams of the noise that drops pixels of the encoder's input, and of drawn pixels.
+_DROPOUT_STREAM, _PIXEL_STREAM = 0xD407, 0x91C5
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -208,18 +208,29 @@ class FlowVAE(FastModel):
         Raises:
           ValueError: If `num_samples` or `batch_size` is below 1.
         """
-        return importance_nll(
+        return importance_estimates(
             lambda x, num_samples, seed: self.elbo_terms(x, num_samples, seed).elbo,
             self._images(x).numpy(),
             num_samples,
             batch_size,
             seed,
             jit_compile=xla_suits(self),
-        )
+        ).nll
 
     def sample(self, n: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior."""
         return self.decode(self.prior_layer.sample(n, seed=self.stateless_seed(seed)))
+
+    def draw_images(self, n: int, seed: TensorLike | None = None) -> tf.Tensor:
+        """n images drawn from p(x), `[n, H, W, C]`: z from the prior, then x from p(x|z).
+
+        They are comparable with data: binary for a Bernoulli likelihood, where `sample` gives the
+        probability of each pixel. Both take the same z for the same n and seed.
+        """
+        seed = self.stateless_seed(seed)
+        z = self.prior_layer.sample(n, seed=seed)
+        pixels = Noise(seed).stream(_PIXEL_STREAM).seed
+        return self.likelihood.sample(self._decode_parameters(z), pixels)
 
     def encode(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """One draw from q(z|x) for each image `[B, H, W, C]`; `[B, D]`."""

@@ -6,20 +6,20 @@ import dataclasses
 import signal
 import sys
 import time
-import warnings
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfp_flowvae._quiet import import_tensorflow
-from tfp_flowvae.data import ImageSplits, check_dataset, load_images, stream_images
+from tfp_flowvae.data import ImageSplits, check_dataset
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.spec import format_stack
 from tfp_flowvae.runs import messages
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.failures import failing, losing_workers
 from tfp_flowvae.runs.folder import RunFolder
+from tfp_flowvae.runs.images import load_splits
 from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.records import run_record, write_records
 from tfp_flowvae.runs.signals import SignalWatch, Stopped
@@ -143,7 +143,7 @@ class _Run:
             self.began = float(start.state.get("started", self.began))
             self.earlier = float(start.state.get("seconds", 0.0))
         import_tensorflow()
-        splits = self._images()
+        splits = load_splits(self.config, self.output.stream)
         warning = precision_warning(config.precision)
         if warning:
             print(f"Warning: {warning}", file=sys.stderr)
@@ -159,17 +159,6 @@ class _Run:
             return EXIT_DIVERGED
         self._finish(session, splits)
         return 0
-
-    def _images(self) -> ImageSplits:
-        config, load = self.config, load_images
-        if self.output.stream is not None:
-            load = partial(stream_images, cache=self.output.stream)
-        # Warnings about the images are printed without the line of code that they come from.
-        with warnings.catch_warnings(record=True) as caught:
-            images = load(config.dataset, config.data_dir, image_shape=config.image_shape)
-        for warning in caught:
-            print(f"Warning: {warning.message}", file=sys.stderr)
-        return images
 
     def _fit(self, session: Session, store: CheckpointStore, start: Checkpoint | None) -> None:
         from tfp_flowvae.runs.checkpoint import Interrupted, Saving

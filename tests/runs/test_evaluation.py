@@ -1,0 +1,115 @@
+"""The commands `evaluate` and `compare`: their tables, files and errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfp_flowvae import FlowVAE
+from tfp_flowvae.cli import main
+from tfp_flowvae.evaluation.figures import Evaluation
+from tfp_flowvae.runs.config import TrainConfig
+
+SMALL = ["--samples", "20", "--quick"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with small pictures, two runs on them, and an export without a config."""
+    home = tmp_path_factory.mktemp("runs")
+    rng = np.random.default_rng(0)
+    np.save(home / "images.npy", rng.integers(0, 2, size=(40, 4, 4, 1)).astype(bool))
+    np.save(home / "other.npy", rng.integers(0, 2, size=(40, 5, 4, 1)).astype(bool))
+    for name, binarization in (("a", "dynamic"), ("b", "static"), ("c", "dynamic")):
+        vae = FlowVAE(image_shape=(4, 4, 1), latent_size=2, encoder="mlp:4", decoder="mlp:4")
+        (home / name).mkdir()
+        vae.save(home / name / "model.keras")
+        config = TrainConfig(dataset=str(home / "images.npy"), binarization=binarization, seed=1)
+        (home / name / "config.json").write_text(config.to_json())
+    (home / "export").mkdir()
+    (home / "a" / "model.keras").rename(home / "export" / "model.keras")
+    (home / "a" / "model.keras").write_bytes((home / "export" / "model.keras").read_bytes())
+    (home / "density").mkdir()
+    (home / "density" / "model.keras").touch()
+    (home / "density" / "config.json").write_text('{"data": "table.csv"}')
+    (home / "empty").mkdir()
+    (home / "figures.json").write_text("[]")
+    return home
+
+
+@pytest.fixture
+def figures(home, monkeypatch, capsys):
+    """What `evaluate` wrote and printed about the run `a`."""
+    monkeypatch.chdir(home)
+    file = Path("a.json")
+    assert main(["evaluate", "a", *SMALL, "--json", str(file)]) == 0
+    yield file, capsys.readouterr()
+    file.unlink()
+
+
+def test_each_figure_comes_with_its_protocol(figures, home):
+    file, printed = figures
+    found = Evaluation.from_dict(json.loads(file.read_text()))
+    how = found.protocol
+    assert (how.split, how.binarization, how.samples, how.seed) == ("test", "dynamic", 20, 1)
+    assert how.dataset == str(home / "images.npy")
+    assert len(found.nll_per_image) == how.images == 8
+    assert f"a: 8 test images of {how.dataset}, binarization dynamic, seed 1" in printed.out
+    assert f"{found.nll:.3f} +- {found.nll_se:.3f}" in printed.out
+    for words in ("importance-weighted, 20 samples an image", "300 steps for each of 8 images"):
+        assert words in printed.out
+    assert printed.err == ""
+
+
+def test_compare_pairs_by_image_and_refuses_other_protocols(figures, home, capsys):
+    file, _ = figures
+    assert main(["compare", str(file), str(file)]) == 0
+    table = capsys.readouterr().out
+    assert "differences paired by image" in table
+    assert "+0.000 +- 0.000" in table
+    assert main(["compare", str(file), "b", *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert "binarization is 'dynamic' for 'a.json' and 'static' for 'b'" in error
+    assert error.count("\n") == 1
+    assert main(["compare", str(file), "c", "--quick", "--samples", "21"]) == 2
+    assert "samples is 20 for 'a.json' and 21 for 'c'" in capsys.readouterr().err
+    assert main(["compare", str(file), "b", *SMALL, "--across-protocols"]) == 0
+    # The one draw of evaluation is the same for both.
+    assert "differences paired by image" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "nothing"], "'nothing' holds no model.keras; give the folder of a finished"),
+        (["evaluate", "empty"], "'empty' holds no model.keras"),
+        (["evaluate", "export"], "has no config.json, which names the images of a run; give --d"),
+        (["evaluate", "density"], "'density' holds a density"),
+        (["evaluate", "a", "--samples", "0"], "samples must be at least 1. Received: 0"),
+        (["evaluate", "a", "--samples", "few"], "a whole number is expected, not 'few'"),
+        (["evaluate", "a", "--features", "eyes"], "features must be pixels or encoder"),
+        (["evaluate", "a", "--dataset", "digitz"], "Did you mean 'digits'"),
+        (["evaluate", "a", "--dataset", "other.npy"], "needs images of shape (4, 4, 1). Received"),
+        (["evaluate", "a", "--json", "no/a.json"], "The folder of --json 'no/a.json' does not"),
+        (["compare", "a"], "two paths or more. Received: 1"),
+        (["compare", "a", "b"], "binarization is 'dynamic' for 'a' and 'static' for 'b'"),
+        (["compare", "figures.json", "a"], "holds no figures of this version"),
+        (["compare", "missing.json", "a"], "Cannot read 'missing.json'"),
+    ],
+)
+def test_mistakes_get_one_sentence(arguments, message, home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    before = sorted(home.rglob("*"))
+    try:
+        status = main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    printed = capsys.readouterr()
+    assert status == 2
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert sorted(home.rglob("*")) == before

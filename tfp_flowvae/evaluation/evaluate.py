@@ -1,0 +1,251 @@
+"""What a trained model is worth on a set of images."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.evaluation.aggregated import aggregated_posterior
+from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE, base_kl, mean_variance
+from tfp_flowvae.evaluation.figures import FEW_EFFECTIVE, QUICK, Evaluation, Protocol
+from tfp_flowvae.evaluation.free_energy import free_energy
+from tfp_flowvae.evaluation.gaps import posterior_gaps
+from tfp_flowvae.evaluation.sample_quality import (
+    NEIGHBOURS,
+    frechet_distance,
+    nearest,
+    precision_recall,
+)
+from tfp_flowvae.models import FlowVAE
+from tfp_flowvae.models.importance import importance_estimates
+from tfp_flowvae.training.noise import as_seed
+from tfp_flowvae.training.xla import xla_suits
+
+Progress = Callable[[Iterable[int], str], Iterable[int]]
+
+_BATCH = 100
+
+
+def evaluate(
+    model: FlowVAE,
+    images: np.ndarray,
+    train_images: np.ndarray | None = None,
+    *,
+    quick: bool = False,
+    progress: Progress | None = None,
+    **protocol: Any,
+) -> Evaluation:
+    """Measures what a model is worth on a set of images.
+
+    Args:
+      model: A trained model.
+      images: `[N, H, W, C]` in [0, 1], binarised already if the model needs it.
+      train_images: `[M, H, W, C]`, for the generalisation gap and the nearest training images.
+      quick: Whether to use the sizes of `QUICK`.
+      progress: A function of an iterable and a title that shows its progress; None for none.
+      **protocol: Attributes of `Protocol`, such as `samples=500` and `seed=1`.
+
+    Raises:
+      UserError: If there are fewer than two images, they have another shape than the model's, or a
+        number of the protocol is not allowed.
+
+    Example:
+    ```python
+    found = fv.evaluate(vae, x_test, x_train, quick=True)
+    found.nll, found.nll_se, found.protocol.samples
+    ```
+    """
+    images = _checked(model, images)
+    if train_images is not None:
+        train_images = _checked(model, train_images)
+    sizes = {**(QUICK if quick else {}), **protocol}
+    how = _fitted(Protocol(**sizes), images)
+    show = progress or (lambda items, title: items)
+    return Evaluation(
+        protocol=how,
+        **_bounds(model, images, train_images, how, show),
+        **_gaps(model, images, how, show),
+        **_latents(model, images[: how.aggregated_images], how.seed, show),
+        **_quality(model, images, train_images, how)._asdict(),
+    )
+
+
+def _checked(model: FlowVAE, images: np.ndarray) -> np.ndarray:
+    """The images in float32; a `UserError` if they do not suit the model."""
+    images = np.asarray(images, np.float32)
+    if images.shape[1:] != model.image_shape or len(images) < 2:
+        wanted = ", ".join(map(str, ("N", *model.image_shape)))
+        raise UserError(
+            f"The model needs two or more images of shape [{wanted}]. "
+            f"Received: images of shape {list(images.shape)}."
+        )
+    model.likelihood.check_data(images)
+    return images
+
+
+def _fitted(how: Protocol, images: np.ndarray) -> Protocol:
+    """The protocol with what the images tell, and with no more of them than there are."""
+    count = len(images)
+    names = ("aggregated_images", "gap_images", "drawn")
+    few: dict[str, Any] = {name: min(getattr(how, name), count) for name in names}
+    checksum = hashlib.sha256(images.tobytes()).hexdigest()[:16]
+    return dataclasses.replace(how, images=count, checksum=checksum, **few)
+
+
+def _bounds(
+    model: FlowVAE,
+    images: np.ndarray,
+    train_images: np.ndarray | None,
+    how: Protocol,
+    show: Progress,
+) -> dict[str, Any]:
+    """The figures of log p(x) and of the bounds on it."""
+    chosen = images[:0] if train_images is None else train_images[: len(images)]
+    both = importance_estimates(
+        lambda x, samples, seed: model.elbo_terms(x, samples, seed).elbo,
+        np.concatenate([images, chosen]),  # in one call, because each call compiles a program
+        how.samples,
+        min(_BATCH, len(images)),
+        how.seed,
+        jit_compile=xla_suits(model),
+        progress=lambda places: show(places, "importance samples"),
+    )
+    nll, elbo, effective_samples = (values[: len(images)] for values in both)
+    terms = free_energy(model, images, None, how.seed)
+    cross_entropy = _is_cross_entropy(model, images)
+    bits = float(nll.mean()) / (math.prod(model.image_shape) * math.log(2.0))
+    return {
+        **_mean("nll", nll),
+        **_mean("elbo", elbo),
+        "log_likelihood": terms["log_likelihood"],
+        "kl": terms["kl"],
+        "bits_per_dimension": bits if model.likelihood.discrete and not cross_entropy else None,
+        "cross_entropy": cross_entropy,
+        "effective_samples": float(np.median(effective_samples)),
+        "few_effective": int(np.sum(effective_samples < FEW_EFFECTIVE)),
+        **_difference("generalization_gap", nll, both.nll[len(images) :]),
+        "nll_per_image": nll,
+        "elbo_per_image": elbo,
+        "effective_samples_per_image": effective_samples,
+    }
+
+
+def _mean(name: str, values: np.ndarray | None) -> dict[str, Any]:
+    """The mean of a figure over images and its standard error, under the figure's names."""
+    if values is None:
+        return {name: None, f"{name}_se": None}
+    error = np.std(values, ddof=1) / math.sqrt(len(values))
+    return {name: float(values.mean()), f"{name}_se": float(error)}
+
+
+def _difference(name: str, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """The difference between the means of two sets of images; None if the second is too small."""
+    if len(second) < 2:
+        return _mean(name, None)
+    means, errors = zip(*(_mean("", values).values() for values in (first, second)), strict=True)
+    return {name: means[0] - means[1], f"{name}_se": math.hypot(*errors)}
+
+
+def _is_cross_entropy(model: FlowVAE, images: np.ndarray) -> bool:
+    """Whether log p(x|z) is none: a likelihood of binary images, and images between 0 and 1."""
+    binary = model.likelihood.discrete and getattr(model.likelihood, "levels", None) is None
+    return binary and bool(np.any((images != 0.0) & (images != 1.0)))
+
+
+def _gaps(model: FlowVAE, images: np.ndarray, how: Protocol, show: Progress) -> dict[str, Any]:
+    approximation = amortization = None
+    if how.gap_images >= 2:
+        found = posterior_gaps(
+            model,
+            images[: how.gap_images],
+            steps=how.gap_steps,
+            seed=how.seed,
+            progress=lambda places: show(places, "best posterior of each image"),
+        )
+        approximation, amortization = found.approximation, found.amortization
+    return _mean("approximation_gap", approximation) | _mean("amortization_gap", amortization)
+
+
+def _latents(model: FlowVAE, images: np.ndarray, seed: int, show: Progress) -> dict[str, Any]:
+    """The figures of the latent space."""
+    posterior = model.posterior(images)
+    variance = mean_variance(model, posterior, as_seed(seed)).numpy()
+    per_dimension = base_kl(posterior.distribution).numpy().mean(axis=0, dtype=np.float64)
+    aggregated = aggregated_posterior(
+        model, images, seed, progress=lambda places: show(places, "aggregated posterior")
+    )
+    return {
+        "active_units": int(np.sum(variance > ACTIVE_VARIANCE)),
+        "mutual_information": aggregated.mutual_information,
+        "aggregated_kl": aggregated.kl,
+        "base_kl": tuple(per_dimension.tolist()),
+    }
+
+
+class _Quality(NamedTuple):
+    """The figures of `Evaluation` that compare images of the model with data."""
+
+    frechet_distance: float | None = None
+    frechet_distance_of_data: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    nearest_distance: float | None = None
+    nearest_distance_of_data: float | None = None
+    nearest_places: tuple[int, ...] = ()
+
+
+def _quality(
+    model: FlowVAE, images: np.ndarray, train_images: np.ndarray | None, how: Protocol
+) -> _Quality:
+    """Compares draws from p(x|z) with the images, and means of p(x|z) with training images."""
+    if how.drawn <= NEIGHBOURS:
+        return _Quality()
+    batches = [range(how.drawn)[i : i + _BATCH] for i in range(0, how.drawn, _BATCH)]
+    seeds = [tf.constant([how.seed, batch.start], tf.int32) for batch in batches]
+
+    def images_of(draw: Callable[[int, tf.Tensor], tf.Tensor]) -> np.ndarray:
+        made = [draw(len(batch), seed) for batch, seed in zip(batches, seeds, strict=True)]
+        return np.concatenate(made)
+
+    def features(x: np.ndarray) -> np.ndarray:
+        return _flat(x if how.features == "pixels" else _encoded(model, x))
+
+    data, drawn = features(images[: how.drawn]), features(images_of(model.draw_images))
+    shares = precision_recall(data, drawn)
+    found = _Quality(frechet_distance(drawn, data), None, shares.precision, shares.recall)
+    if train_images is None:
+        return found
+    train, means = _flat(train_images), _flat(images_of(model.sample))
+    places, distances = nearest(means, train)
+    _, distances_of_data = nearest(_flat(_reconstructed(model, images[: how.drawn], seeds)), train)
+    return found._replace(
+        frechet_distance_of_data=frechet_distance(features(train_images[: how.drawn]), data),
+        nearest_distance=float(np.median(distances)),
+        nearest_distance_of_data=float(np.median(distances_of_data)),
+        nearest_places=tuple(places.tolist()),
+    )
+
+
+def _encoded(model: FlowVAE, images: np.ndarray) -> np.ndarray:
+    starts = range(0, len(images), _BATCH)
+    return np.concatenate([model.encoder(images[i : i + _BATCH]) for i in starts])
+
+
+def _reconstructed(model: FlowVAE, images: np.ndarray, seeds: Sequence[tf.Tensor]) -> np.ndarray:
+    starts = range(0, len(images), _BATCH)
+    made = [
+        model.reconstruct(images[i : i + _BATCH], seed)
+        for i, seed in zip(starts, seeds, strict=True)
+    ]
+    return np.concatenate(made)
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1).astype(np.float32)

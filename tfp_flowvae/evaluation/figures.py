@@ -1,0 +1,173 @@
+"""The figures of an evaluation, each with the protocol by which it was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from tfp_flowvae.errors import UserError
+
+FEATURES = ("pixels", "encoder")
+QUICK = {"samples": 200, "aggregated_images": 200, "gap_images": 20, "gap_steps": 300, "drawn": 500}
+"""The sizes of a quick evaluation, of about a minute."""
+
+FEW_EFFECTIVE = 10
+"""Fewer effective samples than this make an image's NLL unreliable."""
+
+_LEAST = {
+    "samples": 1,
+    "aggregated_images": 2,
+    "gap_images": 0,
+    "gap_steps": 1,
+    "drawn": 0,
+    "seed": 0,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How the figures were measured: only figures of one protocol can be compared.
+
+    Attributes:
+      dataset: The data set, or "" if it was not named.
+      split: The split, or "" if it was not named.
+      binarization: How the images were made binary, or "" if it was not named.
+      images: N, the number of images.
+      checksum: Of the images: figures with one checksum are of the same images.
+      samples: S, the number of importance samples of each image.
+      aggregated_images: The number of images of the aggregated posterior and of the active units.
+      gap_images: The number of images of the gaps; 0 for none.
+      gap_steps: The number of steps that optimise each image's posterior.
+      drawn: The number of drawn images that are compared with the data; 0 for none.
+      features: In what space they are compared: "pixels", or "encoder" for the encoder's features.
+      seed: The seed.
+
+    Raises:
+      UserError: If a number or `features` is not allowed.
+    """
+
+    dataset: str = ""
+    split: str = ""
+    binarization: str = ""
+    images: int = 0
+    checksum: str = ""
+    samples: int = 5000
+    aggregated_images: int = 1000
+    gap_images: int = 100
+    gap_steps: int = 1000
+    drawn: int = 1000
+    features: str = "pixels"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"{name} must be at least {least}. Received: {getattr(self, name)}."
+                )
+        if self.features not in FEATURES:
+            allowed = " or ".join(FEATURES)
+            raise UserError(f"features must be {allowed}. Received: {self.features!r}.")
+
+    def differences(self, other: Protocol) -> dict[str, tuple[Any, Any]]:
+        """Returns what two protocols differ in, but for the seed: both values, by attribute."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "seed"]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The figures of a model on a set of images; nats per image unless said otherwise.
+
+    Attributes:
+      protocol: How they were measured.
+      nll: The importance-weighted estimate of -log p(x), with S samples.
+      nll_se: Its standard error over images.
+      elbo: The evidence lower bound, the mean over images and S samples.
+      elbo_se: Its standard error over images.
+      log_likelihood: E_q[log p(x|z)], one sample.
+      kl: KL(q(z|x) || p(z)), one sample.
+      bits_per_dimension: nll / (H W C log 2) for images of finitely many values; else None.
+      cross_entropy: Whether log p(x|z) is a cross entropy and no log-likelihood, as it is for grey
+        images and a Bernoulli likelihood; nll then compares with that of no other likelihood.
+      effective_samples: The median over images of the effective number of importance samples.
+      few_effective: The number of images with fewer than 10 effective samples.
+      generalization_gap: nll minus the NLL of as many training images; None without those.
+      generalization_gap_se: Its standard error.
+      approximation_gap: log p(x) - ELBO(q*), the mean; None without gap images.
+      approximation_gap_se: Its standard error over images.
+      amortization_gap: ELBO(q*) - ELBO(q), the mean; None without gap images.
+      amortization_gap_se: Its standard error over images.
+      active_units: The number of latent dimensions with Var_x(E[z|x]) > 0.01.
+      mutual_information: I(x; z) under q, at most the logarithm of `aggregated_images`.
+      aggregated_kl: KL(q(z) || p(z)).
+      frechet_distance: Of drawn images from the images, squared, in the square of the features'
+        unit; None if none are drawn.
+      frechet_distance_of_data: Of training images, as many, from the images; None without those.
+      precision: The share of drawn images that lie among the images.
+      recall: The share of images that lie among the drawn ones.
+      nearest_distance: The median Euclidean distance, in pixels, of a mean image of p(x|z) to its
+        nearest training image; None without training images.
+      nearest_distance_of_data: The same of the mean reconstruction of an image, for comparison:
+        samples that are much nearer to training images are copies of them.
+      base_kl: The KL of each dimension of the posterior's base from N(0, 1).
+      nearest_places: The place of the nearest training image of each mean image.
+      elbo_per_image: `[N]`.
+      nll_per_image: `[N]`.
+      effective_samples_per_image: `[N]`.
+    """
+
+    protocol: Protocol
+    nll: float
+    nll_se: float
+    elbo: float
+    elbo_se: float
+    log_likelihood: float
+    kl: float
+    bits_per_dimension: float | None
+    cross_entropy: bool
+    effective_samples: float
+    few_effective: int
+    generalization_gap: float | None
+    generalization_gap_se: float | None
+    approximation_gap: float | None
+    approximation_gap_se: float | None
+    amortization_gap: float | None
+    amortization_gap_se: float | None
+    active_units: int
+    mutual_information: float
+    aggregated_kl: float
+    frechet_distance: float | None
+    frechet_distance_of_data: float | None
+    precision: float | None
+    recall: float | None
+    nearest_distance: float | None
+    nearest_distance_of_data: float | None
+    base_kl: tuple[float, ...]
+    nearest_places: tuple[int, ...] = dataclasses.field(repr=False)
+    elbo_per_image: np.ndarray = dataclasses.field(repr=False)
+    nll_per_image: np.ndarray = dataclasses.field(repr=False)
+    effective_samples_per_image: np.ndarray = dataclasses.field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the figures and the protocol as JSON can hold them."""
+        values = dataclasses.asdict(self)
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Returns the evaluation of which `to_dict` gave the values.
+
+        Raises:
+          TypeError: If there are other values.
+          KeyError: If there is no protocol.
+        """
+        read = dict(values) | {"protocol": Protocol(**values["protocol"])}
+        for name, value in read.items():
+            if isinstance(value, list):
+                read[name] = np.asarray(value) if name.endswith("_per_image") else tuple(value)
+        return cls(**read)

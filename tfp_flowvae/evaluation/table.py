@@ -1,0 +1,165 @@
+"""Tables of an evaluation's figures, in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.evaluation.figures import FEW_EFFECTIVE, Evaluation, Protocol
+
+
+class _Row(NamedTuple):
+    """A figure: what it is, the attribute of `Evaluation` that holds it, and how it is measured.
+
+    `how` is a template; its fields are attributes of `Protocol`, and `best`.
+    """
+
+    label: str
+    name: str
+    how: str
+
+
+_ROWS = (
+    _Row("-log p(x)", "nll", "importance-weighted, {samples} samples an image"),
+    _Row("  bits per dimension", "bits_per_dimension", "-log p(x) / (H W C log 2)"),
+    _Row("  effective samples", "effective_samples", "of {samples}, median over images"),
+    _Row("  images with too few", "few_effective", f"of {{images}}, below {FEW_EFFECTIVE}"),
+    _Row("  generalization gap", "generalization_gap", "less that of as many training images"),
+    _Row("ELBO", "elbo", "{samples} samples an image"),
+    _Row("  E_q[log p(x|z)]", "log_likelihood", "one sample an image"),
+    _Row("  KL(q(z|x) || p(z))", "kl", "one sample an image"),
+    _Row("approximation gap", "approximation_gap", "log p(x) - ELBO of the best q, {best}"),
+    _Row("amortization gap", "amortization_gap", "ELBO of the best q - of the encoder's, {best}"),
+    _Row("active units", "active_units", "Var(E[z|x]) above 0.01, {aggregated_images} images"),
+    _Row("mutual information I(x; z)", "mutual_information", "at most log {aggregated_images}"),
+    _Row("KL(q(z) || p(z))", "aggregated_kl", "q(z) of {aggregated_images} images"),
+    _Row("Frechet distance, squared", "frechet_distance", "{drawn} draws of p(x), {features}"),
+    _Row("  of training images", "frechet_distance_of_data", "as many, in place of the draws"),
+    _Row("precision", "precision", "share of {drawn} draws among the images, {features}"),
+    _Row("recall", "recall", "share of {drawn} images among the draws, {features}"),
+    _Row("to the nearest training image", "nearest_distance", "median of {drawn} means of p(x|z)"),
+    _Row("  from a reconstruction", "nearest_distance_of_data", "median of {drawn}, to compare"),
+)
+
+_PAIRED = {"nll": "nll_per_image", "elbo": "elbo_per_image"}
+
+
+def table(title: str, found: Evaluation) -> str:
+    """Returns the figures, a line each, with how each was measured.
+
+    Args:
+      title: What was evaluated.
+      found: The figures.
+    """
+    rows = [
+        (row.label, _shown(found, row.name), _how(row, found.protocol))
+        for row in _ROWS
+        if getattr(found, row.name) is not None
+    ]
+    parts = " ".join(f"{kl:.2f}" for kl in found.base_kl)
+    text = f"{title}: {_data(found.protocol)}\nnats per image, +- standard error over images\n\n"
+    text += f"{_aligned(rows)}\n\nKL of each dimension of the posterior's base: {parts}"
+    if found.few_effective:
+        text += (
+            f"\nNote: {found.few_effective} of {found.protocol.images} images have fewer than "
+            f"{FEW_EFFECTIVE} effective samples; their -log p(x) is likely too high. Take more "
+            "samples."
+        )
+    if found.cross_entropy:
+        text += (
+            "\nNote: the images are grey and the likelihood is for binary ones, so p(x) is no "
+            "likelihood; do not compare it with that of other likelihoods."
+        )
+    return text
+
+
+def comparison(titles: Sequence[str], found: Sequence[Evaluation]) -> str:
+    """Returns one table of several evaluations, and how the others differ from the first.
+
+    Differences are paired by image where the images are the same.
+
+    Args:
+      titles: What was evaluated.
+      found: The figures.
+    """
+    numbers, first = [f"[{i}]" for i in range(1, len(found) + 1)], found[0].protocol
+    lines = [
+        f"{number} {title}: {_data(one.protocol)}"
+        for number, title, one in zip(numbers, titles, found, strict=True)
+    ]
+    differences = [f"{number} - [1]" for number in numbers[1:]]
+    same = not any(first.differences(one.protocol) for one in found)
+    rows = [("", *numbers, *differences, "" if same else "how [1] was measured")]
+    for row in _ROWS:
+        if all(getattr(one, row.name) is None for one in found):
+            continue
+        cells = [_shown(one, row.name) for one in found]
+        name = _PAIRED.get(row.name)
+        cells += [_difference(found[0], one, name) if name else "" for one in found[1:]]
+        rows.append((row.label, *cells, _how(row, first)))
+    paired = all(one.protocol.checksum == first.checksum for one in found)
+    how = "paired by image" if paired else "of other images, not paired"
+    return "\n".join([*lines, f"nats per image; differences {how}", "", _aligned(rows)])
+
+
+def check_alike(titles: Sequence[str], protocols: Sequence[Protocol]) -> None:
+    """Refuses to compare figures of different protocols.
+
+    Raises:
+      UserError: If two protocols differ in more than the seed.
+    """
+    for title, protocol in zip(titles[1:], protocols[1:], strict=True):
+        differences = protocols[0].differences(protocol)
+        if len(differences) > 1:
+            differences.pop("checksum", None)  # It follows from the others.
+        words = [
+            f"{name.replace('_', ' ')} is {first!r} for {titles[0]!r} and {second!r} for {title!r}"
+            for name, (first, second) in differences.items()
+        ]
+        if words:
+            raise UserError(
+                f"Figures of different protocols cannot be compared: {'; '.join(words)}. Evaluate "
+                "both in the same way, or add --across-protocols."
+            )
+
+
+def _data(how: Protocol) -> str:
+    split = f"{how.split} " if how.split else ""
+    source = f" of {how.dataset}" if how.dataset else ""
+    seen = f", binarization {how.binarization}" if how.binarization else ""
+    return f"{how.images} {split}images{source}{seen}, seed {how.seed}"
+
+
+def _how(row: _Row, protocol: Protocol) -> str:
+    """How a figure was measured."""
+    best = f"{protocol.gap_steps} steps for each of {protocol.gap_images} images"
+    return row.how.format_map(vars(protocol) | {"best": best})
+
+
+def _shown(found: Evaluation, name: str) -> str:
+    value, error = getattr(found, name), getattr(found, f"{name}_se", None)
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3f}" if error is None else f"{value:.3f} +- {error:.3f}"
+
+
+def _difference(first: Evaluation, second: Evaluation, name: str) -> str:
+    """The difference of the means over images, and its standard error."""
+    a, b = getattr(first, name), getattr(second, name)
+    if first.protocol.checksum == second.protocol.checksum:
+        error = np.std(b - a, ddof=1) / math.sqrt(len(a))
+    else:
+        error = math.hypot(*(np.std(part, ddof=1) / math.sqrt(len(part)) for part in (a, b)))
+    return f"{b.mean() - a.mean():+.3f} +- {error:.3f}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
