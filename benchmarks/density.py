@@ -10,12 +10,13 @@ data's own density is known, so that the table shows how far each is from the op
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from density_rivals import RIVALS
+from density_rivals import RIVALS, set_threads
 from timing import alternate, write_results
 
 FLOWS = ("maf", "spline")
@@ -108,11 +109,14 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
     parser.add_argument("--steps", type=int, default=3000, help="of training (default: 3000)")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="(default: all cores)")
     arguments = parser.parse_args()
+    set_threads(arguments.threads)
     rows: list[dict[str, Any]] = []
     for flow in arguments.flows:
         for size in arguments.sizes:
-            rows += compare(flow, size, arguments.steps, arguments.seeds)
+            found = compare(flow, size, arguments.steps, arguments.seeds)
+            rows += [{**row, "threads": arguments.threads} for row in found]
             packages = ("tensorflow", "keras", "torch", "zuko", "normflows")
             path = write_results("density", rows, packages)
     print(to_markdown(rows))

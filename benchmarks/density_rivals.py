@@ -26,8 +26,14 @@ def _installed(name: str) -> Any:
 
 
 torch, zuko, normflows = _installed("torch"), _installed("zuko"), _installed("normflows")
-if torch is not None:
-    torch.set_num_threads(os.cpu_count() or 1)
+
+
+def set_threads(threads: int) -> None:
+    """Sets how many threads each rival computes with, before TensorFlow is imported."""
+    for pool in ("INTRAOP", "INTEROP"):
+        os.environ[f"TF_NUM_{pool}_THREADS"] = str(threads)
+    if torch is not None:
+        torch.set_num_threads(threads)
 
 
 class Ours:

@@ -43,7 +43,12 @@ np.save(sys.argv[1] + "/elbo.npy", model.elbo(np.ones((2, 8, 8, 1), np.float32),
 
 
 @pytest.mark.parametrize(
-    "imports", ["import tfp_flowvae\nimport keras", "import keras\nimport tfp_flowvae"]
+    "imports",
+    [
+        "import tfp_flowvae\nimport keras",
+        "import tfp_flowvae\nimport tensorflow\nimport keras",  # TensorFlow looks for Keras
+        "import keras\nimport tfp_flowvae",
+    ],
 )
 def test_load_model_after_a_bare_import(imports, make_vae, tmp_path):
     vae = make_vae("iaf", "mixture+realnvp", likelihood="gaussian")

@@ -65,16 +65,23 @@ class _WhenKerasComes(importlib.abc.MetaPathFinder):
     """Registers the stand-ins at the end of the first `import keras`."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        """Returns Keras's spec with a loader that registers the stand-ins; None for other names."""
+        """Returns Keras's spec with a loader that registers the stand-ins; None for other names.
+
+        TensorFlow asks for the spec without importing Keras, so the finder stays until the import.
+        """
         if fullname != "keras":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            sys.meta_path.insert(0, self)
         if spec is None or spec.loader is None:
             return spec
         run = spec.loader.exec_module
 
         def run_and_register(module: Any) -> None:
+            sys.meta_path.remove(self)
             run(module)
             _register()
 
