@@ -165,12 +165,15 @@ class NormFlows(_Torch):
         layers = []
         for _ in range(LENGTH):
             if flow == "maf":
-                layers.append(
-                    normflows.flows.MaskedAffineAutoregressive(
-                        size, HIDDEN, num_blocks=2, use_residual_blocks=False,
-                        activation=torch.nn.functional.elu,
-                    )
-                )  # fmt: skip
+                # By itself its density is the slow direction, of D passes.
+                layer = normflows.flows.MaskedAffineAutoregressive(
+                    size,
+                    HIDDEN,
+                    num_blocks=2,
+                    use_residual_blocks=False,
+                    activation=torch.nn.functional.elu,
+                )
+                layers.append(normflows.flows.Reverse(layer))
             else:
                 layers.append(
                     normflows.flows.CoupledRationalQuadraticSpline(
