@@ -15,11 +15,8 @@ from tfp_flowvae.cli import main
 from tfp_flowvae.data import ImageSplits, binarize_fixed, load_images
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs import TrainConfig
-from tfp_flowvae.runs.folder import RunFolder
-from tfp_flowvae.runs.output import Output
-from tfp_flowvae.runs.run import _Run
+from tfp_flowvae.runs.images import load_splits
 from tfp_flowvae.runs.session import Session
-from tfp_flowvae.runs.signals import SignalWatch
 
 EVERYTHING = """
 train --flow householder:2+iaf:1,hidden=16 --base tril --prior vamp:5+realnvp:2,hidden=16
@@ -58,8 +55,7 @@ def test_flattened_images_are_read_and_warnings_are_printed(stream, tmp_path, ca
     np.save(tmp_path / "rows.npy", rows)
     config = TrainConfig(dataset=str(tmp_path / "rows.npy"), image_shape=(4, 5, 1))
     config = TrainConfig.from_mapping(json.loads(config.to_json()), source="config.json")
-    output = Output(stream=tmp_path / "cache" if stream else None)
-    images = _Run(config, output, RunFolder(tmp_path / "run"), SignalWatch(), None)._images()
+    images = load_splits(config, tmp_path / "cache" if stream else None)
     assert images.image_shape == (4, 5, 1)
     *_, said = capsys.readouterr().err.splitlines()
     assert said.startswith("Warning: '")
