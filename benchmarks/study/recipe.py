@@ -66,7 +66,7 @@ TUNING: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 # The best of them by the free energy of the validation images.
-CHOSEN = "rate_2e_3"
+CHOSEN = "rate_2e_3_no_warmup"
 RECIPE: Mapping[str, Any] = MappingProxyType({**START, **TUNING[CHOSEN]})
 
 # The prior of the best dense model, and what is tried to keep it from overfitting: changes of the
