@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
+from tfp_flowvae.errors import UserError
+
 Function: TypeAlias = tf.types.experimental.PolymorphicFunction
 # A function that returns tensors by name, and the specifications of its arguments.
 Endpoint = tuple[Callable[..., dict[str, Any]], Sequence[Any]]
@@ -50,6 +52,21 @@ def save(
     signatures = {name: _flat(function) for name, function in endpoints.items()}
     signatures["serving_default"] = next(iter(signatures.values()))
     tf.saved_model.save(served, str(path), signatures=signatures)
+
+
+def load(path: Path) -> Any:
+    """Loads a SavedModel.
+
+    Raises:
+      UserError: If TensorFlow cannot load it.
+    """
+    try:
+        return tf.saved_model.load(str(path))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise UserError(
+            f"{str(path)!r} holds a model that TensorFlow cannot load; export it again. "
+            f"TensorFlow says: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _flat(function: Function) -> Function:

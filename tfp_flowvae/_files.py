@@ -10,6 +10,8 @@ from io import BufferedRandom
 from pathlib import Path
 
 PARTIAL = ".partial"
+KERAS_FILE = "model.keras"
+"""The Keras model in the folder of an export."""
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from tfp_flowvae import models
+from tfp_flowvae._files import KERAS_FILE
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.networks import NETWORKS
 from tfp_flowvae.saving import export, load
-from tfp_flowvae.training.model import KERAS_FILE
 
 D, IMAGE = 4, (5, 3, 1)
 # How often a number is rounded from an image to its ELBO: some eight layers one after the other,

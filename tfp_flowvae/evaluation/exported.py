@@ -51,15 +51,9 @@ def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
 
 def _draw(path: Path, n: int, seed: int) -> np.ndarray:
     import_tensorflow()
-    import tensorflow as tf
+    from tfp_flowvae import _endpoints
 
-    try:
-        model = tf.saved_model.load(str(path))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise UserError(
-            f"{str(path)!r} holds a model that TensorFlow cannot load; export it again. "
-            f"TensorFlow says: {str(error).splitlines()[0]}"
-        ) from error
+    model = _endpoints.load(path)
     if not hasattr(model, "sample"):
         raise UserError(
             f"{str(path)!r} is a SavedModel without the endpoint 'sample'; tfp_flowvae has not "

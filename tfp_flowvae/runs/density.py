@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfp_flowvae._quiet import import_tensorflow
-from tfp_flowvae._version import __version__
 from tfp_flowvae.data.table import Table, load_table
 from tfp_flowvae.distributions.spec import parse_distribution
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.failures import failing
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.output import Output
-from tfp_flowvae.runs.records import write_records
+from tfp_flowvae.runs.records import run_record, write_records
 
 if TYPE_CHECKING:
     from tfp_flowvae.models import FlowDensity
@@ -126,19 +122,15 @@ def fit_density(config: DensityConfig, output: Output) -> int:
         if model is None:
             print(_diverged(config), file=sys.stderr)
             return EXIT_DIVERGED
-        metrics = {f"{k}_log_likelihood": _mean(model, splits[k]) for k in ("valid", "test")}
-        metrics["test_log_likelihood_se"] = _standard_error(model, splits["test"])
-        record = {
-            "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - started, 2),
-            "epochs": len(history.rows),
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "rows": {name: len(rows.x) for name, rows in splits.items()},
-            "columns": list(columns.names),
-            "context": list(context.names) if context else [],
-            "python": sys.version.split()[0],
-            "packages": {"tfp_flowvae": __version__, "tensorflow": version("tensorflow")},
-        }
+        metrics = _metrics(model, splits)
+        record = run_record(
+            len(history.rows),
+            started,
+            time.time() - started,
+            rows={name: len(rows.x) for name, rows in splits.items()},
+            columns=list(columns.names),
+            context=list(context.names) if context else [],
+        )
         with failing("write the results", folder, output):
             model.export(folder.staging)
             write_records(folder.staging, metrics, history.rows, record)
@@ -206,18 +198,16 @@ def _fit(
     return model if stop.step is None else None
 
 
-def _log_likelihood(model: FlowDensity, rows: _Rows) -> np.ndarray:
-    """log p of each row, `[N]`, in nats."""
-    return np.asarray(model.log_prob(*rows.inputs))
-
-
-def _mean(model: FlowDensity, rows: _Rows) -> float:
-    return float(np.mean(_log_likelihood(model, rows), dtype=np.float64))
-
-
-def _standard_error(model: FlowDensity, rows: _Rows) -> float:
-    values = _log_likelihood(model, rows).astype(np.float64)
-    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+def _metrics(model: FlowDensity, splits: dict[str, _Rows]) -> dict[str, float]:
+    """The mean log-likelihood of the held-out rows, in nats, and its standard error for testing."""
+    valid, test = (
+        np.asarray(model.log_prob(*splits[name].inputs), np.float64) for name in ("valid", "test")
+    )
+    return {
+        "valid_log_likelihood": float(valid.mean()),
+        "test_log_likelihood": float(test.mean()),
+        "test_log_likelihood_se": float(np.std(test, ddof=1) / np.sqrt(len(test))),
+    }
 
 
 def _draw(path: Path, model: FlowDensity, names: tuple[str, ...], rows: _Rows, seed: int) -> None:

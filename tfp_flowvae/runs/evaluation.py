@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfp_flowvae._files import written_aside
+from tfp_flowvae._files import KERAS_FILE, written_aside
 from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.data import ImageSplits, binarize_fixed, check_dataset, to_unit
 from tfp_flowvae.errors import UserError
@@ -21,8 +21,6 @@ from tfp_flowvae.runs.images import load_splits
 
 if TYPE_CHECKING:
     from tfp_flowvae.evaluation.figures import Evaluation
-
-_MODEL = "model.keras"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +112,10 @@ def compare_runs(paths: Sequence[Path], how: How, across_protocols: bool = False
 def _config(path: Path, how: How) -> TrainConfig:
     """The config of a run, with what `how` overrides; without a config.json, that of the data."""
     folder = path.parent if path.suffix == ".keras" else path
-    model = path if path.suffix == ".keras" else path / _MODEL
+    model = path if path.suffix == ".keras" else path / KERAS_FILE
     if not model.is_file():
         raise UserError(
-            f"{str(path)!r} holds no {_MODEL}; give the folder of a finished run or an export, "
+            f"{str(path)!r} holds no {KERAS_FILE}; give the folder of a finished run or an export, "
             "such as saved_models/digits-iaf-vamp-100-001."
         )
     given: dict[str, Any] = {}

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from tfp_flowvae._version import __version__
-from tfp_flowvae.data import ImageSplits
 from tfp_flowvae.runs.folder import RECORD
 
 try:
@@ -46,14 +45,14 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def run_record(splits: ImageSplits, epochs: int, started: float, seconds: float) -> dict[str, Any]:
+def run_record(epochs: int, started: float, seconds: float, **data: Any) -> dict[str, Any]:
     """Returns the content of run.json: facts that may differ when a run is repeated.
 
     Args:
-      splits: The images.
       epochs: How many epochs were trained.
       started: When the run first began, in seconds since 1970.
       seconds: How long the run took, summed over its resumed parts.
+      **data: What describes the data, by name.
     """
     packages = ("tensorflow", "tensorflow-probability", "keras", "numpy")
     return {
@@ -62,8 +61,7 @@ def run_record(splits: ImageSplits, epochs: int, started: float, seconds: float)
         "epochs": epochs,
         "peak_memory_mib": peak_memory_mib(),
         "command": shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
-        "images": {k: len(getattr(splits, k)) for k in ("train", "valid", "test")},
-        "image_shape": list(splits.image_shape),
+        **data,
         "python": sys.version.split()[0],
         "packages": {"tfp_flowvae": __version__} | {p: version(p) for p in packages},
     }

@@ -181,7 +181,13 @@ class _Run:
         folder, history = self.folder, session.history
         with failing("evaluate the model", folder, self.output):
             metrics = session.evaluate()
-        record = run_record(splits, len(history.rows), self.began, self._seconds())
+        record = run_record(
+            len(history.rows),
+            self.began,
+            self._seconds(),
+            images={name: len(getattr(splits, name)) for name in ("train", "valid", "test")},
+            image_shape=list(splits.image_shape),
+        )
         with failing("write the results", folder, self.output):
             session.write(folder.staging)
             write_records(folder.staging, metrics, history.rows, record)

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flowvae import _endpoints
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.training.noise import as_seed
@@ -30,13 +31,7 @@ def load_distribution(path: str | Path) -> LoadedDistribution | LoadedFunction:
     path = Path(path)
     if not (path / "saved_model.pb").is_file():
         raise UserError(f"{str(path)!r} holds no SavedModel (no saved_model.pb).")
-    try:
-        served = tf.saved_model.load(str(path))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise UserError(
-            f"{str(path)!r} holds a model that TensorFlow cannot load; export it again. "
-            f"TensorFlow says: {str(error).splitlines()[0]}"
-        ) from error
+    served = _endpoints.load(path)
     if not hasattr(served, "shapes"):
         raise UserError(
             f"{str(path)!r} holds another SavedModel than export_distribution writes; load models "

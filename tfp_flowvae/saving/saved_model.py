@@ -7,9 +7,10 @@ from typing import Any
 
 import keras
 
+from tfp_flowvae._files import KERAS_FILE
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.adopted import supplied
-from tfp_flowvae.training.model import KERAS_FILE, FastModel
+from tfp_flowvae.training.model import FastModel
 
 
 def export(model: FastModel, path: str | Path) -> None:

@@ -13,13 +13,12 @@ import tensorflow as tf
 
 from tfp_flowvae import _compat, _endpoints
 from tfp_flowvae._endpoints import Endpoint
+from tfp_flowvae._files import KERAS_FILE
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.training import replicas
 from tfp_flowvae.training.noise import as_seed
 from tfp_flowvae.training.steps import PlainSteps, StackedSteps, steps_in_stack
 from tfp_flowvae.training.xla import xla_suits
-
-KERAS_FILE = "model.keras"
 
 GradientObserver = Callable[[Sequence[tf.Tensor]], None]
 
