@@ -206,14 +206,14 @@ def test_vanishing_w(activation, jit_compile):
 @pytest.mark.parametrize("slope", [1e-12, 1e-6, 1e-3, 0.5, 1.0, 30.0, 1e6])
 @pytest.mark.parametrize("d", [1, 3])
 def test_inverse_has_a_small_backward_and_forward_error(activation, dtype, slope, d):
-    for seed in range(3):
-        u, w, b = with_slope(slope, d, dtype, seed)
-        rng = np.random.default_rng(seed)
-        spread = 10.0 ** rng.uniform(-6, 2, size=(200, 1)) * max(1.0, slope)
-        y = (rng.normal(size=(200, d)) * spread).astype(dtype)
-        y[0] = 0.0
-        planar = Planar(u, w, b, activation)
-        assert_inverts(planar, Reference(u, w, b, activation, WIDER[dtype]), y)
+    parameters = zip(*(with_slope(slope, d, dtype, seed) for seed in range(3)), strict=True)
+    u, w, b = (np.stack(part)[:, np.newaxis] for part in parameters)
+    rng = np.random.default_rng(0)
+    spread = 10.0 ** rng.uniform(-6, 2, size=(3, 200, 1)) * max(1.0, slope)
+    y = (rng.normal(size=(3, 200, d)) * spread).astype(dtype)
+    y[:, 0] = 0.0
+    planar = Planar(u, w, b, activation)
+    assert_inverts(planar, Reference(u, w, b, activation, WIDER[dtype]), y)
 
 
 LENGTHS = 10.0 ** np.arange(-8, 5)
@@ -224,17 +224,17 @@ LENGTHS = 10.0 ** np.arange(-8, 5)
 @pytest.mark.parametrize("slope", [None, 0.01, 30.0, 1e4])
 def test_inverse_is_exact_to_rounding_for_every_length_of_w(activation, dtype, slope):
     """Short ones too, where t - b divided by |w| is far worse than y - u^ h(t)."""
-    for length in LENGTHS:
-        for offset in (0.01, -1.0, 100.0):
-            u, w, _ = draw(d=3) if slope is None else with_slope(slope, 3, np.float64)
-            shrink = length / np.linalg.norm(w)
-            u, w = u if slope is None else u / shrink, w * shrink
-            u, w, b = u.astype(dtype), w.astype(dtype), dtype(offset)
-            rng = np.random.default_rng(1)
-            spread = 10.0 ** rng.uniform(-6, 2, size=(200, 1)) * max(1.0, np.linalg.norm(u))
-            y = (rng.normal(size=(200, 3)) * spread).astype(dtype)
-            planar = Planar(u, w, b, activation)
-            assert_inverts(planar, Reference(u, w, b, activation, WIDER[dtype]), y)
+    u, w, _ = draw(d=3) if slope is None else with_slope(slope, 3, np.float64)
+    shrink = (LENGTHS / np.linalg.norm(w))[:, np.newaxis, np.newaxis, np.newaxis]
+    u, w = (u if slope is None else u / shrink), w * shrink
+    offsets = np.array([0.01, -1.0, 100.0])[:, np.newaxis]
+    u, w, b = (part.astype(dtype) for part in (u, w, offsets))  # batch [13, 3, 1], by broadcasting
+    rng = np.random.default_rng(1)
+    spread = 10.0 ** rng.uniform(-6, 2, size=(200, 1))
+    spread = spread * np.maximum(1.0, np.linalg.norm(u, axis=-1, keepdims=True))
+    y = (rng.normal(size=(13, 3, 200, 3)) * spread).astype(dtype)
+    planar = Planar(u, w, b, activation)
+    assert_inverts(planar, Reference(u, w, b, activation, WIDER[dtype]), y)
 
 
 @each_dtype
