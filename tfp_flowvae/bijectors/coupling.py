@@ -95,15 +95,8 @@ class Coupling(JointEvaluation, tfb.Bijector):
         name: str = "coupling",
     ) -> None:
         parameters = dict(locals())
-        given = [fn for fn in (shift_and_log_scale_fn, bijector_fn) if fn is not None]
         owner = type(self).__name__
-        if len(given) != 1:
-            raise ValueError(
-                f"{owner} takes exactly one of shift_and_log_scale_fn and bijector_fn. "
-                f"Received: {shift_and_log_scale_fn=}, {bijector_fn=}."
-            )
-        if not callable(given[0]):
-            raise TypeError(f"{owner} takes a function of (kept, units). Received: {given[0]!r}.")
+        one_function(owner, "units", shift_and_log_scale_fn, bijector_fn)
         with tf.name_scope(name) as name:
             self._mask = _checked_mask(owner, mask)
             self._kept, self._moving = np.flatnonzero(self._mask), np.flatnonzero(~self._mask)
@@ -148,7 +141,7 @@ class Coupling(JointEvaluation, tfb.Bijector):
     def _inner(self, kept: tf.Tensor) -> tfb.Bijector:
         """The bijector of the entries that move."""
         if self._shift_and_log_scale_fn is not None:
-            return _affine(*self._shift_and_log_scale_fn(kept, self._moving.size))
+            return affine(*self._shift_and_log_scale_fn(kept, self._moving.size))
         assert self._bijector_fn is not None
         inner = self._bijector_fn(kept, self._moving.size)
         ndims = (inner.forward_min_event_ndims, inner.inverse_min_event_ndims)
@@ -226,7 +219,25 @@ class AdditiveCoupling(Coupling):
         return self._forward_log_det_jacobian(y)
 
 
-def _affine(shift: TensorLike | None, log_scale: TensorLike | None) -> tfb.Bijector:
+def one_function(owner: str, second: str, shift_and_log_scale_fn: Any, bijector_fn: Any) -> None:
+    """Checks that a coupling was given one function of (kept, `second`).
+
+    Raises:
+      TypeError: If it is not callable.
+      ValueError: If there are two functions or none.
+    """
+    given = [fn for fn in (shift_and_log_scale_fn, bijector_fn) if fn is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"{owner} takes exactly one of shift_and_log_scale_fn and bijector_fn. "
+            f"Received: {shift_and_log_scale_fn=}, {bijector_fn=}."
+        )
+    if not callable(given[0]):
+        raise TypeError(f"{owner} takes a function of (kept, {second}). Received: {given[0]!r}.")
+
+
+def affine(shift: TensorLike | None, log_scale: TensorLike | None) -> tfb.Bijector:
+    """Returns x exp(log_scale) + shift, elementwise; None stands for 0."""
     parts: list[tfb.Bijector] = [] if shift is None else [tfb.Shift(shift)]
     if log_scale is not None:
         parts.append(tfb.Scale(log_scale=log_scale))

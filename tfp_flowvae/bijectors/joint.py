@@ -19,12 +19,13 @@ from tfp_flowvae._typing import TensorLike
 
 
 class JointEvaluation:
-    """Mixin for a vector bijector whose natural unit of work is value and log-det together.
+    """Mixin for a bijector whose natural unit of work is value and log-det together.
 
-    A subclass, which also inherits a `tfb.Bijector` with `forward_min_event_ndims=1`, writes
-    `_forward_and_log_det(x)` and `_inverse_and_log_det(y)`, each returning `[..., D]` and `[...]`
-    (nats). The four methods that TFP calls follow from those two. A graph prunes the part that is
-    not used; eagerly, the log-det of these bijectors costs little next to the value.
+    A subclass, which also inherits a `tfb.Bijector`, writes `_forward_and_log_det(x)` and
+    `_inverse_and_log_det(y)`. Each returns the value, `[..., D]` for a bijector of vectors, and the
+    log-det of the smallest event, `[...]`, in nats. The four methods that TFP calls follow from
+    those two. A graph prunes the part that is not used; eagerly, the log-det of these bijectors
+    costs little next to the value.
     """
 
     if TYPE_CHECKING:  # inherited from the bijector class
@@ -39,12 +40,12 @@ class JointEvaluation:
         raise NotImplementedError(f"{type(self).__name__} lacks _inverse_and_log_det.")
 
     def forward_and_log_det(self, x: TensorLike) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns f(x), `[..., D]`, and log |det df/dx|, `[...]`, in nats."""
+        """Returns f(x), `[..., *event]`, and log |det df/dx|, `[...]`, in nats."""
         with self._name_and_control_scope("forward_and_log_det"):
             return self._forward_and_log_det(self._as_argument(x, self.inverse_dtype()))
 
     def inverse_and_log_det(self, y: TensorLike) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns x = f^-1(y), `[..., D]`, and log |det dx/dy|, `[...]`, in nats."""
+        """Returns x = f^-1(y), `[..., *event]`, and log |det dx/dy|, `[...]`, in nats."""
         with self._name_and_control_scope("inverse_and_log_det"):
             return self._inverse_and_log_det(self._as_argument(y, self.forward_dtype()))
 
@@ -108,17 +109,18 @@ def _evaluate(
     if isinstance(bijector, _compat.CHAIN_TYPES):
         return _evaluate_chain(bijector, x, event_ndims, forward)
     if isinstance(bijector, (JointEvaluation, tfb.RealNVP, tfb.MaskedAutoregressiveFlow)):
-        value, log_det = _evaluate_vector(bijector, x, forward)
-        return value, _sum_last(log_det, event_ndims - 1)
+        value, log_det = _evaluate_smallest(bijector, x, forward)
+        least = bijector.forward_min_event_ndims if forward else bijector.inverse_min_event_ndims
+        return value, _sum_last(log_det, event_ndims - least)
     if forward:
         return bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
     return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, event_ndims)
 
 
-def _evaluate_vector(
+def _evaluate_smallest(
     bijector: tfb.Bijector, x: tf.Tensor, forward: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The pair `[..., D]`, `[...]` from a bijector whose events are vectors."""
+    """The value and the log-det of its smallest events, vectors in most bijectors."""
     if isinstance(bijector, JointEvaluation):
         return bijector.forward_and_log_det(x) if forward else bijector.inverse_and_log_det(x)
     if isinstance(bijector, tfb.RealNVP):

@@ -31,11 +31,13 @@ class ParametricBijector(JointEvaluation, tfb.AutoCompositeTensorBijector):
       _AXES: The event axes of each parameter, such as `{"u": "D", "b": ""}`.
       _IS_STACK: Whether the bijector is K steps in a row, with the axis K first in each parameter.
       _PERMUTES: Whether the constructor also takes a `permutation`, or None, of D places.
+      _EVENT_NDIMS: The dimensions of an event: 1, or 3 for images whose pixels have D channels.
     """
 
     _AXES: ClassVar[Mapping[str, str]]
     _IS_STACK: ClassVar[bool] = False
     _PERMUTES: ClassVar[bool] = False
+    _EVENT_NDIMS: ClassVar[int] = 1
 
     def __init__(self, arguments: dict[str, Any], is_constant_jacobian: bool = False) -> None:
         owner = type(self).__name__
@@ -50,7 +52,7 @@ class ParametricBijector(JointEvaluation, tfb.AutoCompositeTensorBijector):
                 self._permutation = permute.convert(owner, order, self._event_shape())
             self._keep_others(arguments)
             super().__init__(
-                forward_min_event_ndims=1,
+                forward_min_event_ndims=self._EVENT_NDIMS,
                 is_constant_jacobian=is_constant_jacobian,
                 validate_args=arguments["validate_args"],
                 dtype=next(iter(tensors.values())).dtype,
