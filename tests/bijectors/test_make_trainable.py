@@ -92,8 +92,20 @@ MADE = {
     },
     fvb.TriangularSylvester: {"r": (D, D), "r_tilde": (D, D), "b": (D,)},
 }
-# Rotation has a test of its refusal; BatchNormalization has a Keras layer and no parameters.
-TRAINED = [cls for cls in CLASSES if cls not in (fvb.Rotation, fvb.BatchNormalization)]
+# Rotation has a test of its refusal; BatchNormalization has a Keras layer and no parameters; the
+# others take images or single numbers.
+OTHERS = (
+    fvb.Rotation,
+    fvb.BatchNormalization,
+    fvb.ChannelCoupling,
+    fvb.CheckerboardCoupling,
+    fvb.Invertible1x1Convolution,
+    fvb.LogisticMixtureLogit,
+    fvb.Logit,
+    fvb.MultiScale,
+    fvb.Squeeze,
+)
+TRAINED = [cls for cls in CLASSES if cls not in OTHERS]
 by_name = {"ids": lambda cls: cls.__name__}
 
 

@@ -29,6 +29,8 @@ class JointEvaluation:
     """
 
     if TYPE_CHECKING:  # inherited from the bijector class
+        forward_min_event_ndims: Any
+        inverse_min_event_ndims: Any
         _name_and_control_scope: Callable[..., Any]
         forward_dtype: Callable[..., Any]
         inverse_dtype: Callable[..., Any]
