@@ -35,7 +35,9 @@ def write_records(
     """Writes metrics.json, history.csv and run.json."""
     _write_json(folder / "metrics.json", metrics)
     with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        # A resumed run may have more columns: --clip-norm adds one.
+        names = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(file, fieldnames=list(names))
         writer.writeheader()
         writer.writerows(rows)
     _write_json(folder / RECORD, record)
