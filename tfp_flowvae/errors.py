@@ -58,21 +58,21 @@ class NonFiniteError(FloatingPointError):
         self.sentence = f"training failed in epoch {epoch} at step {step}: {reason}"
         super().__init__(
             f"{self.sentence[0].upper()}{self.sentence[1:]}. "
-            + self.advice("a lower learning rate", "global_clipnorm in the optimizer")
+            + self.advice("a lower learning rate", "the optimizer's global_clipnorm")
         )
 
-    def advice(self, rate: str, clipping: str) -> str:
+    def advice(self, rate: str, steadier: str) -> str:
         """Returns a sentence that says what to try.
 
         Args:
-          rate: The words for a lower learning rate.
-          clipping: What clips the gradient.
+          rate: A lower learning rate, in words or as an option of the command line.
+          steadier: What makes the steps of the optimizer steadier.
         """
         if self.what == "data":
             return "Leave out the examples with such values, or mend them."
         if self.magnitude is not None and not math.isfinite(self.magnitude):
             return "The weight was not finite before this step: initialise or load it anew."
-        return f"Try {rate}, {clipping}, or, in the flows iaf and maf, update=gated."
+        return f"Try {rate}, {steadier}, or, in the flows iaf and maf, update=gated."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -122,7 +122,8 @@ def fit_density(config: DensityConfig, output: Output) -> int:
             try:
                 model = _fit(config, splits, history, output.verbose)
             except NonFiniteError as error:
-                print(diverged(error, config.learning_rate, folder, output), file=sys.stderr)
+                rate, larger = config.learning_rate, "a larger --batch-size"
+                print(diverged(error, rate, folder, output, larger), file=sys.stderr)
                 return EXIT_DIVERGED
         metrics = _metrics(model, splits)
         record = run_record(

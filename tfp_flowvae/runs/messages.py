@@ -57,7 +57,11 @@ def complete(path: Path, start: Checkpoint) -> str:
 
 
 def diverged(
-    error: NonFiniteError, rate: float, folder: RunFolder | WorkerFolder, output: Output
+    error: NonFiniteError,
+    rate: float,
+    folder: RunFolder | WorkerFolder,
+    output: Output,
+    steadier: str = "--clip-norm 10",
 ) -> str:
     """Returns the message of a run that failed because a number was not finite.
 
@@ -66,9 +70,10 @@ def diverged(
       rate: The learning rate of the run.
       folder: The folder of the run.
       output: The output of the run.
+      steadier: The option that makes the steps of the optimizer steadier.
     """
     lower = f"--learning-rate {rate / 10:g}"
-    said = f"Error: {error.sentence}. {error.advice(lower, '--clip-norm 10')}"
+    said = f"Error: {error.sentence}. {error.advice(lower, steadier)}"
     if not folder.has_state:
         return f"{said} Nothing was written."
     command = f"{output.resume_command(folder.path)} {lower}"
