@@ -12,10 +12,10 @@ import pytest
 from tfp_flowvae.cli import main
 from tfp_flowvae.runs.store import CheckpointStore
 
-SMALL = (
-    "--dataset images.npy --flow none --prior none --latent-dim 2 --hidden 8 --batch-size 20 "
-    "--no-jit --no-diagnostics --schedule constant --verbose 0"
-).split()
+SMALL = """
+--dataset images.npy --flow none --prior none --latent-dim 2 --hidden 8 --batch-size 20
+--no-jit --no-diagnostics --schedule constant --verbose 0
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def _inside(tmp_path, monkeypatch):
 
 
 def test_a_run_goes_on_from_its_last_good_state_with_a_lower_rate(tmp_path, capsys):
-    assert main(["train", *SMALL, "--epochs", "1", "--output", "run"]) == 0
+    assert main(["train", *SMALL.split(), "--epochs", "1", "--output", "run"]) == 0
     store = CheckpointStore(tmp_path / "run" / "checkpoints")
     good, steps = store.newest(), 4
     capsys.readouterr()
@@ -54,7 +54,7 @@ def test_a_run_goes_on_from_its_last_good_state_with_a_lower_rate(tmp_path, caps
 
 
 def test_a_run_that_diverges_at_once_leaves_nothing(tmp_path, capsys):
-    status = main(["train", *SMALL, "--learning-rate", "1e30", "--output", "run"])
+    status = main(["train", *SMALL.split(), "--learning-rate", "1e30", "--output", "run"])
     said = capsys.readouterr().err
     assert status == 1
     assert said.startswith("Error: training failed in epoch 1 at step 2: the output of ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -108,11 +110,9 @@ def test_the_state_is_that_of_a_run_of_as_many_steps():
     for epochs in (2, 4):
         density = small()
         density.compile(keras.optimizers.Adam(Jump(6, np.inf)), jit_compile=True)
-        try:
+        fails = pytest.raises(fv.NonFiniteError, match=r"epoch 3 at step 7: a weight")
+        with fails if epochs == 4 else contextlib.nullcontext():
             density.fit(ROWS, batch_size=32, epochs=epochs, verbose=0, shuffle=False)
-        except fv.NonFiniteError as error:
-            assert (epochs, error.epoch, error.step) == (4, 3, 7)
-            assert error.what == "weight"
         variables = [*density.variables, *density.optimizer.variables]
         states.append([variable.numpy() for variable in variables])
     for whole, restored in zip(*states, strict=True):

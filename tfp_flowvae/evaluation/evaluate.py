@@ -15,7 +15,7 @@ from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.aggregated import aggregated_posterior
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE, base_kl, mean_variance
 from tfp_flowvae.evaluation.figures import FEW_EFFECTIVE, QUICK, Evaluation, Protocol
-from tfp_flowvae.evaluation.free_energy import free_energy
+from tfp_flowvae.evaluation.free_energy import elbo_term_means
 from tfp_flowvae.evaluation.gaps import posterior_gaps
 from tfp_flowvae.evaluation.sample_quality import (
     NEIGHBOURS,
@@ -118,14 +118,12 @@ def _bounds(
         progress=lambda places: show(places, "importance samples"),
     )
     nll, elbo, effective_samples = (values[: len(images)] for values in both)
-    terms = free_energy(model, images, None, how.seed)
     cross_entropy = _is_cross_entropy(model, images)
     bits = float(nll.mean()) / (math.prod(model.image_shape) * math.log(2.0))
     return {
         **_mean("nll", nll),
         **_mean("elbo", elbo),
-        "log_likelihood": terms["log_likelihood"],
-        "kl": terms["kl"],
+        **elbo_term_means(model, images, None, how.seed),
         "bits_per_dimension": bits if model.likelihood.discrete and not cross_entropy else None,
         "cross_entropy": cross_entropy,
         "effective_samples": float(np.median(effective_samples)),
