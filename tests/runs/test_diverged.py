@@ -50,7 +50,7 @@ def test_a_run_goes_on_from_its_last_good_state_with_a_lower_rate(tmp_path, caps
     header, *rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
     assert header.split(",")[-1] == "clipped"
     assert [row.split(",")[0] for row in rows] == ["1", "2"]
-    assert rows[0].endswith(",")
+    assert rows[0].endswith(",nan")
 
 
 def test_a_run_that_diverges_at_once_leaves_nothing(tmp_path, capsys):

@@ -24,9 +24,8 @@ from tfp_flowvae.evaluation.sample_quality import (
     precision_recall,
 )
 from tfp_flowvae.models import FlowVAE
-from tfp_flowvae.models.importance import importance_estimates
+from tfp_flowvae.models.importance import estimates_of
 from tfp_flowvae.training.noise import as_seed
-from tfp_flowvae.training.xla import xla_suits
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 
@@ -108,13 +107,12 @@ def _bounds(
 ) -> dict[str, Any]:
     """The figures of log p(x) and of the bounds on it."""
     chosen = images[:0] if train_images is None else train_images[: len(images)]
-    both = importance_estimates(
-        lambda x, samples, seed: model.elbo_terms(x, samples, seed).elbo,
+    both = estimates_of(
+        model,
         np.concatenate([images, chosen]),  # in one call, because each call compiles a program
         how.samples,
         min(_BATCH, len(images)),
         how.seed,
-        jit_compile=xla_suits(model),
         progress=lambda places: show(places, "importance samples"),
     )
     nll, elbo, effective_samples = (values[: len(images)] for values in both)

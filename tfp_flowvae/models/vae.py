@@ -16,13 +16,12 @@ from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
 from tfp_flowvae.models.gradients import for_training
-from tfp_flowvae.models.importance import importance_estimates
+from tfp_flowvae.models.importance import estimates_of
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.parts import batch_of, build_parts, check_dropout, check_free_bits
 from tfp_flowvae.networks.registry import make_decoder, make_encoder
 from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.noise import Noise
-from tfp_flowvae.training.xla import xla_suits
 
 # The streams of the noise that drops pixels of the encoder's input, and of drawn pixels.
 _DROPOUT_STREAM, _PIXEL_STREAM = 0xD407, 0x91C5
@@ -208,14 +207,7 @@ class FlowVAE(FastModel):
         Raises:
           ValueError: If `num_samples` or `batch_size` is below 1.
         """
-        return importance_estimates(
-            lambda x, num_samples, seed: self.elbo_terms(x, num_samples, seed).elbo,
-            self._images(x).numpy(),
-            num_samples,
-            batch_size,
-            seed,
-            jit_compile=xla_suits(self),
-        ).nll
+        return estimates_of(self, self._images(x).numpy(), num_samples, batch_size, seed).nll
 
     def sample(self, n: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior."""
