@@ -349,6 +349,6 @@ def test_load_runs_no_code_from_the_file(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)])
     model.save(tmp_path / KERAS_FILE)
     with pytest.raises(
-        UserError, match=r"cannot be read by this version.*`Lambda`.*a Python lambda\.$"
+        UserError, match=r"this version of tfp_flowvae.*`Lambda`.*a Python lambda\.$"
     ):
         load(tmp_path)
