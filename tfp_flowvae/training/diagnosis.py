@@ -120,11 +120,8 @@ class _Watch:
         for layer in reversed(self._called):
             own = [weight for weight in layer.weights if id(weight) in wanted]
             if own and len(_compat.layers_within(layer)) == 1:
-                break
-        else:
-            layer, own = None, weights
-        reason = f"the loss is finite, but not its gradient by {own[0].path!r}"
-        return _with(reason, "gradient", layer, own if layer is None else layer.weights)
+                return _with(_of_gradient(own[0]), "gradient", layer, layer.weights)
+        return _with(_of_gradient(weights[0]), "gradient", None, weights)
 
     def _watched_call(self, layer: keras.layers.Layer, call: Callable[..., Any]) -> Any:
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -169,6 +166,10 @@ class _Watch:
                 place, count = k, layer.length
             self.first = _Event(layer, kind, place + 1, count)
         self._part = None
+
+
+def _of_gradient(weight: keras.Variable) -> str:
+    return f"the loss is finite, but not its gradient by {weight.path!r}"
 
 
 def _at(event: _Event) -> Finding:
