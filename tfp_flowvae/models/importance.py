@@ -85,11 +85,11 @@ def estimates_of(
     seed: int | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Estimates:
-    """Estimates -log p(x) of each image under a model; see `importance_estimates`.
+    """Estimates -log p(x) of each image under a model.
 
     Args:
-      model: A Keras model with a method `elbo_terms`, such as a `FlowVAE`.
-      images: As in `importance_estimates`, as all other arguments.
+      model: A Keras model with the method `elbo_terms` of a `FlowVAE`.
+      images: See `importance_estimates`, for the other arguments too.
       num_samples: S.
       batch_size: B.
       seed: The seed.
