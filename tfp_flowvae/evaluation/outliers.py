@@ -76,7 +76,7 @@ def score_table(title: str, scores: OutlierScores, how: Protocol, valid: str) ->
     above = int(np.sum(quantile > 0.95))
     summary = [
         ("-log p(x)", f"{nll.mean():.3f}", f"mean, importance-weighted, {how.samples} samples"),
-        ("images above 95%", str(above), f"of {len(nll)}; 5% are expected of typical images"),
+        ("images above 95%", str(above), f"of {len(nll)}; 5% are expected of images like them"),
         ("images above all", str(int(np.sum(quantile == 1.0))), "less likely than all of them"),
     ]
     order = np.argsort(-nll, kind="stable")[:_SHOWN]
@@ -92,7 +92,7 @@ def score_table(title: str, scores: OutlierScores, how: Protocol, valid: str) ->
             "",
             aligned([("image", "-log p(x)", "validation images that are more likely"), *rows]),
             "",
-            "Note: a high likelihood alone does not prove that an image is typical; simple images "
-            "of another data set can have a higher one (Nalisnick et al. 2019).",
+            "Note: a high likelihood alone does not prove that an image is typical. Simple images "
+            "of another\ndata set can have a higher one (Nalisnick et al. 2019).",
         ]
     )

@@ -62,7 +62,9 @@ def diagnose(model: keras.Model, loss: Callable[[], tf.Tensor], data: Any) -> Fi
         return _at(event)
     broken = [weight for weight in model.weights if not _finite(weight.value)]
     if broken:  # No layer is called with it: it is a parameter of a base distribution, for example.
-        return _with("a weight is not finite", "weight", None, broken[:1])
+        place = broken[0].path
+        reason = f"the weight {place!r} is not finite"
+        return Finding(reason, "weight", parameter=place, magnitude=_size(broken[0]))
     if event is not None or not _finite(value):
         return Finding(f"the {watch.output or 'loss'} is not finite, and all layers are", "loss")
     weights = model.trainable_weights
@@ -192,14 +194,21 @@ def _with(
     path = None if layer is None else layer.path
     if not weights:
         return Finding(reason, what, path, flow_step)
-    sizes = [float(np.max(np.abs(keras.ops.convert_to_numpy(weight)))) for weight in weights]
     # NaN counts as larger than any number.
-    size, weight = max(
-        zip(sizes, weights, strict=True),
-        key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0],
-    )
-    reason += f"; the largest parameter there is {weight.path!r}, which has a {size:.3g}"
+    weight = max(weights, key=lambda each: math.inf if math.isnan(_size(each)) else _size(each))
+    size = _size(weight)
+    if math.isfinite(size):
+        reason += (
+            f"; the largest number in the layer's parameters is {size:.3g}, in {weight.path!r}"
+        )
+    else:
+        reason += f", and neither is its parameter {weight.path!r}"
     return Finding(reason, what, path, flow_step, weight.path, size)
+
+
+def _size(weight: keras.Variable) -> float:
+    """The largest magnitude in a weight; NaN if one of its numbers is NaN."""
+    return float(np.max(np.abs(keras.ops.convert_to_numpy(weight)), initial=0.0))
 
 
 def _finite(values: Any) -> bool:

@@ -106,7 +106,8 @@ class StepWatch:
         data = batch()
         found = diagnose(model, lambda: self._loss_of(data), data)
         if found is None:
-            self._stop(state, "a weight is not finite after it, and all gradients are", "weight")
+            reason = "a weight is not finite after the update, although all gradients are"
+            self._stop(state, reason, "weight")
         self._stop(state, *found)
 
     def _stop(self, state: list[tf.Tensor], *finding: Any) -> NoReturn:
