@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 
 import tfp_flowvae as fv
 from tfp_flowvae.training.steps import SingleSteps, StackedSteps
@@ -76,6 +77,27 @@ def test_names_the_place_of_a_weight(
     assert np.isnan(error.magnitude)
     assert str(error).startswith("Training failed in epoch 1 at step 1: ")
     assert "initialise or load it anew" in str(error)
+
+
+class Stretch(fv.flows.ParametricFlow):
+    """z = scale z0, whose log-det is -inf for a scale of 0."""
+
+    def parameter_initializers(self):
+        return {"scale": ((self.event_size,), "ones")}
+
+    def make_bijector(self, context):
+        return tfb.Scale(self.parameters(context)["scale"])
+
+
+def test_names_a_log_det(make_vae, digits):
+    flow = fv.flows.Stack([fv.flows.Affine(), Stretch(name="stretch")])
+    vae = make_vae(posterior=flow, seed=0)
+    for weight in flow.flows[1].weights:
+        weight.assign(tf.zeros_like(weight))
+    error = failed(vae, digits[:32], how=EAGER)
+    assert (error.what, error.flow_step, error.magnitude) == ("log-det", 1, 0.0)
+    assert error.layer.endswith("stretch")
+    assert "the log-det of step 1 of 1 of the flow Stretch" in str(error)
 
 
 ROWS = np.random.default_rng(0).normal(size=(96, 2)).astype(np.float32)

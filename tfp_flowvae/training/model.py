@@ -173,7 +173,9 @@ class FastModel(_compat.BuiltAlready, keras.Model):
             )
             self.train_function = SingleSteps(program, result, size, watch)
         else:
-            self.train_function = StackedSteps(step, result, size, self.jit_compile, watch)
+            self.train_function = StackedSteps(
+                step, result, size, watch, jit_compile=self.jit_compile
+            )
         return self.train_function
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:

@@ -77,14 +77,13 @@ def _bytes_in_batch(batches: tf.data.Dataset) -> int:
     return sum(s.dtype.size * int(np.prod(s.shape)) for s in spec)
 
 
-class StackedSteps:
-    """A Keras `train_function`: takes up to S batches from an iterator and runs a step on each.
+class TrainFunction:
+    """A Keras `train_function` that knows how many steps the epoch has: the base of the others.
 
     Args:
-      step: From a batch to logs: the model's `train_step`.
+      step: From a batch to logs: the model's `train_step`, or a program of it.
       result: The metrics' values so far: the model's `get_metrics_result`.
       size: S, the most steps of an execution.
-      jit_compile: Whether XLA compiles the loop.
       watch: Finds the step that fails.
     """
 
@@ -93,19 +92,30 @@ class StackedSteps:
         step: Callable[[Any], Any],
         result: Callable[[], dict[str, Any]],
         size: int,
-        jit_compile: bool,
         watch: StepWatch,
     ) -> None:
         self._step, self._result, self._size, self.watch = step, result, size, watch
-        self._loop = tf.function(self._run, autograph=False, jit_compile=jit_compile)
-        self._single = tf.function(step, autograph=False, reduce_retracing=True)
-        self._collect = tf.function(self._take, autograph=False)
-        self._batch_size = tf.constant(0)
         self._left: int | None = None
 
     def begin_epoch(self, steps: int | None) -> None:
         """Sets how many steps the epoch has; None: as many as there is data for."""
         self._left = steps
+
+
+class StackedSteps(TrainFunction):
+    """Takes up to S batches from an iterator and runs a step on each, in one program.
+
+    Args:
+      *args: See `TrainFunction`.
+      jit_compile: Whether XLA compiles the loop.
+    """
+
+    def __init__(self, *args: Any, jit_compile: bool) -> None:
+        super().__init__(*args)
+        self._loop = tf.function(self._run, autograph=False, jit_compile=jit_compile)
+        self._single = tf.function(self._step, autograph=False, reduce_retracing=True)
+        self._collect = tf.function(self._take, autograph=False)
+        self._batch_size = tf.constant(0)
 
     def __call__(self, iterator: tf.data.Iterator) -> dict[str, Any]:
         """Runs up to S steps, fewer at the end of the epoch or of the data.
@@ -218,29 +228,8 @@ class StackedSteps:
         return tf.case([(count == self._size, array.stack), (count > 0, padded)], default=empty)
 
 
-class SingleSteps:
-    """A Keras `train_function` that runs one step at a time, in a program or eagerly.
-
-    Args:
-      step: From a batch to logs: the model's `train_step`, or a `tf.function` of it.
-      result: The metrics' values so far.
-      size: The steps of one call.
-      watch: Finds the step that fails.
-    """
-
-    def __init__(
-        self,
-        step: Callable[[Any], Any],
-        result: Callable[[], dict[str, Any]],
-        size: int,
-        watch: StepWatch,
-    ) -> None:
-        self._step, self._result, self._size, self.watch = step, result, size, watch
-        self._left: int | None = None
-
-    def begin_epoch(self, steps: int | None) -> None:
-        """Sets how many steps the epoch has; None: as many as there is data for."""
-        self._left = steps
+class SingleSteps(TrainFunction):
+    """Runs one step at a time, in a program or eagerly. The arguments are `TrainFunction`'s."""
 
     def __call__(self, iterator: tf.data.Iterator) -> dict[str, Any]:
         """Runs the steps; the arguments and exceptions are those of `StackedSteps`."""
@@ -263,29 +252,11 @@ class SingleSteps:
         return logs
 
 
-class PlainSteps:
+class PlainSteps(TrainFunction):
     """Keras's own `train_function`, stopped at the end of the epoch.
 
-    Args:
-      function: Keras's.
-      result: The metrics' values so far.
-      size: The steps of one call.
-      watch: Checks the loss.
+    The arguments are `TrainFunction`'s, but `step` is Keras's function of an iterator.
     """
-
-    def __init__(
-        self,
-        function: Callable[[Any], Any],
-        result: Callable[[], dict[str, Any]],
-        size: int,
-        watch: StepWatch,
-    ) -> None:
-        self._function, self._result, self._size, self.watch = function, result, size, watch
-        self._left: int | None = None
-
-    def begin_epoch(self, steps: int | None) -> None:
-        """Sets how many steps the epoch has; None: as many as there is data for."""
-        self._left = steps
 
     def __call__(self, iterator: Any) -> Any:
         """Runs the steps; does nothing once the epoch has had all of its steps."""
@@ -293,7 +264,7 @@ class PlainSteps:
             if self._left <= 0:
                 return self._result()
             self._left -= self._size
-        logs = self._function(iterator)
+        logs = self._step(iterator)
         self.watch.check_loss(logs["loss"])
         return logs
 
