@@ -57,6 +57,7 @@ def train(job: tuple[dict[str, str], int]) -> dict[str, Any]:
     """One row: its free energy on the test images, in nats per image, for each seed."""
     row, epochs = job
     from tfp_flowvae.data import load_images
+    from tfp_flowvae.errors import NonFiniteError
     from tfp_flowvae.runs import TrainConfig
     from tfp_flowvae.runs.session import Session
 
@@ -71,10 +72,12 @@ def train(job: tuple[dict[str, str], int]) -> dict[str, Any]:
             start_anew(compiled, session.model)
             session.model = compiled
         compiled = session.model
-        session.fit(verbose=0)
-        metrics = session.evaluate()
-        metrics["diverged"] = session.non_finite.step is not None
-        found.append(metrics)
+        try:
+            session.fit(verbose=0)
+            diverged = False
+        except NonFiniteError:
+            diverged = True
+        found.append({**session.evaluate(), "diverged": diverged})
     energies = [metrics["test_free_energy"] for metrics in found]
     return {
         **row,

@@ -15,6 +15,7 @@ _LAZY = {
     "FlowDensity": "models",
     "FlowDistribution": "distributions",
     "FlowVAE": "models",
+    "NonFiniteError": "errors",
     "Objective": "models",
     "TrainConfig": "runs",
     "evaluate": "evaluation.evaluate",

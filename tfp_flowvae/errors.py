@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 
@@ -21,6 +22,57 @@ class UserError(ValueError):
     """
 
     status = 2
+
+
+class NonFiniteError(FloatingPointError):
+    """Training failed: the loss, a gradient or a weight became NaN or infinite.
+
+    The model has the weights, and its optimizer the state, from before the step that failed, unless
+    that step was not found.
+
+    Attributes:
+      epoch: The epoch, counted from 1.
+      step: The step of the optimizer that failed, counted from 1 over all epochs.
+      what: What was the first to be not finite: "data", "output" of a layer, "log-det" of a flow's
+        step, "gradient", "weight" or "loss"; None if the step could not be repeated.
+      layer: The path of the layer, such as "posterior/stack/iaf/made_1"; None if it is not known.
+      flow_step: Which step of the flow `layer` it was, counted from 1; None for other layers.
+      parameter: The path of the layer's parameter with the largest magnitude, or None.
+      magnitude: The largest magnitude in that parameter, or None.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        epoch: int,
+        step: int,
+        what: str | None = None,
+        layer: str | None = None,
+        flow_step: int | None = None,
+        parameter: str | None = None,
+        magnitude: float | None = None,
+    ) -> None:
+        self.epoch, self.step, self.what, self.layer = epoch, step, what, layer
+        self.flow_step, self.parameter, self.magnitude = flow_step, parameter, magnitude
+        self.sentence = f"training failed in epoch {epoch} at step {step}: {reason}"
+        super().__init__(
+            f"{self.sentence[0].upper()}{self.sentence[1:]}. "
+            + self.advice("a lower learning rate", "the optimizer's global_clipnorm")
+        )
+
+    def advice(self, rate: str, steadier: str) -> str:
+        """Returns a sentence that says what to try.
+
+        Args:
+          rate: A lower learning rate, in words or as an option of the command line.
+          steadier: What makes the steps of the optimizer steadier.
+        """
+        if self.what == "data":
+            return "Leave out the examples with such values, or mend them."
+        if self.magnitude is not None and not math.isfinite(self.magnitude):
+            return "The weight was not finite before this step: initialise or load it anew."
+        return f"Try {rate}, {steadier}, or, in the flows iaf and maf, update=gated."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

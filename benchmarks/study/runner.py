@@ -178,8 +178,10 @@ class Runner:
 
 
 def _divergence(log: Path) -> str | None:
-    """What `train.py` said last, if it is that the loss was no longer finite."""
-    found = re.findall(r"Error: (the loss became \S+ by step \d+)", log.read_text()[-2000:])
+    """What `train.py` said last, if it is that a number was no longer finite."""
+    found = re.findall(
+        r"Error: (training failed in epoch \d+ at step \d+)", log.read_text()[-2000:]
+    )
     return found[-1] if found else None
 
 

@@ -141,8 +141,8 @@ def test_history_is_thinned(tmp_path):
 
 def test_a_run_that_diverged_is_told_from_one_that_broke(tmp_path):
     runner, log = module("runner"), tmp_path / "log"
-    log.write_text("Epoch 1/3\nError: the loss became nan by step 17 and training stopped, with\n")
-    assert runner._divergence(log) == "the loss became nan by step 17"
+    log.write_text("Epoch 1/3\nError: training failed in epoch 2 at step 17: the output of\n")
+    assert runner._divergence(log) == "training failed in epoch 2 at step 17"
     log.write_text("Traceback (most recent call last):\nValueError\n")
     assert runner._divergence(log) is None
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,25 @@ def run(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return folder, done
+
+
+@pytest.mark.parametrize(("command", "status"), [("train", 0), ("evaluate", 141)])
+def test_a_reader_that_has_gone_ends_the_output_quietly(command, status):
+    """`... --help | head -1`: 141 is the status of a program that SIGPIPE ends.
+
+    The help of `train` is longer than the output's buffer, and argparse ignores that error.
+    """
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tfp_flowvae", command, "--help"],
+        cwd=ROOT,
+        env=buffered,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == status
 
 
 def refused(capsys, *arguments):

@@ -53,6 +53,37 @@ def test_elbo_is_the_evidence_less_the_kl_of_the_posterior(linear_gaussian):
     assert abs(found.log_likelihood - found.kl - exact) < Z * one_sample
 
 
+def test_the_terms_of_the_elbo_are_those_of_known_normals(linear_gaussian):
+    """q(z|x) = N(m, diag(s^2)) is the base; the flow "affine" makes it N(a + e^b m, e^2b s^2)."""
+    known = linear_gaussian("affine")
+    log_scale, shift = np.array([0.4, -0.3]), np.array([0.5, 1.0])
+    values = {"log_scale": log_scale, "shift": shift}
+    for weight in known.model.posterior_layer.flow.weights:
+        # The same for every image: the kernels from the features are 0.
+        weight.assign(values.get(weight.name, np.zeros(weight.shape)))
+    x, count = known.images(60), 60
+    found = fv.evaluate(known.model, x, **SIZES)
+    mean = np.exp(log_scale) * known.posterior_mean(x) + shift
+    variance = np.exp(2 * log_scale) * known.best_scale**2
+    entropy = 0.5 * np.sum(np.log(2 * np.pi * np.e * known.best_scale**2))
+    exact = {
+        "log_base": -entropy,
+        "log_det": log_scale.sum(),
+        "log_posterior": -entropy - log_scale.sum(),
+        "log_prior": -np.log(2 * np.pi) - 0.5 * np.mean(np.sum(mean**2 + variance, axis=1)),
+    }
+    # Of one sample: log q0 is -e^2/2 summed over 2 dimensions, with variance 1/2 each; z^2/2 has
+    # the variance mean^2 s^2 + s^4 / 2.
+    spread = np.mean(np.sum(mean**2 * variance + variance**2 / 2, axis=1))
+    errors = {"log_base": 1.0, "log_det": 0.0, "log_posterior": 1.0, "log_prior": spread}
+    for name, value in exact.items():
+        # Sums of 2 dimensions in float32, of terms below 10.
+        rounding = 20 * EPS * 10
+        error = Z * math.sqrt(errors[name] / count) + rounding
+        assert abs(getattr(found, name) - value) < error, name
+    assert found.kl == pytest.approx(found.log_posterior - found.log_prior, abs=20 * EPS * 10)
+
+
 def test_an_exact_posterior_has_all_samples_effective(linear_gaussian, identity_flow):
     known = linear_gaussian("tril+planar:1")
     identity_flow(known.model)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfp_flowvae.errors import UserError
+from tfp_flowvae.errors import NonFiniteError, UserError
 from tfp_flowvae.runs.checkpoint import Checkpoints, Interrupted, Saving, restore
 from tfp_flowvae.runs.history import EpochHistory
 from tfp_flowvae.runs.store import CheckpointStore
@@ -15,11 +15,19 @@ STEPS = 8
 ASKED = 7
 
 
+class Model(keras.Sequential):
+    """A model with the check that `FastModel` has."""
+
+    def check_finite(self):
+        if not all(np.isfinite(weight).all() for weight in self.get_weights()):
+            raise NonFiniteError("a weight is not finite", epoch=1, step=1)
+
+
 def make_model(units=1):
     keras.utils.set_random_seed(0)
     # Dropout has a seed generator, and Keras numbers the layers differently in each model.
     layers = [keras.layers.Dropout(0.3), keras.layers.Dense(units)]
-    model = keras.Sequential([keras.Input((1,)), *layers])
+    model = Model([keras.Input((1,)), *layers])
     model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse", metrics=["mae"])
     return model
 
@@ -98,13 +106,31 @@ def test_writes_at_the_end_of_each_epoch_and_every_n_steps(every, steps, tmp_pat
     assert written == steps
 
 
-def test_a_state_whose_loss_is_not_finite_is_not_written(tmp_path):
+def test_a_state_that_is_not_finite_is_not_written(tmp_path):
     x = X.copy()
     x[4] = np.nan
     fit(make_model(), tmp_path, epochs=1)
     before = CheckpointStore(tmp_path).files()
-    fit(make_model(), tmp_path, epochs=2, x=x, every=6)
+    with pytest.raises(NonFiniteError):
+        fit(make_model(), tmp_path, epochs=2, x=x, every=6)
     assert CheckpointStore(tmp_path).files() == before
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_the_learning_rate_is_that_of_the_new_run(scheduled, tmp_path):
+    def model(rate):
+        made = make_model()
+        schedule = keras.optimizers.schedules.CosineDecay(rate, 100)
+        made.compile(optimizer=keras.optimizers.Adam(schedule if scheduled else rate), loss="mse")
+        return made
+
+    fit(model(0.1), tmp_path, epochs=1)
+    resumed = model(0.01)
+    fit(resumed, tmp_path, epochs=2)
+    step = 2 * STEPS if scheduled else 0
+    expected = 0.01 * 0.5 * (1.0 + np.cos(np.pi * step / 100))
+    # The schedule's cosine is computed in float32.
+    assert float(resumed.optimizer.learning_rate) == pytest.approx(expected, rel=1e-6)
 
 
 def early_stopping():

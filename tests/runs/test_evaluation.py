@@ -1,8 +1,10 @@
-"""The commands `evaluate` and `compare`: their tables, files and errors."""
+"""The commands `evaluate`, `compare` and `score`: their tables, files and errors."""
 
 from __future__ import annotations
 
 import json
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +38,23 @@ def home(tmp_path_factory):
     (home / "density" / "model.keras").touch()
     (home / "density" / "config.json").write_text('{"data": "table.csv"}')
     (home / "empty").mkdir()
+    for name in ("older", "broken"):
+        (home / name).mkdir()
+        (home / name / "config.json").write_text((home / "c" / "config.json").read_text())
+    (home / "broken" / "model.keras").write_text("not a zip file")
+    _write_older(home / "c" / "model.keras", home / "older" / "model.keras")
     (home / "figures.json").write_text("[]")
     return home
+
+
+def _write_older(file, older):
+    """Writes a Keras file whose FlowVAE has an argument of another version."""
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(older, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                content = content.replace(b'"latent_size"', b'"event_size_of_old"')
+            target.writestr(name, content)
 
 
 @pytest.fixture
@@ -81,6 +98,42 @@ def test_compare_pairs_by_image_and_refuses_other_protocols(figures, home, capsy
     assert "differences paired by image" in capsys.readouterr().out
 
 
+def test_scores_are_quantiles_of_the_runs_validation_images(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    file = Path("scores.json")
+    assert main(["score", "a", "--samples", "20", "--json", str(file)]) == 0
+    printed = capsys.readouterr()
+    found = json.loads(file.read_text())
+    file.unlink()
+    assert (found["split"], found["samples"], found["seed"], found["valid_images"]) == (
+        "test",
+        20,
+        1,
+        4,
+    )
+    assert len(found["nll"]) == len(found["quantile"]) == 8
+    # Shares of 4 validation images.
+    assert set(found["quantile"]) <= {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert f"a: 8 test images of {found['dataset']}, binarization dynamic, seed 1" in printed.out
+    worst = max(found["nll"])
+    assert f"{found['nll'].index(worst)}      {worst:.3f}" in printed.out
+    assert "a high likelihood alone does not prove that an image is typical" in printed.out
+    assert printed.err == ""
+
+
+def test_images_of_another_data_set_are_compared_with_those_of_the_run(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    np.save("bright.npy", np.ones((40, 4, 4, 1), bool))
+    arguments = ["--dataset", "bright.npy", "--split", "valid", "--samples", "20"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the images are all alike
+        assert main(["score", "a", *arguments]) == 0
+    (home / "bright.npy").unlink()
+    printed = capsys.readouterr().out
+    assert "4 valid images of bright.npy" in printed
+    assert f"validation images: 4 of {home / 'images.npy'}" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -94,6 +147,25 @@ def test_compare_pairs_by_image_and_refuses_other_protocols(figures, home, capsy
         (["evaluate", "a", "--dataset", "digitz"], "Did you mean 'digits'"),
         (["evaluate", "a", "--dataset", "other.npy"], "needs images of shape (4, 4, 1). Received"),
         (["evaluate", "a", "--json", "no/a.json"], "The folder of --json 'no/a.json' does not"),
+        (
+            ["evaluate", "older"],
+            "import your own layers first. Keras says: FlowVAE.__init__() missing",
+        ),
+        (["evaluate", "broken"], "'broken/model.keras' is not a Keras file"),
+        (["evaluate", "a", "--samples", "-3"], "samples must be at least 1. Received: -3"),
+        (["evaluate", "a", "--seed", "-1"], "seed must be at least 0. Received: -1"),
+        (["evaluate", "a", "--split", "all"], "invalid choice: 'all'"),
+        (["evaluate", "a", "--binarisation", "none"], "Did you mean '--binarization'"),
+        (["score", "nothing"], "'nothing' holds no model.keras"),
+        (["score", "export"], "has no config.json, which names the images of a run; give --d"),
+        (["score", "density"], "'density' holds a density"),
+        (["score", "older"], "cannot be read by this version of tfp_flowvae"),
+        (["score", "a", "--samples", "0"], "samples must be at least 1. Received: 0"),
+        (["score", "a", "--split", "valid"], "score others with --split or --dataset"),
+        (["score", "a", "--dataset", "other.npy"], "needs images of shape (4, 4, 1). Received"),
+        (["score", "a", "--json", "no/a.json"], "The folder of --json 'no/a.json' does not"),
+        (["compare", "a", "nothing"], "'nothing' holds no model.keras"),
+        (["compare", "a", "c", "--samples", "0"], "samples must be at least 1. Received: 0"),
         (["compare", "a"], "two paths or more. Received: 1"),
         (["compare", "a", "b"], "binarization is 'dynamic' for 'a' and 'static' for 'b'"),
         (["compare", "figures.json", "a"], "holds no figures of this version"),

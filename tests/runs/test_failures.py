@@ -66,6 +66,11 @@ def test_other_errors_and_errors_on_one_device_pass_through(strategy, tmp_path):
         assert caught.value is error
 
 
+def test_a_reader_that_has_gone_is_no_failure_of_a_file(strategy, tmp_path):
+    with pytest.raises(BrokenPipeError):
+        fail(BrokenPipeError(), strategy, RunFolder(tmp_path / "run", "run"))
+
+
 def test_a_lost_worker_has_its_own_exit_status(monkeypatch, capsys):
     def lost(*arguments):
         raise WorkerLostError("Gone.")

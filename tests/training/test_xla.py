@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_flowvae import networks
-from tfp_flowvae.training.steps import PlainSteps, StackedSteps
+from tfp_flowvae.training.steps import SingleSteps, StackedSteps
 from tfp_flowvae.training.xla import xla_suits
 
 
@@ -39,7 +39,7 @@ def test_convolutions_train_step_by_step_without_xla(no_accelerator, make_vae, d
     losses = vae.fit(digits, batch_size=64, epochs=2, verbose=0).history["loss"]
     assert not xla_suits(vae)
     assert not vae.jit_compile
-    assert isinstance(vae.train_function, PlainSteps)
+    assert isinstance(vae.train_function, SingleSteps)
     assert losses[1] < losses[0]
 
 
@@ -55,7 +55,7 @@ def test_who_asks_for_xla_gets_it_without_a_loop(no_accelerator, make_vae, digit
     vae.compile("adam", jit_compile=True)
     vae.fit(digits[:128], batch_size=64, verbose=0)
     assert vae.jit_compile
-    assert isinstance(vae.train_function, PlainSteps)
+    assert isinstance(vae.train_function, SingleSteps)
 
 
 def test_an_accelerator_has_kernels_of_its_own(make_vae, monkeypatch):

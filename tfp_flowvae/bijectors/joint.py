@@ -16,6 +16,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import _compat
 from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.bijectors.internal import observed
 
 
 class JointEvaluation:
@@ -92,6 +93,19 @@ def inverse_and_log_det(
     return _evaluate(bijector, _as_tensor(y, bijector.forward_dtype()), event_ndims, False)
 
 
+def parts_of(bijector: Any) -> list[Any]:
+    """Returns the bijectors that a chain is made of, in the order in which `forward` uses them.
+
+    Of a `tfb.Invert` it is the bijector inside.
+    """
+    if isinstance(bijector, _compat.INVERT_TYPES):
+        return parts_of(bijector.bijector)[::-1]
+    if isinstance(bijector, _compat.CHAIN_TYPES):
+        return [leaf for part in reversed(bijector.bijectors) for leaf in parts_of(part)]
+    inner = getattr(bijector, "inner", None)
+    return [bijector] if inner is None else parts_of(inner)
+
+
 def _as_tensor(value: TensorLike, dtype: tf.DType | None) -> tf.Tensor:
     """The value in the bijector's dtype if it has one, else an array's own, or float32.
 
@@ -110,6 +124,15 @@ def _evaluate(
         return _evaluate(bijector.bijector, x, event_ndims, not forward)
     if isinstance(bijector, _compat.CHAIN_TYPES):
         return _evaluate_chain(bijector, x, event_ndims, forward)
+    value, log_det = _evaluate_part(bijector, x, event_ndims, forward)
+    observed.show(bijector, x, value, log_det)
+    return value, log_det
+
+
+def _evaluate_part(
+    bijector: Any, x: tf.Tensor, event_ndims: int, forward: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The value and the log-det of a bijector that is neither a chain nor inverted."""
     if isinstance(bijector, (JointEvaluation, tfb.RealNVP, tfb.MaskedAutoregressiveFlow)):
         value, log_det = _evaluate_smallest(bijector, x, forward)
         least = bijector.forward_min_event_ndims if forward else bijector.inverse_min_event_ndims

@@ -1,4 +1,4 @@
-"""The command line: `train`, `density`, `sample`, `evaluate` and `compare`.
+"""The command line: `train`, `density`, `sample`, `evaluate`, `compare` and `score`.
 
 Parsing imports nothing heavy, so `--help` and an error in the options come at once.
 """
@@ -6,6 +6,7 @@ Parsing imports nothing heavy, so `--help` and an error in the options come at o
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -17,7 +18,7 @@ from tfp_flowvae.cli.one_sentence import OneSentenceParser
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.plugins import import_plugin
 
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
 
 
 def entry_point() -> NoReturn:
@@ -34,8 +35,22 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
     Returns:
       0; 1 if training diverged; 2 for a mistake of the user; 75 if another worker of the cluster is
-      gone; 130 after Ctrl-C; 143 after SIGTERM.
+      gone; 130 after Ctrl-C; 141 if the reader of the output has gone, such as `head`; 143 after
+      SIGTERM.
     """
+    try:
+        try:
+            return _main(argv, prog)
+        finally:
+            print(end="", flush=True)  # Here a reader that has gone is noticed.
+    except BrokenPipeError:
+        # Python flushes the output once more when it exits; see "Note on SIGPIPE" in the
+        # documentation of the module `signal`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _main(argv: Sequence[str] | None, prog: str | None) -> int:
     try:
         check_backend()
         argv = sys.argv[1:] if argv is None else argv

@@ -1,4 +1,4 @@
-"""The commands `evaluate` and `compare`."""
+"""The commands `evaluate`, `compare` and `score`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 from tfp_flowvae.cli.one_sentence import whole_number
 from tfp_flowvae.data import BINARIZATIONS
-from tfp_flowvae.runs.evaluation import How, compare_runs, evaluate_run
+from tfp_flowvae.runs.evaluation import compare_runs, evaluate_run
+from tfp_flowvae.runs.saved import How
+from tfp_flowvae.runs.score import SAMPLES, score_run
 
 _SIZES = ("samples", "seed", "features")
 
@@ -30,6 +32,11 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures, of each image too, to FILE"
     )
+    _add_compare(commands)
+    _add_score(commands)
+
+
+def _add_compare(commands: Any) -> None:
     parser = commands.add_parser(
         "compare",
         help="compare trained models, image by image",
@@ -53,7 +60,28 @@ def add_commands(commands: Any) -> None:
     )
 
 
-def _add_options(parser: Any) -> None:
+def _add_score(commands: Any) -> None:
+    parser = commands.add_parser(
+        "score",
+        help="find images that a trained model finds unlikely",
+        description="Gives -log p(x) of each image, and the share of the run's validation images "
+        "that are more likely. A high likelihood alone does not prove that an image is typical.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_score, parser=parser)
+    parser.add_argument(
+        "path", type=Path, metavar="PATH", help="the folder of a finished run or an export"
+    )
+    add_images(parser)
+    _add_split_and_samples(parser, f"default: {SAMPLES}")
+    _add_seed(parser)
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the scores of all images to FILE"
+    )
+
+
+def add_images(parser: Any) -> None:
+    """Adds the options that choose the images."""
     parser.add_argument(
         "--dataset", metavar="NAME|PATH", help="the data set (default: that of the run)"
     )
@@ -62,6 +90,23 @@ def _add_options(parser: Any) -> None:
         choices=BINARIZATIONS,
         help="how images become black and white, always in one fixed draw (default: as in the run)",
     )
+
+
+def _add_options(parser: Any) -> None:
+    add_images(parser)
+    _add_split_and_samples(parser, "default: 5000; 200 with --quick")
+    parser.add_argument(
+        "--features",
+        metavar="SPACE",
+        help="the space of Frechet distance, precision and recall: pixels (default) or encoder",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer samples and images: about a minute"
+    )
+    _add_seed(parser)
+
+
+def _add_split_and_samples(parser: Any, default: str) -> None:
     parser.add_argument(
         "--split",
         choices=("train", "valid", "test"),
@@ -72,16 +117,11 @@ def _add_options(parser: Any) -> None:
         "--samples",
         type=whole_number,
         metavar="S",
-        help="importance samples for each image (default: 5000; 200 with --quick)",
+        help=f"importance samples for each image ({default})",
     )
-    parser.add_argument(
-        "--features",
-        metavar="SPACE",
-        help="the space of Frechet distance, precision and recall: pixels (default) or encoder",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer samples and images: about a minute"
-    )
+
+
+def _add_seed(parser: Any) -> None:
     parser.add_argument(
         "--seed", type=whole_number, help="the seed of the draws (default: that of the run)"
     )
@@ -93,8 +133,8 @@ def _how(arguments: argparse.Namespace) -> How:
         dataset=arguments.dataset,
         binarization=arguments.binarization,
         split=arguments.split,
-        quick=arguments.quick,
-        sizes={name: values[name] for name in _SIZES if values[name] is not None},
+        quick=values.get("quick", False),
+        sizes={name: values[name] for name in _SIZES if values.get(name) is not None},
     )
 
 
@@ -105,4 +145,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     compare_runs(arguments.paths, _how(arguments), arguments.across_protocols)
+    return 0
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    score_run(arguments.path, _how(arguments), arguments.json)
     return 0

@@ -110,7 +110,8 @@ def _add_output(group: Any) -> None:
         const=True,
         metavar="DIR",
         help="continue the run in DIR, or in --output, from its last checkpoint and with its "
-        "settings; only --epochs may change (a cosine schedule then ends at the new number)",
+        "settings; only --epochs (a cosine schedule then ends at the new number), --learning-rate "
+        "and --clip-norm may change",
     )
     group.add_argument(
         "--checkpoint-steps",

@@ -15,7 +15,7 @@ from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.aggregated import aggregated_posterior
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE, base_kl, mean_variance
 from tfp_flowvae.evaluation.figures import FEW_EFFECTIVE, QUICK, Evaluation, Protocol
-from tfp_flowvae.evaluation.free_energy import free_energy
+from tfp_flowvae.evaluation.free_energy import elbo_term_means
 from tfp_flowvae.evaluation.gaps import posterior_gaps
 from tfp_flowvae.evaluation.sample_quality import (
     NEIGHBOURS,
@@ -24,9 +24,8 @@ from tfp_flowvae.evaluation.sample_quality import (
     precision_recall,
 )
 from tfp_flowvae.models import FlowVAE
-from tfp_flowvae.models.importance import importance_estimates
+from tfp_flowvae.models.importance import estimates_of
 from tfp_flowvae.training.noise import as_seed
-from tfp_flowvae.training.xla import xla_suits
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 
@@ -108,24 +107,21 @@ def _bounds(
 ) -> dict[str, Any]:
     """The figures of log p(x) and of the bounds on it."""
     chosen = images[:0] if train_images is None else train_images[: len(images)]
-    both = importance_estimates(
-        lambda x, samples, seed: model.elbo_terms(x, samples, seed).elbo,
+    both = estimates_of(
+        model,
         np.concatenate([images, chosen]),  # in one call, because each call compiles a program
         how.samples,
         min(_BATCH, len(images)),
         how.seed,
-        jit_compile=xla_suits(model),
         progress=lambda places: show(places, "importance samples"),
     )
     nll, elbo, effective_samples = (values[: len(images)] for values in both)
-    terms = free_energy(model, images, None, how.seed)
     cross_entropy = _is_cross_entropy(model, images)
     bits = float(nll.mean()) / (math.prod(model.image_shape) * math.log(2.0))
     return {
         **_mean("nll", nll),
         **_mean("elbo", elbo),
-        "log_likelihood": terms["log_likelihood"],
-        "kl": terms["kl"],
+        **elbo_term_means(model, images, None, how.seed),
         "bits_per_dimension": bits if model.likelihood.discrete and not cross_entropy else None,
         "cross_entropy": cross_entropy,
         "effective_samples": float(np.median(effective_samples)),

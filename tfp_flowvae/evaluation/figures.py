@@ -90,7 +90,11 @@ class Evaluation:
       elbo: The evidence lower bound, the mean over images and S samples.
       elbo_se: Its standard error over images.
       log_likelihood: E_q[log p(x|z)], one sample.
-      kl: KL(q(z|x) || p(z)), one sample.
+      kl: KL(q(z|x) || p(z)) = log_posterior - log_prior, one sample.
+      log_prior: E_q[log p(z)], one sample.
+      log_posterior: E_q[log q(z|x)] = log_base - log_det, one sample.
+      log_base: E_q[log q0(z0|x)], of the posterior's base at the same sample.
+      log_det: E_q[log |det dz/dz0|] of the posterior's flow at the same sample.
       bits_per_dimension: nll / (H W C log 2) for images of finitely many values; else None.
       cross_entropy: Whether log p(x|z) is a cross entropy and no log-likelihood, as it is for grey
         images and a Bernoulli likelihood; nll then compares with that of no other likelihood.
@@ -128,6 +132,10 @@ class Evaluation:
     elbo_se: float
     log_likelihood: float
     kl: float
+    log_prior: float
+    log_posterior: float
+    log_base: float
+    log_det: float
     bits_per_dimension: float | None
     cross_entropy: bool
     effective_samples: float

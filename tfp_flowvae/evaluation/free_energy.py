@@ -1,4 +1,4 @@
-"""The free energy (-ELBO) of a set of images."""
+"""The free energy (-ELBO) of a set of images, and the terms of the ELBO."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tfp_flowvae.models import FlowVAE
 from tfp_flowvae.training.strategy import shared_batches
 
 EVALUATION_BATCH = 1000
+# Attributes of `ElboTerms`.
+TERMS = ("log_likelihood", "kl", "log_prior", "log_posterior", "log_base", "log_det")
 
 
 def free_energy(
@@ -19,10 +21,32 @@ def free_energy(
 ) -> dict[str, float]:
     """Returns the mean free energy (-ELBO, one sample per image) and its two terms.
 
+    The same calls of the exported model's `elbo` as in `elbo_term_means` give the same number.
+
+    Args:
+      model: The model.
+      images: As for `elbo_term_means`.
+      levels: As for `elbo_term_means`.
+      seed: As for `elbo_term_means`.
+
+    Returns:
+      `free_energy`, `log_likelihood` (E_q log p(x|z)) and `kl` (E_q log q(z|x) - log p(z)), in nats
+      per image, with free_energy = kl - log_likelihood.
+    """
+    means = elbo_term_means(model, images, levels, seed)
+    log_likelihood, kl = means["log_likelihood"], means["kl"]
+    return {"free_energy": kl - log_likelihood, "log_likelihood": log_likelihood, "kl": kl}
+
+
+def elbo_term_means(
+    model: FlowVAE, images: np.ndarray, levels: int | None, seed: int
+) -> dict[str, float]:
+    """Returns the mean of each term of the ELBO, with one sample per image.
+
     The images are taken in order, 1000 at a time. Batch i, counted from 0, is drawn with the seed
-    `seed + i`. The same calls of the exported model's `elbo` give the same number. Under a
-    `tf.distribute` strategy each replica takes its share of each batch, so that each image counts
-    once. All workers must call this function, and all of them get the same numbers.
+    `seed + i`. Under a `tf.distribute` strategy each replica takes its share of each batch, so that
+    each image counts once. All workers must call this function, and all of them get the same
+    numbers.
 
     Args:
       model: The model.
@@ -31,15 +55,14 @@ def free_energy(
       seed: The seed of the posterior samples.
 
     Returns:
-      `free_energy`, `log_likelihood` (E_q log p(x|z)) and `kl` (E_q log q(z|x) - log p(z)), in nats
-      per image, with free_energy = kl - log_likelihood.
+      The means of the attributes `TERMS` of `ElboTerms`, in nats per image.
     """
     strategy = model.distribute_strategy
 
     def sums_of(x: tf.Tensor, batch_seed: tf.Tensor) -> tf.Tensor:
         terms = model.elbo_terms(x, seed=batch_seed)
-        both = tf.stack([terms.log_likelihood[0], terms.kl[0]])
-        return tf.reduce_sum(tf.cast(both, tf.float64), axis=1)
+        parts = tf.stack([getattr(terms, name)[0] for name in TERMS])
+        return tf.reduce_sum(tf.cast(parts, tf.float64), axis=1)
 
     # The argument is the iterator and not a batch, so that workers with unequal shares trace alike.
     @tf.function(reduce_retracing=True, autograph=False)
@@ -49,8 +72,7 @@ def free_energy(
 
     dataset = evaluation_batches(images, EVALUATION_BATCH, levels=levels)
     batches = iter(shared_batches(strategy, dataset))
-    totals = np.zeros(2)
+    totals = np.zeros(len(TERMS))
     for i in range(steps_per_epoch(len(images), EVALUATION_BATCH)):
         totals += sums_of_next(batches, tf.constant(seed + i, tf.int32)).numpy()
-    log_likelihood, kl = (float(total) for total in totals / len(images))
-    return {"free_energy": kl - log_likelihood, "log_likelihood": log_likelihood, "kl": kl}
+    return dict(zip(TERMS, (totals / len(images)).tolist(), strict=True))

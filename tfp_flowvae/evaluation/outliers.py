@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 
+from tfp_flowvae.evaluation.figures import Protocol
+from tfp_flowvae.evaluation.table import aligned, data
 from tfp_flowvae.models import FlowVAE
+from tfp_flowvae.models.importance import estimates_of
+
+_SHOWN = 10
 
 
 class OutlierScores(NamedTuple):
@@ -27,6 +33,7 @@ def outlier_scores(
     valid_images: np.ndarray,
     num_samples: int = 500,
     seed: int = 0,
+    progress: Callable[[Iterable[int], str], Iterable[int]] | None = None,
 ) -> OutlierScores:
     """Scores images by how unlikely the model finds them.
 
@@ -40,9 +47,52 @@ def outlier_scores(
       valid_images: `[M, H, W, C]`, images that the model was not trained on.
       num_samples: The number of importance samples of each image.
       seed: The seed of the samples.
+      progress: A function of an iterable and a title that shows its progress; None for none.
 
     Raises:
       ValueError: If the images have another shape than the model's, or `num_samples` is below 1.
     """
-    nll, valid = (model.nll(x, num_samples, seed=seed) for x in (images, valid_images))
+    found = estimates_of(
+        model,
+        np.concatenate([images, valid_images]),  # in one call, because each call compiles a program
+        num_samples,
+        seed=seed,
+        progress=iter if progress is None else lambda places: progress(places, "scores"),
+    )
+    nll, valid = np.split(found.nll, [len(images)])
     return OutlierScores(nll, np.searchsorted(np.sort(valid), nll) / len(valid))
+
+
+def score_table(title: str, scores: OutlierScores, how: Protocol, valid: str) -> str:
+    """Returns a summary of scores, and the images that are the least likely.
+
+    Args:
+      title: The model.
+      scores: The scores.
+      how: The protocol, with the number of images.
+      valid: The validation images, in words.
+    """
+    nll, quantile = scores
+    above = int(np.sum(quantile > 0.95))
+    summary = [
+        ("-log p(x)", f"{nll.mean():.3f}", f"mean, importance-weighted, {how.samples} samples"),
+        ("images above 95%", str(above), f"of {len(nll)}; 5% are expected of images like them"),
+        ("images above all", str(int(np.sum(quantile == 1.0))), "less likely than all of them"),
+    ]
+    order = np.argsort(-nll, kind="stable")[:_SHOWN]
+    rows = [(f"{i}", f"{nll[i]:.3f}", f"{quantile[i]:.1%}") for i in order]
+    return "\n".join(
+        [
+            f"{title}: {data(how)}",
+            f"nats per image; compared with validation images: {valid}",
+            "",
+            aligned(summary),
+            "",
+            f"The {len(rows)} least likely images, by their place in the split from 0:",
+            "",
+            aligned([("image", "-log p(x)", "validation images that are more likely"), *rows]),
+            "",
+            "Note: a high likelihood alone does not prove that an image is typical. Simple images "
+            "of another\ndata set can have a higher one (Nalisnick et al. 2019).",
+        ]
+    )

@@ -31,7 +31,11 @@ _ROWS = (
     _Row("  generalization gap", "generalization_gap", "less that of as many training images"),
     _Row("ELBO", "elbo", "{samples} samples an image"),
     _Row("  E_q[log p(x|z)]", "log_likelihood", "one sample an image"),
-    _Row("  KL(q(z|x) || p(z))", "kl", "one sample an image"),
+    _Row("  KL(q(z|x) || p(z))", "kl", "E_q[log q(z|x) - log p(z)], one sample an image"),
+    _Row("    E_q[log p(z)]", "log_prior", "the same samples"),
+    _Row("    E_q[log q(z|x)]", "log_posterior", "the same samples, of base and flow"),
+    _Row("      E_q[log q0(z0|x)]", "log_base", "the same samples, the posterior's base"),
+    _Row("      E_q[log |det dz/dz0|]", "log_det", "the same samples, the posterior's flow"),
     _Row("approximation gap", "approximation_gap", "log p(x) - ELBO of the best q, {best}"),
     _Row("amortization gap", "amortization_gap", "ELBO of the best q - of the encoder's, {best}"),
     _Row("active units", "active_units", "Var(E[z|x]) above 0.01, {aggregated_images} images"),
@@ -61,8 +65,8 @@ def table(title: str, found: Evaluation) -> str:
         if getattr(found, row.name) is not None
     ]
     parts = " ".join(f"{kl:.2f}" for kl in found.base_kl)
-    text = f"{title}: {_data(found.protocol)}\nnats per image, +- standard error over images\n\n"
-    text += f"{_aligned(rows)}\n\nKL of each dimension of the posterior's base: {parts}"
+    text = f"{title}: {data(found.protocol)}\nnats per image, +- standard error over images\n\n"
+    text += f"{aligned(rows)}\n\nKL of each dimension of the posterior's base: {parts}"
     if found.few_effective:
         text += (
             f"\nNote: {found.few_effective} of {found.protocol.images} images have fewer than "
@@ -88,7 +92,7 @@ def comparison(titles: Sequence[str], found: Sequence[Evaluation]) -> str:
     """
     numbers, first = [f"[{i}]" for i in range(1, len(found) + 1)], found[0].protocol
     lines = [
-        f"{number} {title}: {_data(one.protocol)}"
+        f"{number} {title}: {data(one.protocol)}"
         for number, title, one in zip(numbers, titles, found, strict=True)
     ]
     differences = [f"{number} - [1]" for number in numbers[1:]]
@@ -103,7 +107,7 @@ def comparison(titles: Sequence[str], found: Sequence[Evaluation]) -> str:
         rows.append((row.label, *cells, _how(row, first)))
     paired = all(one.protocol.checksum == first.checksum for one in found)
     how = "paired by image" if paired else "of other images, not paired"
-    return "\n".join([*lines, f"nats per image; differences {how}", "", _aligned(rows)])
+    return "\n".join([*lines, f"nats per image; differences {how}", "", aligned(rows)])
 
 
 def check_alike(titles: Sequence[str], protocols: Sequence[Protocol]) -> None:
@@ -127,7 +131,8 @@ def check_alike(titles: Sequence[str], protocols: Sequence[Protocol]) -> None:
             )
 
 
-def _data(how: Protocol) -> str:
+def data(how: Protocol) -> str:
+    """Returns the images and the seed of a protocol, in words."""
     split = f"{how.split} " if how.split else ""
     source = f" of {how.dataset}" if how.dataset else ""
     seen = f", binarization {how.binarization}" if how.binarization else ""
@@ -159,7 +164,8 @@ def _difference(first: Evaluation, second: Evaluation, name: str) -> str:
     return f"{b.mean() - a.mean():+.3f} +- {error:.3f}"
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Returns a table with columns that are aligned to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)

@@ -56,6 +56,11 @@ class Amortised(JointEvaluation, tfb.Bijector):
         """The context, `[..., C]`."""
         return self._context
 
+    @property
+    def inner(self) -> tfb.Bijector:
+        """The bijector of the context."""
+        return self._inner
+
     def _forward(self, x: tf.Tensor) -> tf.Tensor:
         return self._vectors(self._inner.forward(self._points(x)))
 

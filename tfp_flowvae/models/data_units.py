@@ -31,7 +31,7 @@ class DataUnits(Flow):
     Args:
       bounds: `(low, high)`, each a number for all columns, a sequence of D numbers or None, or
         None. None and infinities stand for no bound.
-      **kwargs: See `Flow`. `name` says in error messages what the vectors are.
+      **kwargs: See `Flow`. Error messages call the vectors by `name`.
 
     Raises:
       UserError: From `build`, if a bound is missing or not below the other one.
@@ -132,7 +132,7 @@ class DataUnits(Flow):
         return IntoBounds(self._low, self._high, width).inverse(x)
 
     def _width(self, mean: np.ndarray) -> np.ndarray:
-        """The distance of the bounds, or of the mean from the only bound, or 1."""
+        """Returns the distance between the bounds, of the mean from a single bound, or 1."""
         low, high = self._low, self._high
         one_sided = np.where(np.isfinite(low), mean - low, high - mean)
         width = np.where(np.isfinite(low) & np.isfinite(high), high - low, one_sided)
@@ -149,10 +149,10 @@ class DataUnits(Flow):
 def _moments(
     batches: Batches, check: Callable[[np.ndarray], None] = lambda x: None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weighted mean and variance of each column, and whether it is constant, `[D]` each.
+    """Returns the weighted mean and variance of each column, and whether it is constant, `[D]`.
 
-    Batches are joined as Chan, Golub & LeVeque (1983) do, in float64: exact also where the mean is
-    large beside the standard deviation.
+    The moments of the batches are combined in float64 by the formula of Chan, Golub & LeVeque
+    (1983), which is accurate even if the mean is much larger than the standard deviation.
     """
     total, mean, squares, least, most = 0.0, 0.0, 0.0, np.inf, -np.inf
     for x, weight in batches():
@@ -174,7 +174,7 @@ def _moments(
 def _read_bounds(
     bounds: tuple[Bound, Bound] | None, event_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The bounds of each column, float32 `[D]`, infinite where there is none."""
+    """Returns the bounds of each column, float32 `[D]`; infinities stand for no bound."""
     if bounds is None:
         bounds = (None, None)
     if not isinstance(bounds, Sequence) or len(bounds) != 2:

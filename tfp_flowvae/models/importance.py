@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae.training.noise import as_seed
+from tfp_flowvae.training.xla import xla_suits
 
 LogWeights = Callable[[Any, int, tf.Tensor], tf.Tensor]
 
@@ -74,6 +75,35 @@ def importance_estimates(
         values = program(tf.constant(np.pad(x, padding)), batch_seed).numpy()
         found[:, start : start + batch_size] = values[:, : len(x)]
     return Estimates(*found)
+
+
+def estimates_of(
+    model: Any,
+    images: np.ndarray,
+    num_samples: int,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Estimates:
+    """Estimates -log p(x) of each image under a model.
+
+    Args:
+      model: A Keras model with the method `elbo_terms` of a `FlowVAE`.
+      images: See `importance_estimates`, for the other arguments too.
+      num_samples: S.
+      batch_size: B.
+      seed: The seed.
+      progress: The function that shows the progress.
+    """
+    return importance_estimates(
+        lambda x, samples, key: model.elbo_terms(x, samples, key).elbo,
+        images,
+        num_samples,
+        batch_size,
+        seed,
+        jit_compile=xla_suits(model),
+        progress=progress,
+    )
 
 
 def make_estimator(

@@ -15,7 +15,7 @@ from tfp_flowvae.training.replicas import batch_mean
 
 
 class ElboTerms(NamedTuple):
-    """What the evidence lower bound is made of; each `[S, B]`, in nats.
+    """The terms of the evidence lower bound, each `[S, B]`, in nats.
 
     Attributes:
       log_likelihood: log p(x|z).
@@ -23,7 +23,8 @@ class ElboTerms(NamedTuple):
       log_posterior: log q(z|x) = log_base - log_det.
       log_base: log q0(z0|x), the base density before the flow.
       log_det: log |det dz/dz0| of the flow.
-      kl_per_dimension: `[S, B, D]`, whose sum is `kl`, where it was asked for; else None.
+      kl_per_dimension: The part of `kl` of each dimension, `[S, B, D]`; None if it was not
+        requested.
     """
 
     log_likelihood: tf.Tensor
@@ -44,12 +45,12 @@ class ElboTerms(NamedTuple):
         return self.log_likelihood - self.kl
 
     def named(self) -> dict[str, tf.Tensor]:
-        """The terms by name, those that are None left out."""
+        """Returns the terms by name, without those that are None."""
         return {name: term for name, term in self._asdict().items() if term is not None}
 
 
 def importance_bound(log_weights: tf.Tensor) -> tf.Tensor:
-    """log 1/S sum_s exp(log_weights_s) `[...]` of `[S, ...]`: Burda et al. (2016), equation 8."""
+    """Returns log 1/S sum_s exp(log_weights_s), `[...]`; Burda et al. (2016), equation 8."""
     samples = tf.cast(tf.shape(log_weights)[0], log_weights.dtype)
     return tf.reduce_logsumexp(log_weights, axis=0) - tf.math.log(samples)
 
@@ -64,31 +65,32 @@ class Objective(Configurable):
         elbo:  E[mean_s log w_s]
         iwae:  E[log mean_s w_s]       Burda et al. (2016), https://arxiv.org/abs/1509.00519
         dreg:  the value of iwae, with the doubly reparameterised gradient for the posterior
-               (Tucker et al. 2019, https://arxiv.org/abs/1810.04152); see `path_factors`
+               (Tucker et al. 2019, https://arxiv.org/abs/1810.04152), see `path_factors`
 
-    b is the warm-up: it rises from 0 to 1 over `warmup_steps` of the optimizer and stays there
-    (`linear`, Sonderby et al. 2016), or does so `cycles` times, each time staying at 1 for as many
-    steps (`cyclic`, Fu et al. 2019): the last rise ends after (2 cycles - 1) warmup_steps.
-    Evaluation always has b = 1.
+    b is the warm-up. With `linear` (Sonderby et al. 2016), it rises from 0 to 1 in the first
+    `warmup_steps` steps of the optimizer and stays at 1. With `cyclic` (Fu et al. 2019), it rises
+    `cycles` times; after each rise but the last one it stays at 1 for `warmup_steps` steps and
+    returns to 0. The last rise ends after (2 cycles - 1) warmup_steps. Evaluation uses b = 1.
 
-    A minimum of information keeps the posterior from collapsing onto the prior: a mean KL over the
-    batch that is already below it counts as the minimum and gives no gradient (Kingma et al. 2016,
-    section 6, equation 14).
+    A minimum of information keeps the posterior from collapsing onto the prior: if the mean KL of
+    the batch is below the minimum, the loss has the minimum in its place, which has no gradient
+    (Kingma et al. 2016, section 6, equation 14).
 
     Attributes:
-      num_samples: S, how many posterior samples each step draws for each image.
-      beta: Weight of the KL term in the loss (Higgins et al. 2017); metrics have beta = b = 1.
+      num_samples: S, the number of posterior samples of each image in a step.
+      beta: The weight of the KL term in the loss (Higgins et al. 2017); metrics use beta = b = 1.
       bound: `elbo`, `iwae` or `dreg`.
       gradient: `total`, or `stl`: the gradient of log q(z|x) through z alone, which has no variance
-        where q is exact ("sticking the landing", Roeder et al. 2017). It costs one pass through
-        the posterior's flow in the direction of density. Only for `elbo`: under `iwae` it is
-        biased, and `dreg` is what takes its place.
+        if q is exact ("sticking the landing", Roeder et al. 2017). It costs one more pass through
+        the posterior's flow, for its density. It is for `elbo` only: it is biased for `iwae`, for
+        which there is `dreg`.
       warmup: `none`, `linear` or `cyclic`.
-      warmup_steps: How many steps the rise takes.
-      cycles: How often it happens under `cyclic`.
-      free_bits: The minimum for each latent dimension, in nats. Needs a KL that is a sum over
-        dimensions: a posterior without a flow, its base diagonal, and a standard normal prior.
-      min_information: The minimum for the whole KL, in nats (lambda); any posterior, any prior.
+      warmup_steps: The number of steps of a rise.
+      cycles: The number of rises of a `cyclic` warm-up.
+      free_bits: The minimum of the KL of each latent dimension, in nats. It needs a KL that is a
+        sum over dimensions: a posterior with a diagonal base and no flow, and a standard normal
+        prior.
+      min_information: The minimum of the whole KL, in nats (lambda), for any posterior and prior.
 
     Raises:
       ValueError: If a value is not allowed, or two do not go together.
@@ -134,7 +136,7 @@ class Objective(Configurable):
             raise ValueError(complaint)
 
     def kl_weight(self, step: TensorLike | None = None) -> tf.Tensor | float:
-        """beta b, the weight of the KL at an optimizer step; beta without a step."""
+        """Returns beta b, the weight of the KL at a step of the optimizer; beta for None."""
         if step is None or self.warmup == "none":
             return self.beta
         step, length = tf.cast(step, tf.float32), float(self.warmup_steps)
@@ -144,11 +146,11 @@ class Objective(Configurable):
         return self.beta * tf.minimum(step / length, 1.0)
 
     def log_weights(self, terms: ElboTerms, step: TensorLike | None = None) -> tf.Tensor:
-        """log w of every sample, `[S, B]`, in nats."""
+        """Returns log w of each sample, `[S, B]`, in nats."""
         return terms.log_likelihood - self.kl_weight(step) * terms.kl
 
     def path_factors(self, terms: ElboTerms, step: TensorLike | None = None) -> tf.Tensor:
-        """What `dreg` multiplies the bound's gradient with respect to z_s by, `[S, B]`, a constant.
+        """Returns the constants that `dreg` multiplies the bound's gradient by z_s with, `[S, B]`.
 
         With phi the posterior's parameters, z_s = z(e_s, phi) and v_s = w_s / sum_r w_r, the
         gradient of the bound log 1/S sum_s w_s is
@@ -164,20 +166,20 @@ class Objective(Configurable):
 
             sum_s ((1 - c) v_s + c v_s^2) d log w_s / dz_s  dz_s / dphi,
 
-        which for c = 1 is their equation 8. Automatic differentiation gives
-        v_s d log w_s / dz_s where log q(z_s|x) has a gradient through z_s alone; the factor
-        (1 - c) + c v_s makes up the rest.
+        which for c = 1 is their equation 8. If log q(z_s|x) has a gradient through z_s alone,
+        automatic differentiation gives v_s d log w_s / dz_s, and the result of this method is the
+        missing factor, (1 - c) + c v_s.
         """
         shares = tf.nn.softmax(self.log_weights(terms, step), axis=0)
         weight = self.kl_weight(step)
         return tf.stop_gradient(1.0 - weight + weight * shares)
 
     def loss(self, terms: ElboTerms, step: TensorLike | None = None) -> tf.Tensor:
-        """The loss of each image, `[B]`, in nats.
+        """Returns the loss of each image, `[B]`, in nats.
 
         Args:
-          terms: Of the batch.
-          step: The optimizer's step, for the warm-up; None for its end.
+          terms: The terms of the batch.
+          step: The step of the optimizer, for the warm-up; None for a warm-up that is over.
         """
         if self.bound != "elbo":
             return -importance_bound(self.log_weights(terms, step))
@@ -195,5 +197,5 @@ class Objective(Configurable):
 
 
 def _at_least(least: float, kl: tf.Tensor) -> tf.Tensor:
-    """`kl` `[B, ...]`, and the constant `least` where its mean over the batch is below that."""
+    """Returns `kl` `[B, ...]`, or the constant `least` where the mean over the batch is lower."""
     return tf.where(batch_mean(kl) < least, least, kl)

@@ -8,28 +8,24 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._typing import TensorLike
-from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
+from tfp_flowvae.distributions.flow_distribution import as_distribution
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
 from tfp_flowvae.models.gradients import for_training
-from tfp_flowvae.models.importance import importance_estimates
+from tfp_flowvae.models.latent_variable import LatentVariableModel
 from tfp_flowvae.models.objective import ElboTerms, Objective
-from tfp_flowvae.models.parts import batch_of, build_parts, check_dropout, check_free_bits
+from tfp_flowvae.models.parts import build_parts, check_dropout, check_free_bits
 from tfp_flowvae.networks.registry import make_decoder, make_encoder
-from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.noise import Noise
-from tfp_flowvae.training.xla import xla_suits
 
-# The streams of the noise that drops pixels of the encoder's input, and of drawn pixels.
-_DROPOUT_STREAM, _PIXEL_STREAM = 0xD407, 0x91C5
+_DROPOUT_STREAM = 0xD407  # the stream of the noise that hides pixels from the encoder
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class FlowVAE(FastModel):
+class FlowVAE(LatentVariableModel):
     """A variational autoencoder whose posterior and prior are flows.
 
         q(z|x): z0 ~ N(mu(x), sigma(x)^2), z = f_x(z0)      Rezende & Mohamed (2015), eq. 13-15
@@ -75,9 +71,6 @@ class FlowVAE(FastModel):
     """
 
     metric_names = ("elbo", "log_likelihood", "kl")
-    encoder: keras.layers.Layer
-    decoder: keras.layers.Layer
-    likelihood: Likelihood
 
     def __init__(
         self,
@@ -123,132 +116,6 @@ class FlowVAE(FastModel):
         )
         check_free_bits(self.objective.free_bits, self.posterior_layer, self.prior_layer)
         self.built = True
-
-    def posterior(self, x: TensorLike) -> tfd.TransformedDistribution:
-        """q(z|x) with batch shape `[B]` and event shape `[D]`, for images `[B, H, W, C]`."""
-        return self.posterior_layer.distribution(self.encoder(self._images(x)))
-
-    def prior(self) -> tfd.TransformedDistribution:
-        """p(z) with batch shape `[]` and event shape `[D]`; its variables are the live weights."""
-        return self.prior_layer.distribution()
-
-    def draw(self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None) -> Draw:
-        """S draws from q(z|x) for each image `[B, H, W, C]`, and the terms of their densities."""
-        features = self.encoder(self._images(x))
-        return self.posterior_layer.draw(num_samples, features, self.stateless_seed(seed))
-
-    def elbo_terms(
-        self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None
-    ) -> ElboTerms:
-        """The terms of the evidence lower bound, each `[S, B]`, in nats.
-
-        Args:
-          x: Images `[B, H, W, C]`.
-          num_samples: S, how many z to draw for each image.
-          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
-        """
-        seed = self.stateless_seed(seed)
-        return self.terms_of(self.draw(x, num_samples, seed), x, seed)
-
-    def terms_of(
-        self,
-        draw: Draw,
-        x: TensorLike,
-        seed: TensorLike | None = None,
-        per_dimension: bool = False,
-    ) -> ElboTerms:
-        """The terms of the bound at draws from q(z|x).
-
-        Args:
-          draw: The result of `draw`, or the same values with other gradients.
-          x: The images, `[B, H, W, C]`.
-          seed: Of a likelihood's dequantisation, if it has one.
-          per_dimension: Whether to give the KL of each dimension, where posterior and prior
-            factorise.
-        """
-        kl_per_dimension = None
-        if per_dimension:
-            base = draw.distribution.distribution.distribution
-            kl_per_dimension = base.log_prob(draw.z0) - tfd.Normal(0.0, 1.0).log_prob(draw.z)
-        seen = self.likelihood.prepare(self._images(x), Noise(self.stateless_seed(seed)))
-        return ElboTerms(
-            log_likelihood=self.likelihood.log_prob(self._decode_parameters(draw.z), seen),
-            log_prior=self.prior_layer.log_prob(draw.z),
-            log_posterior=draw.log_prob,
-            log_base=draw.log_base,
-            log_det=draw.log_det,
-            kl_per_dimension=kl_per_dimension,
-        )
-
-    def elbo(
-        self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None
-    ) -> tf.Tensor:
-        """The evidence lower bound of each image, `[B]`, in nats: the mean over S samples."""
-        return tf.reduce_mean(self.elbo_terms(x, num_samples, seed).elbo, axis=0)
-
-    def nll(
-        self,
-        x: TensorLike,
-        num_samples: int = 5000,
-        batch_size: int | None = None,
-        seed: int | None = None,
-    ) -> np.ndarray:
-        """The importance-weighted estimate of -log p(x) of each image, `[N]`, in nats.
-
-        -log 1/S sum_s p(x, z_s) / q(z_s|x), z_s ~ q(z|x), an upper bound that tightens as S grows
-        (Burda et al. 2016, https://arxiv.org/abs/1509.00519, equation 8). Memory grows with neither
-        N nor S.
-
-        Args:
-          x: Images `[N, H, W, C]`.
-          num_samples: S.
-          batch_size: How many images to take at once; 100 by default.
-          seed: Of the samples; None draws a fresh one.
-
-        Raises:
-          ValueError: If `num_samples` or `batch_size` is below 1.
-        """
-        return importance_estimates(
-            lambda x, num_samples, seed: self.elbo_terms(x, num_samples, seed).elbo,
-            self._images(x).numpy(),
-            num_samples,
-            batch_size,
-            seed,
-            jit_compile=xla_suits(self),
-        ).nll
-
-    def sample(self, n: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
-        """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior."""
-        return self.decode(self.prior_layer.sample(n, seed=self.stateless_seed(seed)))
-
-    def draw_images(self, n: int, seed: TensorLike | None = None) -> tf.Tensor:
-        """n images drawn from p(x), `[n, H, W, C]`: z from the prior, then x from p(x|z).
-
-        They are comparable with data: binary for a Bernoulli likelihood, where `sample` gives the
-        probability of each pixel. Both take the same z for the same n and seed.
-        """
-        seed = self.stateless_seed(seed)
-        z = self.prior_layer.sample(n, seed=seed)
-        pixels = Noise(seed).stream(_PIXEL_STREAM).seed
-        return self.likelihood.sample(self._decode_parameters(z), pixels)
-
-    def encode(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
-        """One draw from q(z|x) for each image `[B, H, W, C]`; `[B, D]`."""
-        features = self.encoder(self._images(x))
-        return self.posterior_layer.sample(1, features, self.stateless_seed(seed))[0]
-
-    def decode(self, z: TensorLike) -> tf.Tensor:
-        """The mean image of p(x|z) `[..., H, W, C]`, in [0, 1], of latent vectors `[..., D]`."""
-        z = tf.cast(tf.convert_to_tensor(z, dtype_hint=tf.float32), tf.float32)
-        if z.shape.rank == 0 or z.shape[-1] not in (None, self.latent_size):
-            raise ValueError(
-                f"z must have shape [..., {self.latent_size}]. Received: z.shape={tuple(z.shape)}."
-            )
-        return self.likelihood.mean(self._decode_parameters(z))
-
-    def reconstruct(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
-        """Mean images `[B, H, W, C]` of one posterior draw for each image."""
-        return self.decode(self.encode(x, seed))
 
     def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
@@ -309,23 +176,6 @@ class FlowVAE(FastModel):
             "elbo": (lambda x, seed: {"elbo": self.elbo(x, seed=seed)}, [x, seed]),
             "log_prior": (lambda z: {"log_prior": self.prior_layer.log_prob(z)}, [z]),
         }
-
-    def _images(self, x: TensorLike) -> tf.Tensor:
-        x = tf.cast(tf.convert_to_tensor(x, dtype_hint=tf.float32), tf.float32)
-        if not x.shape.is_compatible_with([None, *self.image_shape]):
-            raise ValueError(
-                f"Images must be {batch_of(self.image_shape)}. Received: x.shape={tuple(x.shape)}."
-            )
-        return x
-
-    def _decode_parameters(self, z: tf.Tensor) -> tf.Tensor:
-        """The decoder over any leading dimensions: nets built for `[B, D]` refuse `[S, B, D]`.
-
-        In float32 from here on, whatever the precision policy.
-        """
-        leading = tf.shape(z)[:-1]
-        output = tf.cast(self.decoder(tf.reshape(z, [-1, self.latent_size])), tf.float32)
-        return tf.reshape(output, tf.concat([leading, output.shape[1:]], axis=0))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, every part serialised."""

@@ -9,7 +9,6 @@ step), so the state holds only the numbers of the epoch and the step.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -56,7 +55,7 @@ class Checkpoints(keras.callbacks.Callback):
     """Saves the state of training at the end of each epoch and, if `saving` says so, within epochs.
 
     It must be the last callback, so that it saves what the others have done in an epoch. It saves
-    nothing when the loss is not finite, so that the last good state is kept.
+    only finite weights.
 
     Args:
       saving: Where and how often to save, and what to resume from.
@@ -67,6 +66,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     Raises:
       Interrupted: From `fit`, when `saving.stop` returned true and the state is saved.
+      NonFiniteError: From `fit`, in place of a state that is not finite.
       UserError: From `fit`, if a state cannot be written, or the checkpoint to resume from is of
         another model.
     """
@@ -93,8 +93,11 @@ class Checkpoints(keras.callbacks.Callback):
             return
         if not optimizer.built:
             optimizer.build(self.model.trainable_variables)
+        rate = optimizer.get_config()["learning_rate"]
         restore(start, "model", self.model.variables)
         restore(start, "optimizer", optimizer.variables)
+        if isinstance(rate, float):  # A constant rate is a variable, and --resume may change it.
+            optimizer.learning_rate = rate
         self._history.rows[:] = start.state["rows"]
         early = start.state.get("early_stopping")
         if self._early is not None and early is not None:
@@ -119,7 +122,7 @@ class Checkpoints(keras.callbacks.Callback):
         step = self._offset + batch + 1
         # If one step is left, the state is saved at the end of the epoch. A resumed `fit` must not
         # begin with the last batch, which may be smaller: `fit` takes its sizes from the first.
-        if step >= self._steps - 1 or not _finite(logs):
+        if step >= self._steps - 1:
             return
         stop = self._saving.stop()
         every = self._saving.every
@@ -131,8 +134,6 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the state."""
-        if not _finite(logs):
-            return
         self._save(epoch + 1, 0)
         if self._saving.stop():
             raise Interrupted
@@ -144,6 +145,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _save(self, epoch: int, step: int) -> None:
         model = self.model
+        model.check_finite()
         groups = {"model": model.variables, "optimizer": model.optimizer.variables}
         state = {
             **self._saving.facts(),
@@ -211,10 +213,6 @@ def _matched(
             f"Received: {strange[0]}."
         )
     return [checkpoint.arrays[name] for name in names]
-
-
-def _finite(logs: dict[str, Any] | None) -> bool:
-    return math.isfinite(float((logs or {}).get("loss", 0.0)))
 
 
 def _plain(value: Any) -> Any:

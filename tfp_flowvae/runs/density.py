@@ -14,9 +14,10 @@ import numpy as np
 from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.data.table import Table, load_table
 from tfp_flowvae.distributions.spec import parse_distribution
-from tfp_flowvae.errors import UserError
+from tfp_flowvae.errors import NonFiniteError, UserError
 from tfp_flowvae.runs.failures import failing
 from tfp_flowvae.runs.folder import RunFolder
+from tfp_flowvae.runs.messages import diverged
 from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.records import run_record, write_records
 
@@ -97,7 +98,7 @@ def fit_density(config: DensityConfig, output: Output) -> int:
       output: Where to write the run, and how much to print.
 
     Returns:
-      An exit status: 0; 1 if the loss was not finite.
+      An exit status: 0; 1 if the loss or a weight was not finite.
 
     Raises:
       UserError: For a user's mistake or a failure of the machine.
@@ -118,10 +119,12 @@ def fit_density(config: DensityConfig, output: Output) -> int:
         history = EpochHistory()
         with failing("fit the density", folder, output):
             folder.write_config(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-            model = _fit(config, splits, history, output.verbose)
-        if model is None:
-            print(_diverged(config), file=sys.stderr)
-            return EXIT_DIVERGED
+            try:
+                model = _fit(config, splits, history, output.verbose)
+            except NonFiniteError as error:
+                rate, larger = config.learning_rate, "a larger --batch-size"
+                print(diverged(error, rate, folder, output, larger), file=sys.stderr)
+                return EXIT_DIVERGED
         metrics = _metrics(model, splits)
         record = run_record(
             len(history.rows),
@@ -162,12 +165,12 @@ def _split(columns: Table, context: Table | None, batch_size: int) -> dict[str, 
 
 def _fit(
     config: DensityConfig, splits: dict[str, _Rows], history: Any, verbose: int
-) -> FlowDensity | None:
-    """Returns the fitted model with its best weights; None if the loss was not finite."""
+) -> FlowDensity:
+    """Returns the fitted model with its best weights."""
     import keras
 
     from tfp_flowvae.models import FlowDensity
-    from tfp_flowvae.training.callbacks import ProgressLine, StopOnNonFinite
+    from tfp_flowvae.training.callbacks import ProgressLine
 
     keras.utils.set_random_seed(config.seed)
     train, valid = splits["train"], splits["valid"]
@@ -180,7 +183,6 @@ def _fit(
     )
     schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps * config.epochs)
     model.compile(keras.optimizers.Adam(schedule, global_clipnorm=10.0))
-    stop = StopOnNonFinite()
     early = keras.callbacks.EarlyStopping(
         "val_log_likelihood", mode="max", patience=config.patience, restore_best_weights=True
     )
@@ -192,10 +194,10 @@ def _fit(
         batch_size=config.batch_size,
         epochs=config.epochs,
         validation_data=valid.inputs if valid.context is not None else valid.x,
-        callbacks=[*shown, history, stop, early],
+        callbacks=[*shown, history, early],
         verbose=0,
     )
-    return model if stop.step is None else None
+    return model
 
 
 def _metrics(model: FlowDensity, splits: dict[str, _Rows]) -> dict[str, float]:
@@ -219,13 +221,6 @@ def _draw(path: Path, model: FlowDensity, names: tuple[str, ...], rows: _Rows, s
     else:
         samples = model.sample(1, rows.context, seed=seed)[0]
     save_corner(path, rows.x, np.asarray(samples), names)
-
-
-def _diverged(config: DensityConfig) -> str:
-    return (
-        "Error: the loss was not finite, so nothing was written; try a lower --learning-rate, such "
-        f"as {config.learning_rate / 10:g}, or a flow with fewer layers."
-    )
 
 
 def _summary(

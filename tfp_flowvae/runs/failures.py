@@ -56,8 +56,8 @@ def failing(what: str, folder: RunFolder | WorkerFolder, output: Output) -> Iter
     try:
         yield
     except refusals as error:
-        if _is_loss(error):
-            raise
+        if _is_loss(error) or isinstance(error, BrokenPipeError):
+            raise  # Neither is about a file: the command line is told of a reader that has gone.
         file = getattr(error, "filename", None)
         after = "nothing was written"
         if folder.has_state:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfp_flowvae.data import ImageSplits
+from tfp_flowvae.errors import NonFiniteError
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.output import Output, python
@@ -55,15 +56,28 @@ def complete(path: Path, start: Checkpoint) -> str:
     return f"{epochs}; give more --epochs to continue it."
 
 
-def diverged(folder: RunFolder | WorkerFolder, loss: float, step: int) -> str:
-    """Returns the error message for a loss that is not finite."""
-    left = "nothing was written"
-    if folder.has_state:
-        left = f"the last states before that are in {str(folder.checkpoints)!r}"
-    return (
-        f"Error: the loss became {loss} by step {step} and training stopped; {left}; try a lower "
-        "--learning-rate or a shorter flow."
-    )
+def diverged(
+    error: NonFiniteError,
+    rate: float,
+    folder: RunFolder | WorkerFolder,
+    output: Output,
+    steadier: str = "--clip-norm 10",
+) -> str:
+    """Returns the message of a run that failed because a number was not finite.
+
+    Args:
+      error: What was not finite.
+      rate: The learning rate of the run.
+      folder: The folder of the run.
+      output: The output of the run.
+      steadier: The option that makes the steps of the optimizer steadier.
+    """
+    lower = f"--learning-rate {rate / 10:g}"
+    said = f"Error: {error.sentence}. {error.advice(lower, steadier)}"
+    if not folder.has_state:
+        return f"{said} Nothing was written."
+    command = f"{output.resume_command(folder.path)} {lower}"
+    return f"{said} The last good state is saved; go on from it with:\n{command}"
 
 
 def stopped(stop: Stopped, folder: RunFolder | WorkerFolder | None, output: Output) -> str:

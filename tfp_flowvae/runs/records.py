@@ -35,7 +35,9 @@ def write_records(
     """Writes metrics.json, history.csv and run.json."""
     _write_json(folder / "metrics.json", metrics)
     with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        # A run that is resumed with --clip-norm has one column more from there on.
+        names = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(file, fieldnames=list(names), restval="nan")
         writer.writeheader()
         writer.writerows(rows)
     _write_json(folder / RECORD, record)

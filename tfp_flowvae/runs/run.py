@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.data import ImageSplits, check_dataset
-from tfp_flowvae.errors import UserError
+from tfp_flowvae.errors import NonFiniteError, UserError
 from tfp_flowvae.flows.spec import format_stack
 from tfp_flowvae.runs import messages
 from tfp_flowvae.runs.config import TrainConfig
@@ -150,11 +150,11 @@ class _Run:
         from tfp_flowvae.runs.session import Session
 
         session = Session(config, splits, self.strategy)
-        self._fit(session, store, start)
-        diverged = session.non_finite
-        if diverged.step is not None:
+        try:
+            self._fit(session, store, start)
+        except NonFiniteError as error:
             if self._chief:
-                said = messages.diverged(folder, diverged.loss, diverged.step)
+                said = messages.diverged(error, config.learning_rate, folder, self.output)
                 print(said, file=sys.stderr)
             return EXIT_DIVERGED
         self._finish(session, splits)

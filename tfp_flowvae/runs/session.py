@@ -34,7 +34,6 @@ from tfp_flowvae.training.callbacks import (
     AveragedWeights,
     GradientNorm,
     ProgressLine,
-    StopOnNonFinite,
 )
 from tfp_flowvae.training.precision import set_precision
 from tfp_flowvae.training.strategy import shared_batches
@@ -58,7 +57,6 @@ class Session:
     Attributes:
       model: The model.
       history: The history so far.
-      non_finite: What ended training, if the loss was not finite.
     """
 
     def __init__(
@@ -85,7 +83,7 @@ class Session:
             self.model.likelihood.check_data(getattr(splits, name), splits.levels)
         if self.model.prior_layer.base.starts_from_data:
             self.model.adapt(to_unit(splits.train[:_ADAPTED], splits.levels))
-        self.history, self.non_finite = EpochHistory(), StopOnNonFinite()
+        self.history = EpochHistory()
 
     def fit(
         self, verbose: int, tensorboard: Path | None = None, saving: Saving | None = None
@@ -99,6 +97,7 @@ class Session:
 
         Raises:
           Interrupted: If `saving.stop` returned true.
+          NonFiniteError: If the loss or a weight is not finite.
           UserError: If the state cannot be written, or the checkpoint is not of this run.
         """
         config, start = self.config, saving.start if saving is not None else None
@@ -170,7 +169,7 @@ class Session:
                 Diagnostics(self._valid, self._levels, size, config.seed, fast or size >= _LARGE)
             )
         gradient_norm = GradientNorm()
-        callbacks += [gradient_norm, self.history, self.non_finite]
+        callbacks += [gradient_norm, self.history]
         early = None
         if config.patience is not None:
             early = keras.callbacks.EarlyStopping(

@@ -20,7 +20,7 @@ from tfp_flowvae.runs.presets import PRESETS
 from tfp_flowvae.runs.store import Checkpoint
 
 # The fields that may change when a run is resumed.
-_FREE = ("epochs",)
+_FREE = ("epochs", "learning_rate", "clip_norm")
 
 
 def resumed_folder(resume: str | bool, output: Path | None, overwrite: bool) -> Path:
@@ -60,7 +60,8 @@ def choose_config(
       preset: The name of a preset to start from, or None.
       file: A config.json to start from, or None.
       resumed: The folder of the run to resume, or None. The result is then the config of that run
-        with the number of epochs that is given; all other options must agree with it.
+        with the number of epochs, the learning rate and the clip norm that are given; all other
+        options must agree with it.
 
     Raises:
       UserError: If preset and file are both given; a name, field or value is not allowed; there is
@@ -136,8 +137,9 @@ def _refuse_changes(stored: Mapping[str, Any], given: Mapping[str, Any], where: 
         if name in stored and name not in _FREE and _shown(stored[name]) != _shown(value)
     ]
     if changed:
+        allowed = ", ".join(map(flag_of, _FREE))
         raise UserError(
-            f"--resume keeps the settings of {where}, and only --epochs may change: "
+            f"--resume keeps the settings of {where}, and only {allowed} may change: "
             f"{'; '.join(changed)}. Leave that out, or start a new run with --config."
         )
 

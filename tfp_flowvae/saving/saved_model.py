@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from tfp_flowvae._files import KERAS_FILE
+from tfp_flowvae._version import __version__
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.adopted import supplied
 from tfp_flowvae.training.model import FastModel
@@ -63,14 +65,20 @@ def load(path: str | Path, prior: Any = None, flow: Any = None) -> Any:
             f"{str(path)!r} holds no {KERAS_FILE}; give the folder of a finished run, or the "
             ".keras file itself."
         )
+    if not zipfile.is_zipfile(file):
+        raise UserError(f"{str(file)!r} is not a Keras file: it is damaged, or holds other data.")
     try:
         with supplied(prior=prior, flow=flow):
             model = keras.saving.load_model(file)
     except UserError:
         raise
     except (ValueError, OSError, TypeError, KeyError) as error:
+        # Where a part cannot be built, Keras's text ends with the reason.
+        text = str(error).rpartition("Exception encountered: ")[2]
+        reason = " ".join(text.split()).partition(". ")[0].rstrip(".")
         raise UserError(
-            f"{str(file)!r} is not a model that Keras can load: {str(error).splitlines()[0]}"
+            f"{str(file)!r} cannot be read by this version of tfp_flowvae, {__version__}: use the "
+            f"version that wrote it, and import your own layers first. Keras says: {reason}."
         ) from error
     if not isinstance(model, FastModel):
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 import time
@@ -14,32 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae.training.model import FastModel
-
-
-class StopOnNonFinite(keras.callbacks.Callback):
-    """Ends training when the loss is no longer finite.
-
-    The running mean of the loss is checked after each execution, up to `steps_per_execution - 1`
-    steps late.
-
-    Attributes:
-      step: The step, counted from 1 over all epochs, after which the loss was found not to be
-        finite; None if that did not happen.
-      loss: Its value.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.step: int | None = None
-        self.loss = math.nan
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Checks the loss."""
-        loss = float((logs or {}).get("loss", 0.0))
-        if self.step is None and not math.isfinite(loss):
-            self.step = int(self.model.optimizer.iterations)
-            self.loss = loss
-            self.model.stop_training = True
 
 
 class GradientNorm(keras.callbacks.Callback):

@@ -17,7 +17,8 @@ from tfp_flowvae._files import KERAS_FILE
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.training import replicas
 from tfp_flowvae.training.noise import as_seed
-from tfp_flowvae.training.steps import PlainSteps, StackedSteps, steps_in_stack
+from tfp_flowvae.training.steps import PlainSteps, SingleSteps, StackedSteps, steps_in_stack
+from tfp_flowvae.training.watch import StepWatch
 from tfp_flowvae.training.xla import xla_suits
 
 GradientObserver = Callable[[Sequence[tf.Tensor]], None]
@@ -26,9 +27,9 @@ GradientObserver = Callable[[Sequence[tf.Tensor]], None]
 class FastModel(_compat.BuiltAlready, keras.Model):
     """A Keras model whose `fit` runs many steps in one program, on one device or on many.
 
-    Keras itself runs the steps, one to a program, under a `tf.distribute` strategy (a loop of steps
-    cannot run there), with `run_eagerly`, with `steps_per_execution=1`, and by default for models
-    with convolutions on a processor (see `xla_suits`).
+    The steps run one to a program under a `tf.distribute` strategy (a loop of steps cannot run
+    there), with `run_eagerly`, with `steps_per_execution=1`, and by default for models with
+    convolutions on a processor (see `xla_suits`).
 
     A subclass creates all its variables in its constructor and then sets `built`. It defines
     `call`, `example_terms`, which gives the loss of each example, and `endpoints`.
@@ -122,7 +123,13 @@ class FastModel(_compat.BuiltAlready, keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Trains the model as `keras.Model.fit` does."""
+        """Trains the model as `keras.Model.fit` does.
+
+        Raises:
+          NonFiniteError: If the loss or a weight becomes NaN or infinite. The error names the
+            epoch, the step, and the first layer or step of a flow whose output or log-det is not
+            finite; the model then has the weights from before that step.
+        """
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         self.prepare_fit(given)
         given["y"] = _targets(given.get("x"), given.get("y"), given.get("sample_weight"))
@@ -153,12 +160,22 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         """Makes the function that `fit` calls with an iterator, once or anew with `force`."""
         if self.train_function is not None and not force:
             return self.train_function
-        size, result = self.steps_per_execution, self.get_metrics_result
-        if self._plain or size == 1:
+        size, result, step = self.steps_per_execution, self.get_metrics_result, self.train_step
+        watch = StepWatch(self, lambda data: self._scored(data, training=True)[0])
+        if self._distributed:
             super().make_train_function(force=True)
-            self.train_function = PlainSteps(self.train_function, result, size)
+            self.train_function = PlainSteps(self.train_function, result, size, watch)
+        elif self.run_eagerly:
+            self.train_function = SingleSteps(step, result, size, watch)
+        elif size == 1:
+            program = tf.function(
+                step, autograph=False, reduce_retracing=True, jit_compile=self.jit_compile
+            )
+            self.train_function = SingleSteps(program, result, size, watch)
         else:
-            self.train_function = StackedSteps(self.train_step, result, size, self.jit_compile)
+            self.train_function = StackedSteps(
+                step, result, size, watch, jit_compile=self.jit_compile
+            )
         return self.train_function
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -197,6 +214,16 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         for tracker in self._trackers:
             tracker.update_state(metrics[tracker.name], sample_weight)
         return _compat.as_logs(self.get_metrics_result())
+
+    def check_finite(self) -> None:
+        """Checks the steps of `fit` that have run, for a callback that saves the weights.
+
+        `fit` itself checks once in up to 50 steps, and at the end of each epoch.
+
+        Raises:
+          NonFiniteError: If the loss or a weight is not finite.
+        """
+        self.train_function.watch.check()
 
     def export(self, filepath: str | Path, **kwargs: Any) -> None:
         """Writes a folder: a SavedModel of `endpoints`, and beside it the `.keras` file.
@@ -244,6 +271,7 @@ class _EpochStart(keras.callbacks.Callback):
         """Takes them from what `fit` told its callbacks."""
         steps = (self.params or {}).get("steps")
         first, self.model.start_step = self.model.start_step, 0
+        self.model.train_function.watch.begin_epoch(epoch)
         self.model.train_function.begin_epoch(None if steps is None else steps - first)
 
 

@@ -13,11 +13,17 @@ compilation.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.training.watch import StepWatch
 
 # The largest stack of batches, in bytes and in steps: beyond them launches cost nothing that
 # counts.
@@ -47,10 +53,15 @@ def steps_in_stack(arguments: Mapping[str, Any], pause_steps: int) -> int:
         steps = steps or -(-len(data) // batch_size)
     else:
         return 1
-    most = max(1, min(_MOST_STEPS, _STACK_BYTES // max(1, size)))
+    most = _most_of(size)
     if pause_steps:
         return next(steps for steps in range(most, 0, -1) if pause_steps % steps == 0)
     return -(-steps // -(-steps // most)) if steps else most
+
+
+def _most_of(size: int) -> int:
+    """The most batches of so many bytes that are held at once."""
+    return max(1, min(_MOST_STEPS, _STACK_BYTES // max(1, size)))
 
 
 def _bytes_in_batch(batches: tf.data.Dataset) -> int:
@@ -66,14 +77,14 @@ def _bytes_in_batch(batches: tf.data.Dataset) -> int:
     return sum(s.dtype.size * int(np.prod(s.shape)) for s in spec)
 
 
-class StackedSteps:
-    """A Keras `train_function`: takes up to S batches from an iterator and runs a step on each.
+class TrainFunction:
+    """A Keras `train_function` that knows how many steps the epoch has: the base of the others.
 
     Args:
-      step: From a batch to logs: the model's `train_step`.
+      step: From a batch to logs: the model's `train_step`, or a program of it.
       result: The metrics' values so far: the model's `get_metrics_result`.
       size: S, the most steps of an execution.
-      jit_compile: Whether XLA compiles the loop.
+      watch: Finds the step that fails.
     """
 
     def __init__(
@@ -81,18 +92,30 @@ class StackedSteps:
         step: Callable[[Any], Any],
         result: Callable[[], dict[str, Any]],
         size: int,
-        jit_compile: bool,
+        watch: StepWatch,
     ) -> None:
-        self._step, self._result, self._size = step, result, size
-        self._loop = tf.function(self._run, autograph=False, jit_compile=jit_compile)
-        self._single = tf.function(step, autograph=False, reduce_retracing=True)
-        self._collect = tf.function(self._take, autograph=False)
-        self._batch_size = tf.constant(0)
+        self._step, self._result, self._size, self.watch = step, result, size, watch
         self._left: int | None = None
 
     def begin_epoch(self, steps: int | None) -> None:
         """Sets how many steps the epoch has; None: as many as there is data for."""
         self._left = steps
+
+
+class StackedSteps(TrainFunction):
+    """Takes up to S batches from an iterator and runs a step on each, in one program.
+
+    Args:
+      *args: See `TrainFunction`.
+      jit_compile: Whether XLA compiles the loop.
+    """
+
+    def __init__(self, *args: Any, jit_compile: bool) -> None:
+        super().__init__(*args)
+        self._loop = tf.function(self._run, autograph=False, jit_compile=jit_compile)
+        self._single = tf.function(self._step, autograph=False, reduce_retracing=True)
+        self._collect = tf.function(self._take, autograph=False)
+        self._batch_size = tf.constant(0)
 
     def __call__(self, iterator: tf.data.Iterator) -> dict[str, Any]:
         """Runs up to S steps, fewer at the end of the epoch or of the data.
@@ -106,6 +129,8 @@ class StackedSteps:
         Raises:
           StopIteration: If the data has ended.
           ValueError: If a batch is not made of tensors with a first dimension.
+          NonFiniteError: If the loss or a weight is not finite, before the next steps run or at the
+            end of the epoch.
         """
         if self._left == 0:
             return self._result()
@@ -114,21 +139,34 @@ class StackedSteps:
             iterator, tf.constant(limit), self._batch_size
         )
         steps, has_odd = int(count), bool(odd.has_value())
+        self.watch.begin()
         if not steps and not has_odd:
             raise StopIteration
         if self._left is not None:
             self._left -= steps + has_odd
         if steps:
             logs = self._loop(stack, count)
+            self.watch.ran(self._alone, [partial(_row, stack, i) for i in range(steps)], logs)
         if has_odd:
             logs = self._single(odd.get_value())
+            self.watch.ran(self._single, [odd.get_value], logs)
+        if self._left == 0:
+            self.watch.check()
         return logs
+
+    def _alone(self, batch: Any) -> dict[str, Any]:
+        """One step by the program of the loop, which rounds as it does in a stack."""
+
+        def stacked(part: tf.Tensor) -> tf.Tensor:
+            return tf.repeat(part[tf.newaxis], self._size, axis=0)
+
+        return self._loop(tf.nest.map_structure(stacked, batch), tf.constant(1))
 
     def _run(self, stack: Any, count: tf.Tensor) -> dict[str, Any]:
         """The first `count` steps over a stack `[S, B, ...]`."""
 
         def body(index: tf.Tensor) -> tf.Tensor:
-            self._step(tf.nest.map_structure(lambda batches: batches[index], stack))
+            self._step(_row(stack, index))
             return index + 1
 
         tf.while_loop(lambda index: index < count, body, [tf.constant(0)], parallel_iterations=1)
@@ -190,24 +228,35 @@ class StackedSteps:
         return tf.case([(count == self._size, array.stack), (count > 0, padded)], default=empty)
 
 
-class PlainSteps:
+class SingleSteps(TrainFunction):
+    """Runs one step at a time, in a program or eagerly. The arguments are `TrainFunction`'s."""
+
+    def __call__(self, iterator: tf.data.Iterator) -> dict[str, Any]:
+        """Runs the steps; the arguments and exceptions are those of `StackedSteps`."""
+        if self._left == 0:
+            return self._result()
+        logs = None
+        for batch in itertools.islice(iterator, min(self._size, self._left or self._size)):
+            batch = tf.nest.map_structure(_or_none, batch)
+            size = sum(part.dtype.size * math.prod(part.shape) for part in _tensors(batch))
+            if not 0 < self.watch.noted < _most_of(size):
+                self.watch.begin()
+            logs = self._step(batch)
+            self.watch.ran(self._step, [partial(_same, batch)], logs)
+            if self._left is not None:
+                self._left -= 1
+        if logs is None or self._left == 0:
+            self.watch.check()
+        if logs is None:
+            raise StopIteration
+        return logs
+
+
+class PlainSteps(TrainFunction):
     """Keras's own `train_function`, stopped at the end of the epoch.
 
-    Args:
-      function: Keras's.
-      result: The metrics' values so far.
-      size: The steps of one call.
+    The arguments are `TrainFunction`'s, but `step` is Keras's function of an iterator.
     """
-
-    def __init__(
-        self, function: Callable[[Any], Any], result: Callable[[], dict[str, Any]], size: int
-    ) -> None:
-        self._function, self._result, self._size = function, result, size
-        self._left: int | None = None
-
-    def begin_epoch(self, steps: int | None) -> None:
-        """Sets how many steps the epoch has; None: as many as there is data for."""
-        self._left = steps
 
     def __call__(self, iterator: Any) -> Any:
         """Runs the steps; does nothing once the epoch has had all of its steps."""
@@ -215,7 +264,9 @@ class PlainSteps:
             if self._left <= 0:
                 return self._result()
             self._left -= self._size
-        return self._function(iterator)
+        logs = self._step(iterator)
+        self.watch.check_loss(logs["loss"])
+        return logs
 
 
 def _examples_in(batch: tf.experimental.Optional) -> tf.Tensor:
@@ -225,3 +276,21 @@ def _examples_in(batch: tf.experimental.Optional) -> tf.Tensor:
         lambda: tf.shape(tf.nest.flatten(batch.get_value())[0])[0],
         lambda: tf.constant(0),
     )
+
+
+def _row(stack: Any, index: TensorLike) -> Any:
+    """A batch of a stack."""
+    return tf.nest.map_structure(lambda batches: batches[index], stack)
+
+
+def _tensors(batch: Any) -> list[tf.Tensor]:
+    return [part for part in tf.nest.flatten(batch) if part is not None]
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+def _or_none(part: Any) -> Any:
+    """Keras's data adapters give an `Optional` for a part that is None."""
+    return None if isinstance(part, tf.experimental.Optional) else part

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from tfp_flowvae.bijectors.internal import observed
+
 _ZERO = tf.UnconnectedGradients.ZERO
 
 Step = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]]
@@ -108,6 +110,7 @@ class _Loop:
         def body(i: tf.Tensor, x: tf.Tensor, total: tf.Tensor, kept: tuple) -> tuple:
             k = count - 1 - i if self._reverse else i
             y, log_det, hint = self._step(x, None, *(p[k] for p in parameters))
+            observed.show(k, x, y, log_det)
             values = (x, hint) if self._keeps_hint else (x,)
             kept = tuple(a.write(k, v) for a, v in zip(kept, values, strict=True))
             return i + 1, y, total + log_det, kept
