@@ -13,8 +13,10 @@ from tensorflow_probability import distributions as tfd
 from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
+from tfp_flowvae.distributions.interpolation import interpolate
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
+from tfp_flowvae.models.endpoints import vae_endpoints
 from tfp_flowvae.models.gradients import for_training
 from tfp_flowvae.models.importance import importance_estimates
 from tfp_flowvae.models.objective import ElboTerms, Objective
@@ -217,9 +219,27 @@ class FlowVAE(FastModel):
             jit_compile=xla_suits(self),
         ).nll
 
-    def sample(self, n: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
-        """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior."""
-        return self.decode(self.prior_layer.sample(n, seed=self.stateless_seed(seed)))
+    def sample(
+        self,
+        n: TensorLike,
+        seed: TensorLike | None = None,
+        temperature: TensorLike | None = None,
+    ) -> tf.Tensor:
+        """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior.
+
+        Args:
+          n: The number of images.
+          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+          temperature: T, which scales the draws of the prior's base about their mean, before the
+            prior's flow: below 1 images are more typical and less varied. See
+            `FlowDistribution.sample`. None for 1, the prior itself.
+
+        Raises:
+          UserError: If there is a temperature and the prior's base is a distribution without a
+            mean.
+        """
+        seed = self.stateless_seed(seed)
+        return self.decode(self.prior_layer.sample(n, seed=seed, temperature=temperature))
 
     def draw_images(self, n: int, seed: TensorLike | None = None) -> tf.Tensor:
         """n images drawn from p(x), `[n, H, W, C]`: z from the prior, then x from p(x|z).
@@ -249,6 +269,23 @@ class FlowVAE(FastModel):
     def reconstruct(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """Mean images `[B, H, W, C]` of one posterior draw for each image."""
         return self.decode(self.encode(x, seed))
+
+    def interpolate(self, x1: TensorLike, x2: TensorLike, steps: TensorLike) -> tf.Tensor:
+        """Mean images along the paths from x1 to x2, `[steps, B, H, W, C]`.
+
+        Each end is the z of the mean of the posterior's base. The path between them is simple in
+        the space of the prior's base: see `tfp_flowvae.distributions.interpolate`.
+
+        Args:
+          x1: Images `[B, H, W, C]`.
+          x2: Images `[B, H, W, C]`.
+          steps: The number of images on each path, with both ends.
+        """
+        ends = (
+            self.posterior_layer.sample(1, self.encoder(self._images(x)), 0, temperature=0.0)[0]
+            for x in (x1, x2)
+        )
+        return self.decode(interpolate(self.prior_layer, *ends, steps))
 
     def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
@@ -298,17 +335,7 @@ class FlowVAE(FastModel):
 
     def endpoints(self) -> dict[str, Endpoint]:
         """The functions of the exported SavedModel; see `tfp_flowvae.export`."""
-        x = tf.TensorSpec([None, *self.image_shape], tf.float32, name="x")
-        z = tf.TensorSpec([None, self.latent_size], tf.float32, name="z")
-        n, seed = (tf.TensorSpec([], tf.int32, name=name) for name in ("n", "seed"))
-        return {
-            "sample": (lambda n, seed: {"images": self.sample(n, seed)}, [n, seed]),
-            "encode": (lambda x, seed: {"z": self.encode(x, seed)}, [x, seed]),
-            "decode": (lambda z: {"images": self.decode(z)}, [z]),
-            "reconstruct": (lambda x, seed: {"images": self.reconstruct(x, seed)}, [x, seed]),
-            "elbo": (lambda x, seed: {"elbo": self.elbo(x, seed=seed)}, [x, seed]),
-            "log_prior": (lambda z: {"log_prior": self.prior_layer.log_prob(z)}, [z]),
-        }
+        return vae_endpoints(self)
 
     def _images(self, x: TensorLike) -> tf.Tensor:
         x = tf.cast(tf.convert_to_tensor(x, dtype_hint=tf.float32), tf.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -208,10 +209,13 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         if kwargs:
             super().export(filepath, **kwargs)
             return
-        functions = {name: _endpoints.trace(each) for name, each in self.endpoints().items()}
         kinds = ("variables", "trainable_variables", "non_trainable_variables")
         variables = {kind: [v.value for v in getattr(self, kind)] for kind in kinds}
-        _endpoints.save(filepath, functions, variables)
+        endpoints = self.endpoints()
+        try:
+            _endpoints.save(filepath, _functions(endpoints), variables)
+        except NotImplementedError:  # in a bijector or a distribution of the user's
+            _endpoints.save(filepath, _functions(_possible(endpoints)), variables)
         self.save(Path(filepath) / KERAS_FILE)
 
     @property
@@ -245,6 +249,24 @@ class _EpochStart(keras.callbacks.Callback):
         steps = (self.params or {}).get("steps")
         first, self.model.start_step = self.model.start_step, 0
         self.model.train_function.begin_epoch(None if steps is None else steps - first)
+
+
+def _functions(endpoints: Mapping[str, Endpoint]) -> dict[str, _endpoints.Function]:
+    return {name: _endpoints.as_function(endpoint) for name, endpoint in endpoints.items()}
+
+
+def _possible(endpoints: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
+    """The endpoints that can be traced; a warning names the others."""
+    possible, missing = {}, {}
+    for name, endpoint in endpoints.items():
+        try:
+            _endpoints.trace(endpoint)
+            possible[name] = endpoint
+        except NotImplementedError as error:
+            missing[name] = str(error).rstrip(".")
+    reason = next(iter(missing.values()))
+    warnings.warn(f"Exported without {', '.join(missing)}: {reason}.", stacklevel=3)
+    return possible
 
 
 def _targets(x: Any, y: Any, sample_weight: Any) -> Any:
