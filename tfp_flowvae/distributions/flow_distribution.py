@@ -22,7 +22,7 @@ from tfp_flowvae.flows.sized import SizedLayer
 from tfp_flowvae.flows.spec import check_event_size, parse_stack
 from tfp_flowvae.flows.stack import as_stack
 from tfp_flowvae.spec import parse
-from tfp_flowvae.training.noise import Noise
+from tfp_flowvae.training.noise import Noise, as_noise
 
 
 class Draw(NamedTuple):
@@ -124,17 +124,21 @@ class FlowDistribution(SizedLayer):
         return tfd.TransformedDistribution(base, self.flow.bijector(context), name=self.name)
 
     def draw(
-        self, n: int | tf.Tensor, context: tf.Tensor | None = None, seed: TensorLike | None = None
+        self,
+        n: int | tf.Tensor,
+        context: tf.Tensor | None = None,
+        seed: TensorLike | Noise | None = None,
     ) -> Draw:
         """n draws for each example, and every term of their log-densities.
 
         Args:
           n: The number of draws.
           context: `[B, F]`, or None.
-          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one. Or the
+            `Noise` itself.
         """
         distribution = self.distribution(context)
-        z0, log_base = self.base.sample_and_log_prob(distribution.distribution, n, Noise(seed))
+        z0, log_base = self.base.sample_and_log_prob(distribution.distribution, n, as_noise(seed))
         z, log_det = forward_and_log_det(distribution.bijector, z0)
         log_det = tf.broadcast_to(log_det, tf.shape(log_base))
         return Draw(distribution, z0, z, log_base, log_det, log_base - log_det)

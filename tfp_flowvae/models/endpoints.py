@@ -13,13 +13,16 @@ import tensorflow as tf
 from tfp_flowvae._endpoints import Endpoint, by_row, named
 from tfp_flowvae.distributions.interpolation import interpolate
 from tfp_flowvae.models.importance import log_mean_weight
-from tfp_flowvae.training.noise import as_seed
+from tfp_flowvae.training.noise import Noise, as_seed
 
 SCORE_SAMPLES = 100
 """The number of importance samples of each image in the endpoint `score`."""
 
 SERVING_SEED = 0
-"""The seed of the endpoints `score` and `serving_default`."""
+"""The seed of the endpoints `score` and `serving_default`.
+
+All images of a batch share its noise, so that the results of an image do not depend on the others.
+"""
 
 _N, _SEED, _STEPS, _SAMPLES = (
     tf.TensorSpec([], tf.int32, name=name) for name in ("n", "seed", "steps", "num_samples")
@@ -39,10 +42,11 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
     def draw(x: Any, n: Any, seed: Any, temperature: Any) -> tf.Tensor:
         return vae.posterior_layer.sample(n, vae.encoder(x), seed, temperature)
 
-    @_once(x, _N, _PAIR)
-    def weigh(x: Any, n: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        draw = vae.draw(x, n, seed)
-        return draw.z, vae.terms_of(draw, x, seed).elbo
+    @_once(x, _N, _PAIR, _N)
+    def weigh(x: Any, n: Any, seed: Any, examples: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        noise = Noise(seed, examples)
+        draw = vae.posterior_layer.draw(n, vae.encoder(x), noise)
+        return draw.z, vae.terms_of(draw, x, noise).elbo
 
     def draw_prior(n: Any, seed: Any, temperature: Any) -> tf.Tensor:
         return vae.prior_layer.sample(n, seed=seed, temperature=temperature)
@@ -54,8 +58,14 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
     def encode(x: Any, seed: Any, temperature: Any = 1.0) -> tf.Tensor:
         return draw(x, 1, as_seed(seed), temperature)[0]
 
-    def log_prob(x: Any, num_samples: Any, seed: Any) -> tf.Tensor:
-        return log_mean_weight(lambda *given: weigh(*given)[1], x, num_samples, as_seed(seed))
+    def elbo(x: Any, seed: Any) -> tf.Tensor:
+        return weigh(x, 1, as_seed(seed), tf.shape(x)[0])[1][0]
+
+    def log_prob(x: Any, num_samples: Any, seed: Any, examples: Any) -> tf.Tensor:
+        def log_weights(x: Any, n: Any, seed: Any) -> tf.Tensor:
+            return weigh(x, n, seed, examples)[1]
+
+        return log_mean_weight(log_weights, x, num_samples, as_seed(seed))
 
     def between(x1: Any, x2: Any, steps: Any) -> dict[str, tf.Tensor]:
         ends = (encode(x, SERVING_SEED, 0.0) for x in (x1, x2))
@@ -64,7 +74,7 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         return {"images": tf.reshape(images, [*tf.unstack(tf.shape(path)[:2]), *vae.image_shape])}
 
     def serving_default(x: Any) -> dict[str, tf.Tensor]:
-        z, log_weight = weigh(x, 1, as_seed(SERVING_SEED))
+        z, log_weight = weigh(x, 1, as_seed(SERVING_SEED), 1)
         return {"reconstruction": decode(z[0]), "elbo": log_weight[0], "z": z[0]}
 
     posterior = vae.posterior_layer
@@ -73,16 +83,19 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         "encode": named(lambda x, seed: {"z": encode(x, seed)}, [x, _SEED]),
         "decode": named(lambda z: {"images": decode(z)}, [z]),
         "reconstruct": named(lambda x, seed: {"images": decode(encode(x, seed))}, [x, _SEED]),
-        "elbo": named(lambda x, seed: {"elbo": weigh(x, 1, as_seed(seed))[1][0]}, [x, _SEED]),
+        "elbo": named(lambda x, seed: {"elbo": elbo(x, seed)}, [x, _SEED]),
         "log_prior": named(lambda z: {"log_prior": vae.prior_layer.log_prob(z)}, [z]),
-        "log_prob": named(lambda *given: {"log_prob": log_prob(*given)}, [x, _SAMPLES, _SEED]),
+        "log_prob": named(
+            lambda x, *given: {"log_prob": log_prob(x, *given, tf.shape(x)[0])},
+            [x, _SAMPLES, _SEED],
+        ),
         "sample_posterior": named(
             lambda x, n, seed: {"z": draw(x, n, as_seed(seed), 1.0)}, [x, _N, _SEED]
         ),
         "log_posterior": named(
             lambda z, x: {"log_posterior": posterior.log_prob(z, vae.encoder(x))}, [z, x]
         ),
-        "score": named(lambda x: {"score": -log_prob(x, SCORE_SAMPLES, SERVING_SEED)}, [x]),
+        "score": named(lambda x: {"score": -log_prob(x, SCORE_SAMPLES, SERVING_SEED, 1)}, [x]),
         "interpolate": named(between, [x1, x2, _STEPS]),
     }
     return {**found, **_by_row(found), "serving_default": named(serving_default, [x])}

@@ -156,7 +156,7 @@ class FlowVAE(FastModel):
         self,
         draw: Draw,
         x: TensorLike,
-        seed: TensorLike | None = None,
+        seed: TensorLike | Noise | None = None,
         per_dimension: bool = False,
     ) -> ElboTerms:
         """The terms of the bound at draws from q(z|x).
@@ -164,7 +164,7 @@ class FlowVAE(FastModel):
         Args:
           draw: The result of `draw`, or the same values with other gradients.
           x: The images, `[B, H, W, C]`.
-          seed: Of a likelihood's dequantisation, if it has one.
+          seed: Of a likelihood's dequantisation, if it has one; or the `Noise` itself.
           per_dimension: Whether to give the KL of each dimension, where posterior and prior
             factorise.
         """
@@ -172,7 +172,8 @@ class FlowVAE(FastModel):
         if per_dimension:
             base = draw.distribution.distribution.distribution
             kl_per_dimension = base.log_prob(draw.z0) - tfd.Normal(0.0, 1.0).log_prob(draw.z)
-        seen = self.likelihood.prepare(self._images(x), Noise(self.stateless_seed(seed)))
+        noise = seed if isinstance(seed, Noise) else Noise(self.stateless_seed(seed))
+        seen = self.likelihood.prepare(self._images(x), noise)
         return ElboTerms(
             log_likelihood=self.likelihood.log_prob(self._decode_parameters(draw.z), seen),
             log_prior=self.prior_layer.log_prob(draw.z),

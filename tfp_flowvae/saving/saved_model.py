@@ -26,11 +26,11 @@ def export(model: FastModel, path: str | Path) -> None:
         elbo(x, seed)                    -> elbo          [B]     one sample
         log_prior(z)                     -> log_prior     [B]     log p(z)
         log_prob(x, num_samples, seed)   -> log_prob      [B]     log p(x), importance-weighted
-        score(x)                         -> score         [B]     -log_prob(x, 100, 0)
+        score(x)                         -> score         [B]     -log p(x) by 100 samples
         sample_posterior(x, n, seed)     -> z       [n, B, D]     z ~ q(z|x)
         log_posterior(z, x)              -> log_posterior [B]     log q(z|x)
         interpolate(x1, x2, steps)       -> images  [steps, B, H, W, C]
-        serving_default(x)               -> reconstruction, elbo, z  of the seed 0
+        serving_default(x)               -> reconstruction, elbo, z   of one z ~ q(z|x)
 
     Those of a `FlowDensity`, where a conditional one takes a `context` `[B, C]` after n and x:
 
@@ -41,7 +41,9 @@ def export(model: FastModel, path: str | Path) -> None:
     Densities are in nats. `n`, `seed`, `steps` and `num_samples` are int32 scalars and
     `temperature` is a float32 scalar (Python numbers will do); `x` is float32 `[B, H, W, C]` or
     `[B, D]`, taken as it is. Any batch size will do, 0 included. See `FlowDistribution.sample` for
-    the temperature and `distributions.interpolate` for the path between two images.
+    the temperature and `distributions.interpolate` for the path between two images. `score` and
+    `serving_default` have the seed 0 and the same noise for every image, so that the results of an
+    image do not depend on the batch that it is in.
 
     A signature has no defaults: the temperature is part of the signature `sample_at_temperature`,
     and the signature `sample` is without. For TensorFlow Serving's row format, which has no
