@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ from tfp_flowvae.flows.adopted import supplied
 from tfp_flowvae.training.model import FastModel
 
 
-def export(model: FastModel, path: str | Path) -> None:
+def export(
+    model: FastModel,
+    path: str | Path,
+    format: str = "saved_model",
+    functions: Sequence[str] | None = None,
+) -> None:
     """Writes the model into a folder: a SavedModel, and beside it the `.keras` file.
 
     The SavedModel needs neither this package nor TensorFlow Probability. Its methods, which are its
@@ -59,8 +65,19 @@ def export(model: FastModel, path: str | Path) -> None:
     Args:
       model: A trained model.
       path: The folder; made if need be. `tfp_flowvae.load(path)` gives the model back.
+      format: "saved_model"; or "litert" or "onnx", which write some functions of a `FlowVAE` into
+        a new folder: see `saving.converted.export_converted`.
+      functions: For the other formats, the names of the functions; None for all that convert.
+
+    Raises:
+      UserError: If another format cannot be written.
     """
-    model.export(path)
+    if format == "saved_model" and functions is None:
+        model.export(path)
+        return
+    from tfp_flowvae.saving.converted import export_converted
+
+    export_converted(model, path, format, functions)
 
 
 def load(path: str | Path, prior: Any = None, flow: Any = None) -> Any:
