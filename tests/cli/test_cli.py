@@ -33,6 +33,7 @@ SMALL = [
     "0",
 ]
 FILES = {
+    "README.md",
     "assets",
     "checkpoints",
     "config.json",

@@ -95,7 +95,7 @@ def test_a_distribution_without_a_mean_has_no_temperature():
 
     odd = FlowDistribution("none", tfd.Independent(Odd(tf.zeros(D), 1.0), 1), event_size=D)
     odd.build((None, D))
-    with pytest.raises(UserError, match="needs a base with a mean.* leave the temperature out"):
+    with pytest.raises(UserError, match=r"needs a base with a mean.* leave the temperature out"):
         odd.sample(2, seed=0, temperature=0.5)
     assert not odd.has_temperature
     cauchy = FlowDistribution("none", tfd.Independent(tfd.Cauchy(tf.zeros(D), 1.0), 1))

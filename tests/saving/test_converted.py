@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +87,7 @@ def test_every_function_gives_the_numbers_of_the_model(format, model, written):
             given = arguments(endpoint, count)
             (wanted,) = endpoint.function(*map(tf.constant, given.values())).values()
             tolerance = ROUNDINGS * EPS * np.abs(wanted).max()
-            np.testing.assert_allclose(
-                run(**given), wanted, rtol=0, atol=tolerance, err_msg=name
-            )
+            np.testing.assert_allclose(run(**given), wanted, rtol=0, atol=tolerance, err_msg=name)
 
 
 @needs("litert")
@@ -120,7 +117,9 @@ def test_int8_weights_are_smaller_and_as_exact_as_8_bits_are(model, written):
 @pytest.mark.parametrize("format", BOTH)
 def test_what_cannot_be_converted_is_named(format, make_vae, tmp_path):
     vae = make_vae("none", "householder")
-    message = rf"{FORMATS[format].title} cannot convert log_prior of the prior 'normal\+householder'"
+    message = (
+        rf"{FORMATS[format].title} cannot convert log_prior of the prior 'normal\+householder'"
+    )
     reason = "it has no operation for TensorFlow's MatrixTriangularSolve"
     with pytest.raises(UserError, match=f"^{message}: {reason}; leave it out.$"):
         fv.export(vae, tmp_path / "one", format, functions=["log_prior"])
@@ -135,7 +134,7 @@ def test_what_cannot_be_converted_is_named(format, make_vae, tmp_path):
 
 def test_mistakes(make_vae, tmp_path, monkeypatch):
     vae = make_vae()
-    with pytest.raises(UserError, match="The format must be litert or onnx. Received: 'tflite'"):
+    with pytest.raises(UserError, match=r"The format must be litert or onnx. Received: 'tflite'"):
         fv.export(vae, tmp_path / "new", "tflite")
     monkeypatch.setattr("tfp_flowvae.saving.converted.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs ai_edge_litert, .*: pip install 'tfp-flowvae\[lit"):
@@ -143,7 +142,7 @@ def test_mistakes(make_vae, tmp_path, monkeypatch):
     monkeypatch.setattr("tfp_flowvae.saving.converted.find_spec", lambda name: name)
     with pytest.raises(UserError, match="exists; choose another path"):
         fv.export(vae, tmp_path, "litert")
-    with pytest.raises(UserError, match="Functions must be among decode, .* Received: 'sample'"):
+    with pytest.raises(UserError, match=r"Functions must be among decode, .* Received: 'sample'"):
         fv.export(vae, tmp_path / "new", "litert", ["sample"])
     with pytest.raises(UserError, match="Only a FlowVAE can be exported to LiteRT"):
         fv.export(fv.FlowDensity("maf:1", event_size=2), tmp_path / "new", "litert")

@@ -30,6 +30,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures, of each image too, to FILE"
     )
+    parser.add_argument(
+        "--card", action="store_true", help="write the figures into PATH/README.md, the model card"
+    )
     parser = commands.add_parser(
         "compare",
         help="compare trained models, image by image",
@@ -99,7 +102,7 @@ def _how(arguments: argparse.Namespace) -> How:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    evaluate_run(arguments.path, _how(arguments), arguments.json)
+    evaluate_run(arguments.path, _how(arguments), arguments.json, arguments.card)
     return 0
 
 

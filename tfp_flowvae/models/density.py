@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,9 +17,12 @@ from tfp_flowvae.distributions.base import Base
 from tfp_flowvae.distributions.flow_distribution import FlowDistribution, as_distribution
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.stack import Stack
+from tfp_flowvae.models.card import write_card
+from tfp_flowvae.models.card_subjects import density_subject
 from tfp_flowvae.models.data_units import Bound, DataUnits
 from tfp_flowvae.models.directions import check_density_flows
 from tfp_flowvae.models.endpoints import density_endpoints
+from tfp_flowvae.models.facts import Facts
 from tfp_flowvae.models.rows import as_rows, batches_of, is_array
 from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.steps import DEFAULT_BATCH
@@ -238,6 +242,15 @@ class FlowDensity(FastModel):
     def endpoints(self) -> dict[str, Endpoint]:
         """The functions of the exported SavedModel; see `tfp_flowvae.export`."""
         return density_endpoints(self)
+
+    def write_card(self, folder: Path, facts: Facts | None = None) -> None:
+        """Writes the model card README.md into the folder of an export.
+
+        Args:
+          folder: The folder. A README.md of another kind stays as it is.
+          facts: What is known of the run.
+        """
+        write_card(folder, density_subject(self), facts or Facts())
 
     def _draw(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,7 +17,10 @@ from tfp_flowvae.distributions.flow_distribution import Draw, as_distribution
 from tfp_flowvae.distributions.interpolation import interpolate
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
+from tfp_flowvae.models.card import write_card
+from tfp_flowvae.models.card_subjects import vae_subject
 from tfp_flowvae.models.endpoints import vae_endpoints
+from tfp_flowvae.models.facts import Facts
 from tfp_flowvae.models.gradients import for_training
 from tfp_flowvae.models.importance import importance_estimates
 from tfp_flowvae.models.objective import ElboTerms, Objective
@@ -337,6 +341,15 @@ class FlowVAE(FastModel):
     def endpoints(self) -> dict[str, Endpoint]:
         """The functions of the exported SavedModel; see `tfp_flowvae.export`."""
         return vae_endpoints(self)
+
+    def write_card(self, folder: Path, facts: Facts | None = None) -> None:
+        """Writes the model card README.md into the folder of an export.
+
+        Args:
+          folder: The folder. A README.md of another kind stays as it is.
+          facts: What is known of the run.
+        """
+        write_card(folder, vae_subject(self), facts or Facts())
 
     def _images(self, x: TensorLike) -> tf.Tensor:
         x = tf.cast(tf.convert_to_tensor(x, dtype_hint=tf.float32), tf.float32)

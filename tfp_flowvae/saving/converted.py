@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,8 +20,8 @@ from tfp_flowvae import _endpoints
 from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._files import folder_renamed_when_done
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.flows.registry import FLOWS
 from tfp_flowvae.models import FlowVAE
+from tfp_flowvae.models.card import parts_of
 from tfp_flowvae.saving.noise_functions import NAMES, noise_functions
 
 _OPSET = 17
@@ -161,9 +161,7 @@ def _part(name: str, vae: FlowVAE) -> str:
     layer, kind = (
         (vae.posterior_layer, "posterior") if name == "encode" else (vae.prior_layer, "prior")
     )
-    known = {entry.target.rpartition(":")[2]: flow for flow, entry in FLOWS.items()}
-    classes = [type(part).__name__ for part in (layer.base, *layer.flow.flows)]
-    return f"the {kind} {'+'.join(known.get(each, each.lower()) for each in classes)!r}"
+    return f"the {kind} {parts_of(layer)!r}"
 
 
 def _reason(error: Exception) -> str:

@@ -75,6 +75,9 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         """The functions of the exported SavedModel and their signatures."""
         raise NotImplementedError
 
+    def write_card(self, folder: Path, facts: Any = None) -> None:
+        """Writes the model card of an export: nothing, for a model that has none."""
+
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
         """Checks the arguments of `fit`, or learns from the data in them, before the first step."""
 
@@ -200,7 +203,7 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         return _compat.as_logs(self.get_metrics_result())
 
     def export(self, filepath: str | Path, **kwargs: Any) -> None:
-        """Writes a folder: a SavedModel of `endpoints`, and beside it the `.keras` file.
+        """Writes a folder: a SavedModel of `endpoints`, the `.keras` file and a model card.
 
         Args:
           filepath: The folder; it is made if need be.
@@ -217,6 +220,7 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         except NotImplementedError:  # in a bijector or a distribution of the user's
             _endpoints.save(filepath, _functions(_possible(endpoints)), variables)
         self.save(Path(filepath) / KERAS_FILE)
+        self.write_card(Path(filepath))
 
     @property
     def step(self) -> tf.Tensor | None:
