@@ -53,10 +53,11 @@ def named(
         return function(*arguments)
 
     kind, none = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
-    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    parameters = [
         inspect.Parameter(spec.name, kind, default=defaults.get(spec.name, none))
         for spec in signature
-    )
+    ]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     # A `tf.function`, so that `by_row` calls what is exported and traces nothing twice.
     return Endpoint(tf.function(call, input_signature=signature, autograph=False), signature)
 
@@ -97,7 +98,7 @@ def by_row(endpoint: Endpoint) -> Endpoint:
                 return results
             return {k: _padded(value, most) for k, value in results.items()}
 
-        results = endpoint.function.get_concrete_function().structured_outputs
+        results = as_function(endpoint).get_concrete_function().structured_outputs
         types = {k: _without(batch_axis, value) for k, value in results.items()}
         found = tf.map_fn(one, arguments, fn_output_signature=types)
         return {k: value[:rows] for k, value in found.items()}
@@ -129,7 +130,7 @@ def _defaults(function: Callable[..., Any]) -> list[Any]:
 
 def as_function(endpoint: Endpoint) -> Function:
     """An endpoint as a `tf.function`, which is not traced yet."""
-    if isinstance(endpoint.function, Function):
+    if isinstance(endpoint.function, tf.types.experimental.PolymorphicFunction):
         return endpoint.function
     return tf.function(endpoint.function, input_signature=endpoint.signature, autograph=False)
 
