@@ -167,8 +167,9 @@ def test_the_model_card_is_made_of_the_run(run):
         for metric in result["metrics"]
     }
     assert found == metrics
-    assert "| images | 1077 train, 360 valid, 360 test |" in text
-    assert "360 images, binarization dynamic, seed 0 |" in text
+    counts = json.loads((path / "run.json").read_text())["images"]
+    assert f"| images | {', '.join(f'{n} {split}' for split, n in counts.items())} |" in text
+    assert f"; {counts['test']} images, binarization dynamic, seed 0 |" in text
     assert "| prior | vamp:5 |" in text
 
 

@@ -14,8 +14,9 @@ import tfp_flowvae as fv
 from tfp_flowvae.cli import main
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows import FLOWS
+from tfp_flowvae.models.names import CONVERTED_FORMATS, NOISE_FUNCTIONS
 from tfp_flowvae.saving.converted import FORMATS
-from tfp_flowvae.saving.noise_functions import NAMES, noise_functions
+from tfp_flowvae.saving.noise_functions import noise_functions
 
 IMAGE, D = (8, 8, 1), 4
 EPS = float(np.finfo(np.float32).eps)
@@ -77,7 +78,7 @@ def arguments(endpoint, count):
 @pytest.mark.parametrize("format", BOTH)
 def test_every_function_gives_the_numbers_of_the_model(format, model, written):
     endings = {"litert": (".tflite", ".int8.tflite"), "onnx": (".onnx",)}[format]
-    names = {f"{name}{end}" for name in NAMES for end in endings}
+    names = {f"{name}{end}" for name in NOISE_FUNCTIONS for end in endings}
     assert {file.name for file in written(format).iterdir()} == names
     for name, endpoint in noise_functions(model).items():
         content = (written(format) / f"{name}{endings[0]}").read_bytes()
@@ -160,9 +161,47 @@ def test_the_command(model, tmp_path, capsys):
 
 
 def table_of(page):
+    """The cells of the table on the page, by flow or base."""
     rows = re.findall(r"^\| `([a-z-]+)` \|(.+)\|$", page.read_text(encoding="utf-8"), re.M)
     return {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
 
 
-def test_the_table_has_every_flow():
-    assert set(FLOWS) <= set(table_of(PAGE))
+def test_the_table_has_every_flow_and_every_format():
+    assert tuple(FORMATS) == CONVERTED_FORMATS
+    bases = {"tril", "mixture", "vamp"}
+    assert set(table_of(PAGE)) == {*FLOWS, *bases, *NOISE_FUNCTIONS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", BOTH)
+@pytest.mark.parametrize("name", [*FLOWS, "tril", "mixture", "vamp"])
+def test_what_converts_is_what_the_table_says(name, format, small_spec, make_vae, tmp_path):
+    cells = dict(
+        zip(
+            ("encode", "log_prior", "sample_from_noise"),
+            table_of(PAGE)[name][3 * CONVERTED_FORMATS.index(format) :],
+            strict=False,
+        )
+    )
+    for function, cell in cells.items():
+        if cell == "-":  # no posterior or no prior has this base
+            continue
+        part = "posterior" if function == "encode" else "prior_part"
+        vae = make_vae(**{part: small_spec(name)})
+        path = tmp_path / function
+        if cell not in ("any", "1"):
+            operations = re.findall(r"\w+", cell)
+            with pytest.raises(
+                UserError, match=rf"operation for TensorFlow's {', '.join(operations)}; "
+            ):
+                fv.export(vae, path, format, [function])
+            continue
+        fv.export(vae, path, format, [function])
+        content = next(file for file in path.iterdir() if "int8" not in file.name).read_bytes()
+        run = FORMATS[format].runner(content, function)
+        given = arguments(noise_functions(vae)[function], 3)
+        if cell == "any":
+            assert len(run(**given)) == 3
+        else:
+            with pytest.raises(Exception, match=r"."):
+                run(**given)

@@ -8,8 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-FORMATS = ("litert", "onnx")
-FUNCTIONS = ("decode", "encode", "log_prior", "sample_from_noise")
+from tfp_flowvae.models.names import CONVERTED_FORMATS, NOISE_FUNCTIONS
 
 
 def add_command(commands: Any) -> None:
@@ -25,7 +24,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "path", type=Path, metavar="PATH", help="the folder of a finished run or an export"
     )
-    parser.add_argument("--format", choices=FORMATS, required=True, help="the files' format")
+    parser.add_argument(
+        "--format", choices=CONVERTED_FORMATS, required=True, help="the files' format"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -35,9 +36,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--functions",
         nargs="+",
-        choices=FUNCTIONS,
+        choices=NOISE_FUNCTIONS,
         metavar="NAME",
-        help=f"which of {', '.join(FUNCTIONS)} (default: all that the format can hold)",
+        help=f"which of {', '.join(NOISE_FUNCTIONS)} (default: all that the format can hold)",
     )
 
 

@@ -144,7 +144,7 @@ def _yaml(value: Any, indent: str = "") -> list[str]:
 def _section(title: str, rows: Mapping[str, Any]) -> str:
     if not rows:
         return ""
-    lines = [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
+    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join([f"## {title}", "", "| | |", "|---|---|", *lines])
 
 
@@ -160,7 +160,8 @@ def _figures(figures: Sequence[Figure]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _sizes(folder: Path) -> dict[str, str]:

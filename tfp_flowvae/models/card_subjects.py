@@ -21,10 +21,10 @@ def vae_subject(vae: Any) -> Subject:
         "images": f"{height} x {width}, {channels} {'channel' if channels == 1 else 'channels'}",
         "z": f"{vae.latent_size} dimensions",
         "encoder": type(vae.encoder).__name__,
-        "posterior q(z\\|x)": parts_of(vae.posterior_layer),
+        "posterior q(z|x)": parts_of(vae.posterior_layer),
         "prior p(z)": parts_of(vae.prior_layer),
         "decoder": type(vae.decoder).__name__,
-        "likelihood p(x\\|z)": likelihood,
+        "likelihood p(x|z)": likelihood,
         "parameters": f"{vae.count_params():,}",
         "seed": vae.seed,
     }
@@ -57,7 +57,7 @@ def density_subject(density: Any) -> Subject:
     """What a card tells of a `FlowDensity`."""
     given = density.context_size is not None
     parts = {
-        "density": "p(x\\|context)" if given else "p(x)",
+        "density": "p(x|context)" if given else "p(x)",
         "x": f"{density.event_size} columns",
         **({"context": f"{density.context_size} columns"} if given else {}),
         "base and flows": parts_of(density.layer),

@@ -244,12 +244,7 @@ class FlowDensity(FastModel):
         return density_endpoints(self)
 
     def write_card(self, folder: Path, facts: Facts | None = None) -> None:
-        """Writes the model card README.md into the folder of an export.
-
-        Args:
-          folder: The folder. A README.md of another kind stays as it is.
-          facts: What is known of the run.
-        """
+        """Writes README.md into an export's folder; see `FastModel.write_card`."""
         write_card(folder, density_subject(self), facts or Facts())
 
     def _draw(

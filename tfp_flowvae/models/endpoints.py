@@ -68,8 +68,8 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         return log_mean_weight(log_weights, x, num_samples, as_seed(seed))
 
     def between(x1: Any, x2: Any, steps: Any) -> dict[str, tf.Tensor]:
-        ends = (encode(x, SERVING_SEED, 0.0) for x in (x1, x2))
-        path = interpolate(vae.prior_layer, *ends, steps)
+        first, second = (encode(x, SERVING_SEED, 0.0) for x in (x1, x2))
+        path = interpolate(vae.prior_layer, first, second, steps)
         images = decode(tf.reshape(path, [-1, vae.latent_size]))
         return {"images": tf.reshape(images, [*tf.unstack(tf.shape(path)[:2]), *vae.image_shape])}
 
@@ -86,7 +86,7 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         "elbo": named(lambda x, seed: {"elbo": elbo(x, seed)}, [x, _SEED]),
         "log_prior": named(lambda z: {"log_prior": vae.prior_layer.log_prob(z)}, [z]),
         "log_prob": named(
-            lambda x, *given: {"log_prob": log_prob(x, *given, tf.shape(x)[0])},
+            lambda x, samples, seed: {"log_prob": log_prob(x, samples, seed, tf.shape(x)[0])},
             [x, _SAMPLES, _SEED],
         ),
         "sample_posterior": named(

@@ -286,11 +286,11 @@ class FlowVAE(FastModel):
           x2: Images `[B, H, W, C]`.
           steps: The number of images on each path, with both ends.
         """
-        ends = (
+        first, second = (
             self.posterior_layer.sample(1, self.encoder(self._images(x)), 0, temperature=0.0)[0]
             for x in (x1, x2)
         )
-        return self.decode(interpolate(self.prior_layer, *ends, steps))
+        return self.decode(interpolate(self.prior_layer, first, second, steps))
 
     def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
@@ -343,12 +343,7 @@ class FlowVAE(FastModel):
         return vae_endpoints(self)
 
     def write_card(self, folder: Path, facts: Facts | None = None) -> None:
-        """Writes the model card README.md into the folder of an export.
-
-        Args:
-          folder: The folder. A README.md of another kind stays as it is.
-          facts: What is known of the run.
-        """
+        """Writes README.md into an export's folder; see `FastModel.write_card`."""
         write_card(folder, vae_subject(self), facts or Facts())
 
     def _images(self, x: TensorLike) -> tf.Tensor:

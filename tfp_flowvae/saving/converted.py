@@ -22,7 +22,8 @@ from tfp_flowvae._files import folder_renamed_when_done
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.models import FlowVAE
 from tfp_flowvae.models.card import parts_of
-from tfp_flowvae.saving.noise_functions import NAMES, noise_functions
+from tfp_flowvae.models.names import NOISE_FUNCTIONS
+from tfp_flowvae.saving.noise_functions import noise_functions
 
 _OPSET = 17
 # Two programs of some hundred operations agree to many more digits, wrong weights to none.
@@ -83,9 +84,11 @@ def export_converted(
         raise UserError(f"Only a FlowVAE can be exported to {how.title}. Received: {vae!r}.")
     if path.exists():
         raise UserError(f"{str(path)!r} exists; choose another path, or remove it.")
-    chosen = NAMES if functions is None else tuple(functions)
-    for name in set(chosen) - set(NAMES):
-        raise UserError(f"Functions must be among {', '.join(NAMES)}. Received: {name!r}.")
+    chosen = NOISE_FUNCTIONS if functions is None else tuple(functions)
+    for name in set(chosen) - set(NOISE_FUNCTIONS):
+        raise UserError(
+            f"Functions must be among {', '.join(NOISE_FUNCTIONS)}. Received: {name!r}."
+        )
     contents: dict[str, bytes] = {}
     for name in chosen:
         try:

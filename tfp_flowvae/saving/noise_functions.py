@@ -11,8 +11,6 @@ from tfp_flowvae.distributions.flow_distribution import FlowDistribution
 from tfp_flowvae.distributions.mixture import NormalMixture
 from tfp_flowvae.models import FlowVAE
 
-NAMES = ("decode", "encode", "log_prior", "sample_from_noise")
-
 
 def noise_functions(vae: FlowVAE, batch_size: int | None = None) -> dict[str, Endpoint]:
     """`decode`, `encode`, `log_prior` and `sample_from_noise`, each with one result.

@@ -76,7 +76,12 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         raise NotImplementedError
 
     def write_card(self, folder: Path, facts: Any = None) -> None:
-        """Writes the model card of an export: nothing, for a model that has none."""
+        """Writes the model card, README.md, into the folder of an export; here nothing.
+
+        Args:
+          folder: The folder. A README.md of another kind stays as it is.
+          facts: What is known of the run, `tfp_flowvae.models.facts.Facts`, or None.
+        """
 
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
         """Checks the arguments of `fit`, or learns from the data in them, before the first step."""
