@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from scipy.special import entr
 
 from tfp_flowvae.cli import main
@@ -18,6 +20,7 @@ from tfp_flowvae.flows import FLOWS
 from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.networks.registry import NETWORKS
 from tfp_flowvae.runs.presets import PRESETS
+from tfp_flowvae.saving import load
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(ROOT / "train.py")]
@@ -34,6 +37,7 @@ SMALL = [
     "0",
 ]
 FILES = {
+    "README.md",
     "assets",
     "checkpoints",
     "config.json",
@@ -168,6 +172,74 @@ def test_a_run_writes_every_file(run):
     folder, _ = run
     assert {path.name for path in (folder / "first").iterdir()} == FILES
     assert [path.name for path in folder.iterdir()] == ["first"]
+
+
+def test_the_model_card_is_made_of_the_run(run):
+    path = run[0] / "first"
+    _, header, text = (path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    header, metrics = yaml.safe_load(header), json.loads((path / "metrics.json").read_text())
+    assert header["datasets"] == ["digits"]
+    (model,) = header["model-index"]
+    found = {
+        f"{result['dataset']['split']}_{metric['type']}": metric["value"]
+        for result in model["results"]
+        for metric in result["metrics"]
+    }
+    assert found == metrics
+    counts = json.loads((path / "run.json").read_text())["images"]
+    assert f"| images | {', '.join(f'{n} {split}' for split, n in counts.items())} |" in text
+    assert f"; {counts['test']} images, binarization dynamic, seed 0 |" in text
+    assert "| prior | vamp:5 |" in text
+
+
+PLAIN_TENSORFLOW = """
+import json, sys
+for name in ("tfp_flowvae", "tensorflow_probability", "keras", "tf_keras"):
+    sys.modules[name] = None  # as on a machine that has none of them
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+images = model.sample(3, 0)["images"]
+found = {**model.serving_default(images), **model.score(images)}
+answers = [images, *found.values()]
+print(json.dumps([bool(tf.reduce_all(tf.math.is_finite(answer))) for answer in answers]))
+"""
+
+
+def another_user():
+    """The arguments with which `subprocess.run` runs Python as another user, where it can."""
+    nobody = {"user": 65534, "group": 65534}
+    try:
+        subprocess.run([sys.executable, "-c", ""], check=True, **nobody)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return nobody
+
+
+def test_the_folder_is_all_there_is_to_move(run, tmp_path):
+    """Copied, the original gone, read-only, under another user, without the package."""
+    original, moved = tmp_path / "original", tmp_path / "elsewhere" / "model"
+    shutil.copytree(run[0] / "first", original)
+    shutil.copytree(original, moved)
+    shutil.rmtree(original)
+    for path in (*moved.rglob("*"), moved):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: path.stat().st_mtime_ns for path in moved.rglob("*")}
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN_TENSORFLOW, str(moved)],
+        env={**os.environ, "PYTHONPATH": "", "HOME": str(tmp_path)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        **another_user(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [True] * 5
+    assert load(moved).sample(2, 0).shape == (2, 8, 8, 1)
+    assert {path: path.stat().st_mtime_ns for path in moved.rglob("*")} == before
+    moved.chmod(0o755)
+    for path in moved.rglob("*"):
+        path.chmod(0o755)
 
 
 def test_a_run_ends_with_a_summary_and_no_chatter(run):

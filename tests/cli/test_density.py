@@ -41,6 +41,9 @@ def run(folder):
 def test_writes_the_folder_of_a_run(run):
     names = {path.name for path in run.iterdir()}
     assert names >= {"saved_model.pb", "variables", "model.keras", "corner.png", "history.csv"}
+    card = (run / "README.md").read_text(encoding="utf-8")
+    assert "| rows | 320 train, 40 valid, 40 test |" in card
+    assert str(run.parent) not in card  # no path of the machine
     assert not [name for name in names if name.startswith(".")]
     config, record = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "run"))
     assert config["context"] == ["a"]

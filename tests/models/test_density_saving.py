@@ -98,7 +98,19 @@ def test_the_export_runs_in_plain_tensorflow(case, made, tmp_path):
     np.testing.assert_allclose(x, density.sample(2, *given, seed=1), rtol=0, atol=10 * rounding)
     assert exported.sample(0, *given, 1)["x"].shape[0] == 0
     assert exported.log_prob(ROWS[:0], *(part[:0] for part in given))["log_prob"].shape == (0,)
-    assert set(exported.signatures) == {"sample", "log_prob", "serving_default"}
+    names = {"sample", "sample_at_temperature", "sample_rows", "sample_at_temperature_rows"}
+    assert set(exported.signatures) == {*names, "log_prob", "serving_default"}
+    tensors = dict(zip(("x", "context"), map(tf.constant, (ROWS, *given)), strict=False))
+    by_default = exported.signatures["serving_default"](**tensors)["log_prob"]
+    np.testing.assert_array_equal(by_default, log_prob)
+    cold = exported.sample(2, *given, 1, 0.5)["x"]
+    warm = density.sample(2, *given, seed=1, temperature=0.5)
+    np.testing.assert_allclose(cold, warm, rtol=0, atol=10 * rounding)
+    contexts = [part[:3] for part in given]
+    rows = exported.sample_rows([2, 1, 0], *contexts, [1, 2, 3])["x"]
+    assert rows.shape == (3, 2, 2)
+    row = exported.sample(2, *(part[:1] for part in given), 1)["x"]
+    np.testing.assert_allclose(rows[0], tf.reshape(row, [2, 2]), rtol=0, atol=10 * rounding)
     again = fv.load(tmp_path / "out")
     np.testing.assert_array_equal(again.log_prob(ROWS, *given), density.log_prob(ROWS, *given))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from tfp_flowvae import FlowVAE
 from tfp_flowvae.cli import main
@@ -79,6 +80,22 @@ def test_each_figure_comes_with_its_protocol(figures, home):
     for words in ("importance-weighted, 20 samples an image", "300 steps for each of 8 images"):
         assert words in printed.out
     assert printed.err == ""
+
+
+def test_the_figures_are_written_into_the_model_card(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    command = ["evaluate", "export", *SMALL, "--dataset", "images.npy", "--binarization", "dynamic"]
+    assert main([*command, "--card", "--json", "card.json"]) == 0
+    found = Evaluation.from_dict(json.loads(Path("card.json").read_text()))
+    Path("card.json").unlink()
+    _, header, text = Path("export/README.md").read_text().split("---\n", 2)
+    (result,) = yaml.safe_load(header)["model-index"][0]["results"]
+    assert result["dataset"] == {"type": "images.npy", "name": "images.npy", "split": "test"}
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert values["nll"] == found.nll
+    assert values["elbo"] == found.elbo
+    assert f"| -log p(x) | {found.nll:.3f} +- {found.nll_se:.3f} |" in text
+    assert "20 samples an image; 8 test images of images.npy, binarization dynamic, seed 0" in text
 
 
 def test_compare_pairs_by_image_and_refuses_other_protocols(figures, home, capsys):

@@ -32,6 +32,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures, of each image too, to FILE"
     )
+    parser.add_argument(
+        "--card", action="store_true", help="write the figures into PATH/README.md, the model card"
+    )
     _add_compare(commands)
     _add_score(commands)
 
@@ -139,7 +142,7 @@ def _how(arguments: argparse.Namespace) -> How:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    evaluate_run(arguments.path, _how(arguments), arguments.json)
+    evaluate_run(arguments.path, _how(arguments), arguments.json, arguments.card)
     return 0
 
 

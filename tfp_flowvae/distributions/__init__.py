@@ -18,6 +18,7 @@ _LAZY = {
     "Normal": "normal",
     "Tril": "normal",
     "Vamp": "mixture",
+    "interpolate": "interpolation",
 }
 
 __all__ = [*_LAZY, "BASES", "BaseEntry", "register_base"]

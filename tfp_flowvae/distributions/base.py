@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae._typing import TensorLike
+from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.sized import SizedLayer
 from tfp_flowvae.training.noise import Noise
 
@@ -55,11 +56,35 @@ class Base(SizedLayer):
         """Whether draws have a gradient by the distribution's parameters, as a posterior needs."""
         return type(self).from_noise is not Base.from_noise
 
-    def sample(self, distribution: tfd.Distribution, n: TensorLike, noise: Noise) -> tf.Tensor:
-        """n draws from a result of `distribution`, `[n, B, D]` or `[n, D]`."""
+    def sample(
+        self,
+        distribution: tfd.Distribution,
+        n: TensorLike,
+        noise: Noise,
+        temperature: TensorLike | None = None,
+    ) -> tf.Tensor:
+        """n draws from a result of `distribution`, `[n, B, D]` or `[n, D]`.
+
+        With a temperature T, a draw z0 becomes m + T (z0 - m), where m is the mean of the
+        distribution. A base with `from_noise` multiplies its noise by T, which is the same for a
+        normal.
+
+        Args:
+          distribution: A result of `distribution`.
+          n: The number of draws.
+          noise: Where they come from; draws at different temperatures share it.
+          temperature: T, at least 0; None for 1.
+
+        Raises:
+          UserError: If there is a temperature, and the distribution has no mean.
+        """
         if self.reparameterized:
-            return self.sample_and_log_prob(distribution, n, noise)[0]
-        return distribution.sample(n, seed=noise.seed)
+            e = self._normal_noise(distribution, n, noise)
+            return self.from_noise(distribution, e if temperature is None else temperature * e)[0]
+        z = distribution.sample(n, seed=noise.seed)
+        if temperature is None:
+            return z
+        return temperature * z + (1.0 - temperature) * _mean(distribution)
 
     def sample_and_log_prob(
         self, distribution: tfd.Distribution, n: TensorLike, noise: Noise
@@ -68,10 +93,14 @@ class Base(SizedLayer):
         if not self.reparameterized:
             z = self.sample(distribution, n, noise)
             return z, distribution.log_prob(z)
+        return self.from_noise(distribution, self._normal_noise(distribution, n, noise))
+
+    def _normal_noise(
+        self, distribution: tfd.Distribution, n: TensorLike, noise: Noise
+    ) -> tf.Tensor:
         batch = tf.unstack(distribution.batch_shape_tensor(), num=distribution.batch_shape.rank)
         batch_axis = 1 if batch else None
-        e = noise.normal([n, *batch, self.event_size], batch_axis, distribution.dtype)
-        return self.from_noise(distribution, e)
+        return noise.normal([n, *batch, self.event_size], batch_axis, distribution.dtype)
 
     def attach(
         self, posterior_base: Callable[[tf.Tensor], tfd.Distribution], image_shape: Sequence[int]
@@ -90,3 +119,13 @@ class Base(SizedLayer):
           images: `[N, H, W, C]` in [0, 1].
           seed: Seed of random choices.
         """
+
+
+def _mean(distribution: tfd.Distribution) -> tf.Tensor:
+    try:
+        return distribution.mean()
+    except NotImplementedError as error:
+        raise UserError(
+            "A temperature needs a base with a mean, about which it scales the draws. "
+            f"Received: {distribution.name}, which has none; leave the temperature out."
+        ) from error

@@ -16,12 +16,13 @@ from tfp_flowvae.distributions.adopted import Adopted
 from tfp_flowvae.distributions.base import Base
 from tfp_flowvae.distributions.registry import BASES
 from tfp_flowvae.distributions.spec import DistributionSpec, parse_distribution
+from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.base import Flow
 from tfp_flowvae.flows.sized import SizedLayer
 from tfp_flowvae.flows.spec import check_event_size, parse_stack
 from tfp_flowvae.flows.stack import as_stack
 from tfp_flowvae.spec import parse
-from tfp_flowvae.training.noise import Noise
+from tfp_flowvae.training.noise import Noise, as_noise
 
 
 class Draw(NamedTuple):
@@ -90,6 +91,16 @@ class FlowDistribution(SizedLayer):
         """Whether log q(z) is a sum over z's dimensions."""
         return self.base.factorises and not self.flow.flows
 
+    @property
+    def has_temperature(self) -> bool:
+        """Whether `sample` takes a temperature: the base has a mean, and it is finite."""
+        context = None if self.context_size is None else tf.zeros([1, self.context_size])
+        try:
+            mean = self.base.sample(self.base.distribution(context), 1, Noise(0), 0.0)
+        except UserError:
+            return False
+        return bool(tf.reduce_all(tf.math.is_finite(mean)))
+
     def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
         """Builds flow and base.
 
@@ -113,27 +124,47 @@ class FlowDistribution(SizedLayer):
         return tfd.TransformedDistribution(base, self.flow.bijector(context), name=self.name)
 
     def draw(
-        self, n: int | tf.Tensor, context: tf.Tensor | None = None, seed: TensorLike | None = None
+        self,
+        n: int | tf.Tensor,
+        context: tf.Tensor | None = None,
+        seed: TensorLike | Noise | None = None,
     ) -> Draw:
         """n draws for each example, and every term of their log-densities.
 
         Args:
           n: The number of draws.
           context: `[B, F]`, or None.
-          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one. Or the
+            `Noise` itself.
         """
         distribution = self.distribution(context)
-        z0, log_base = self.base.sample_and_log_prob(distribution.distribution, n, Noise(seed))
+        z0, log_base = self.base.sample_and_log_prob(distribution.distribution, n, as_noise(seed))
         z, log_det = forward_and_log_det(distribution.bijector, z0)
         log_det = tf.broadcast_to(log_det, tf.shape(log_base))
         return Draw(distribution, z0, z, log_base, log_det, log_base - log_det)
 
     def sample(
-        self, n: int | tf.Tensor, context: tf.Tensor | None = None, seed: TensorLike | None = None
+        self,
+        n: int | tf.Tensor,
+        context: tf.Tensor | None = None,
+        seed: TensorLike | None = None,
+        temperature: TensorLike | None = None,
     ) -> tf.Tensor:
-        """n draws, `[n, B, D]` or `[n, D]`; arguments as `draw`."""
+        """n draws, `[n, B, D]` or `[n, D]`, from one pass through the flow.
+
+        Args:
+          n: The number of draws.
+          context: `[B, F]`, or None.
+          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+          temperature: T, at least 0: the base's draw z0 becomes m + T (z0 - m) before the flow,
+            where m is the mean of the base, or of the component of a mixture that z0 is drawn from.
+            Draws with the same seed differ in T alone. None for T = 1, the distribution itself.
+
+        Raises:
+          UserError: If there is a temperature and the base is a distribution without a mean.
+        """
         distribution = self.distribution(context)
-        z0 = self.base.sample(distribution.distribution, n, Noise(seed))
+        z0 = self.base.sample(distribution.distribution, n, Noise(seed), temperature)
         return distribution.bijector.forward(z0)
 
     def sample_and_log_prob(

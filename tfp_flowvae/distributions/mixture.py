@@ -14,10 +14,12 @@ from tensorflow_probability import random as tfp_random
 from tensorflow_probability import util as tfp_util
 
 from tfp_flowvae import _compat
+from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.base import Base
 from tfp_flowvae.distributions.full_covariance import FullCovarianceNormal
 from tfp_flowvae.distributions.normal import UNIT_SCALE
 from tfp_flowvae.flows.sized import ParametricLayer
+from tfp_flowvae.training.noise import Noise
 
 _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
 
@@ -35,16 +37,42 @@ class NormalMixture(tfd.MixtureSameFamily):
     """
 
     def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
+        return self.tempered(n, 1.0, seed)
+
+    def tempered(self, n: TensorLike, temperature: TensorLike, seed: Any = None) -> tf.Tensor:
+        """n draws `[n, *B, D]`, each T times as far from the mean of its component.
+
+        The components are drawn with their weights at every T.
+
+        Args:
+          n: The number of draws.
+          temperature: T, at least 0.
+          seed: See `tfd.Distribution.sample`, whose draws have T = 1.
+        """
         mixture_seed, noise_seed = tfp_random.split_seed(seed, n=2)
         component = self.mixture_distribution.sample(n, seed=mixture_seed)
+        shape = tf.concat([tf.shape(component), self.event_shape], axis=0)
+        noise = tfd.Normal(tf.zeros([], self.dtype), 1.0).sample(shape, seed=noise_seed)
+        return self._from_noise(temperature * noise, component)
+
+    def from_noise(self, noise: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+        """Draws of a mixture with batch shape `[]` as a function of noise, `[n, D]`.
+
+        Args:
+          noise: From N(0, I), `[n, D]`.
+          uniform: From U[0, 1), `[n]`: the component is the first whose cumulative weight is above.
+        """
+        below = tf.cumsum(self.mixture_distribution.probs_parameter())[:-1]
+        passed = tf.cast(uniform[:, tf.newaxis] >= below, tf.int32)
+        return self._from_noise(noise, tf.reduce_sum(passed, axis=-1))
+
+    def _from_noise(self, noise: tf.Tensor, component: tf.Tensor) -> tf.Tensor:
         normals = self.components_distribution
-        is_full = isinstance(normals, FullCovarianceNormal)
-        normals = normals if is_full else normals.distribution
-        loc = _pick(normals.loc, component)
-        noise = tfd.Normal(tf.zeros([], loc.dtype), 1.0).sample(tf.shape(loc), seed=noise_seed)
-        if is_full:
-            return loc + tf.linalg.matvec(_pick(normals.scale_tril, component), noise)
-        return loc + _pick(normals.scale, component) * noise
+        if isinstance(normals, FullCovarianceNormal):
+            scale_tril = _pick(normals.scale_tril, component)
+            return _pick(normals.loc, component) + tf.linalg.matvec(scale_tril, noise)
+        normals = normals.distribution
+        return _pick(normals.loc, component) + _pick(normals.scale, component) * noise
 
 
 def _pick(parameter: tf.Tensor, component: tf.Tensor) -> tf.Tensor:
@@ -61,6 +89,25 @@ def _pick(parameter: tf.Tensor, component: tf.Tensor) -> tf.Tensor:
     return tf.transpose(picked, back)
 
 
+class _NormalMixtureBase(Base):
+    """A base whose distribution is a `NormalMixture`."""
+
+    def sample(
+        self,
+        distribution: tfd.Distribution,
+        n: TensorLike,
+        noise: Noise,
+        temperature: TensorLike | None = None,
+    ) -> tf.Tensor:
+        """n draws, `[n, B, D]` or `[n, D]`; a temperature scales each about its component's mean.
+
+        See `Base.sample` and `NormalMixture.tempered`.
+        """
+        if temperature is None:
+            return distribution.sample(n, seed=noise.seed)
+        return distribution.tempered(n, temperature, noise.seed)
+
+
 def _check_components(components: int) -> int:
     if components < 1:
         raise ValueError(f"components must be at least 1. Received: {components=}.")
@@ -68,7 +115,7 @@ def _check_components(components: int) -> int:
 
 
 @_register
-class Mixture(Base, ParametricLayer):
+class Mixture(_NormalMixtureBase, ParametricLayer):
     """sum_k w_k N(mu_k, diag(sigma_k)^2), everything learnable; with a context, functions of it.
 
     Starts close to the standard normal: the means are drawn near 0, far enough apart to separate in
@@ -110,7 +157,7 @@ class Mixture(Base, ParametricLayer):
 
 
 @_register
-class Vamp(Base):
+class Vamp(_NormalMixtureBase):
     """The variational mixture of posteriors: sum_k w_k q0(z|u_k), a base for the prior of a VAE.
 
     Tomczak & Welling (2018), https://arxiv.org/abs/1705.07120, equation 9, with learnable weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,8 +17,12 @@ from tfp_flowvae.distributions.base import Base
 from tfp_flowvae.distributions.flow_distribution import FlowDistribution, as_distribution
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.stack import Stack
+from tfp_flowvae.models.card import write_card
+from tfp_flowvae.models.card_subjects import density_subject
 from tfp_flowvae.models.data_units import Bound, DataUnits
 from tfp_flowvae.models.directions import check_density_flows
+from tfp_flowvae.models.endpoints import density_endpoints
+from tfp_flowvae.models.facts import Facts
 from tfp_flowvae.models.rows import as_rows, batches_of, is_array
 from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.steps import DEFAULT_BATCH
@@ -146,7 +151,11 @@ class FlowDensity(FastModel):
         return self.layer.log_prob(as_rows("x", x, self.event_size), self._standardized(context))
 
     def sample(
-        self, n: TensorLike, context: TensorLike | None = None, seed: TensorLike | None = None
+        self,
+        n: TensorLike,
+        context: TensorLike | None = None,
+        seed: TensorLike | None = None,
+        temperature: TensorLike | None = None,
     ) -> tf.Tensor:
         """n draws from p(x), `[n, D]`, or `[n, B, D]` from p(x|context).
 
@@ -154,8 +163,15 @@ class FlowDensity(FastModel):
           n: How many.
           context: `[B, C]`, or None.
           seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+          temperature: T, which scales the draws of the base about their mean, before the flow; see
+            `FlowDistribution.sample`. None for 1, the density itself.
+
+        Raises:
+          UserError: If there is a temperature and the base is a distribution without a mean.
         """
-        return self._draw("sample", n, context, seed)
+        if temperature is not None:
+            temperature = tf.cast(temperature, tf.float32)
+        return self._draw("sample", n, context, seed, temperature)
 
     def sample_and_log_prob(
         self, n: TensorLike, context: TensorLike | None = None, seed: TensorLike | None = None
@@ -225,33 +241,25 @@ class FlowDensity(FastModel):
 
     def endpoints(self) -> dict[str, Endpoint]:
         """The functions of the exported SavedModel; see `tfp_flowvae.export`."""
-        x = tf.TensorSpec([None, self.event_size], tf.float32, name="x")
-        n, seed = (tf.TensorSpec([], tf.int32, name=name) for name in ("n", "seed"))
-        if self.context_size is None:
-            return {
-                "sample": (lambda n, seed: {"x": self.sample(n, seed=seed)}, [n, seed]),
-                "log_prob": (lambda x: {"log_prob": self.log_prob(x)}, [x]),
-            }
-        given = tf.TensorSpec([None, self.context_size], tf.float32, name="context")
-        return {
-            "sample": (
-                lambda n, context, seed: {"x": self.sample(n, context, seed)},
-                [n, given, seed],
-            ),
-            "log_prob": (
-                lambda x, context: {"log_prob": self.log_prob(x, context)},
-                [x, given],
-            ),
-        }
+        return density_endpoints(self)
+
+    def write_card(self, folder: Path, facts: Facts | None = None) -> None:
+        """Writes README.md into an export's folder; see `FastModel.write_card`."""
+        write_card(folder, density_subject(self), facts or Facts())
 
     def _draw(
-        self, method: str, n: TensorLike, context: TensorLike | None, seed: TensorLike | None
+        self,
+        method: str,
+        n: TensorLike,
+        context: TensorLike | None,
+        seed: TensorLike | None,
+        *more: Any,
     ) -> Any:
         context, seed = self._standardized(context), self.stateless_seed(seed)
         if tf.inside_function():
-            return getattr(self.layer, method)(n, context, seed)
+            return getattr(self.layer, method)(n, context, seed, *more)
         # Eagerly the D passes of an autoregressive flow would take minutes for D = 1000.
-        return self._programs[method](tf.cast(n, tf.int32), context, seed)
+        return self._programs[method](tf.cast(n, tf.int32), context, seed, *more)
 
     def _context_rows(self, context: TensorLike | None) -> tf.Tensor | None:
         """The context as float32 rows; raises `UserError` if it is missing or not wanted."""

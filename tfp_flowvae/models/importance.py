@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.training.noise import as_seed
 from tfp_flowvae.training.xla import xla_suits
 
-LogWeights = Callable[[Any, int, tf.Tensor], tf.Tensor]
+LogWeights = Callable[[Any, Any, tf.Tensor], tf.Tensor]
+_Sums = tuple[tf.Tensor, tf.Tensor]
 
 # Images and samples held at once: 5,000 decoded images, whatever the number of samples.
 IMAGES, SAMPLES = 100, 50
@@ -123,37 +125,72 @@ def make_estimator(
     """
     whole, rest = divmod(num_samples, SAMPLES)
 
-    def sums(inputs: Any, samples: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The logarithms of sum w and of sum w^2, `[2, B]`, and sum log w, `[B]`."""
-        logs = log_weights(inputs, samples, seed)
-        both = tf.reduce_logsumexp(tf.stack([logs, 2.0 * logs]), axis=1)
-        return both, tf.reduce_sum(logs, axis=0)
-
-    def add(
-        first: tuple[tf.Tensor, tf.Tensor], second: tuple[tf.Tensor, tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        both = tf.reduce_logsumexp(tf.stack([first[0], second[0]]), axis=0)
-        return both, first[1] + second[1]
-
     @tf.function(jit_compile=jit_compile, autograph=False)
     def program(inputs: Any, seed: tf.Tensor) -> tf.Tensor:
-        size = tf.shape(tf.nest.flatten(inputs)[0])[0]
-        total = tf.fill([2, size], -np.inf), tf.zeros([size])
+        total = _nothing(inputs)
         if rest:
-            total = sums(inputs, rest, tf.random.fold_in(seed, whole))
+            total = _sums(log_weights(inputs, rest, tf.random.fold_in(seed, whole)))
         if whole:
             _, total = tf.while_loop(
                 lambda i, total: i < whole,
                 lambda i, total: (
                     i + 1,
-                    add(total, sums(inputs, SAMPLES, tf.random.fold_in(seed, i))),
+                    _add(total, _sums(log_weights(inputs, SAMPLES, tf.random.fold_in(seed, i)))),
                 ),
                 (tf.constant(0), total),
                 maximum_iterations=whole,
             )
-        both, logs = total
-        log_sum, log_squares = tf.unstack(both, num=2)
-        nll = np.float32(np.log(num_samples)) - log_sum
-        return tf.stack([nll, logs / num_samples, tf.exp(2.0 * log_sum - log_squares)])
+        return _estimates(total, np.float32(np.log(num_samples)), num_samples)
 
     return program
+
+
+def log_mean_weight(
+    log_weights: LogWeights, inputs: Any, num_samples: tf.Tensor, seed: tf.Tensor
+) -> tf.Tensor:
+    """log 1/S sum_s w_s, `[B]`, for a number of samples that a graph learns when it runs.
+
+    Memory does not grow with S. The samples are those of `make_estimator`.
+
+    Args:
+      log_weights: As for `make_estimator`, with S an int32 scalar.
+      inputs: A nest of tensors `[B, ...]`.
+      num_samples: S, an int32 scalar, at least 1.
+      seed: A stateless seed `[2]`.
+    """
+    check = tf.debugging.assert_positive(num_samples, "num_samples must be at least 1.")
+    with tf.control_dependencies([check]):
+        chunks = (num_samples + SAMPLES - 1) // SAMPLES
+
+    def body(i: tf.Tensor, total: _Sums) -> tuple[tf.Tensor, _Sums]:
+        samples = tf.minimum(SAMPLES, num_samples - SAMPLES * i)
+        logs = log_weights(inputs, samples, tf.random.fold_in(seed, i))
+        return i + 1, _add(total, _sums(logs))
+
+    _, total = tf.while_loop(
+        lambda i, total: i < chunks, body, (tf.constant(0), _nothing(inputs)), parallel_iterations=1
+    )
+    count = tf.cast(num_samples, tf.float32)
+    return -_estimates(total, tf.math.log(count), count)[0]
+
+
+def _nothing(inputs: Any) -> _Sums:
+    size = tf.shape(tf.nest.flatten(inputs)[0])[0]
+    return tf.fill([2, size], -np.inf), tf.zeros([size])
+
+
+def _sums(logs: tf.Tensor) -> _Sums:
+    """The logarithms of sum w and of sum w^2, `[2, B]`, and sum log w, `[B]`, of log w `[S, B]`."""
+    both = tf.reduce_logsumexp(tf.stack([logs, 2.0 * logs]), axis=1)
+    return both, tf.reduce_sum(logs, axis=0)
+
+
+def _add(first: _Sums, second: _Sums) -> _Sums:
+    both = tf.reduce_logsumexp(tf.stack([first[0], second[0]]), axis=0)
+    return both, first[1] + second[1]
+
+
+def _estimates(total: _Sums, log_count: TensorLike, count: TensorLike) -> tf.Tensor:
+    both, logs = total
+    log_sum, log_squares = tf.unstack(both, num=2)
+    return tf.stack([log_count - log_sum, logs / count, tf.exp(2.0 * log_sum - log_squares)])

@@ -9,6 +9,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.flow_distribution import Draw, FlowDistribution
+from tfp_flowvae.distributions.interpolation import interpolate
 from tfp_flowvae.likelihoods.base import Likelihood
 from tfp_flowvae.models.importance import estimates_of
 from tfp_flowvae.models.objective import ElboTerms
@@ -72,7 +73,7 @@ class LatentVariableModel(FastModel):
         self,
         draw: Draw,
         x: TensorLike,
-        seed: TensorLike | None = None,
+        seed: TensorLike | Noise | None = None,
         per_dimension: bool = False,
     ) -> ElboTerms:
         """The terms of the bound at draws from q(z|x).
@@ -80,7 +81,7 @@ class LatentVariableModel(FastModel):
         Args:
           draw: The result of `draw`, or the same values with other gradients.
           x: The images, `[B, H, W, C]`.
-          seed: Of a likelihood's dequantisation, if it has one.
+          seed: Of a likelihood's dequantisation, if it has one; or the `Noise` itself.
           per_dimension: Whether to give the KL of each dimension, where posterior and prior
             factorise.
         """
@@ -88,7 +89,8 @@ class LatentVariableModel(FastModel):
         if per_dimension:
             base = draw.distribution.distribution.distribution
             kl_per_dimension = base.log_prob(draw.z0) - tfd.Normal(0.0, 1.0).log_prob(draw.z)
-        seen = self.likelihood.prepare(self._images(x), Noise(self.stateless_seed(seed)))
+        noise = seed if isinstance(seed, Noise) else Noise(self.stateless_seed(seed))
+        seen = self.likelihood.prepare(self._images(x), noise)
         return ElboTerms(
             log_likelihood=self.likelihood.log_prob(self._decode_parameters(draw.z), seen),
             log_prior=self.prior_layer.log_prob(draw.z),
@@ -128,9 +130,27 @@ class LatentVariableModel(FastModel):
         """
         return estimates_of(self, self._images(x).numpy(), num_samples, batch_size, seed).nll
 
-    def sample(self, n: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
-        """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior."""
-        return self.decode(self.prior_layer.sample(n, seed=self.stateless_seed(seed)))
+    def sample(
+        self,
+        n: TensorLike,
+        seed: TensorLike | None = None,
+        temperature: TensorLike | None = None,
+    ) -> tf.Tensor:
+        """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior.
+
+        Args:
+          n: The number of images.
+          seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+          temperature: T, which scales the draws of the prior's base about their mean, before the
+            prior's flow: below 1 images are more typical and less varied. See
+            `FlowDistribution.sample`. None for 1, the prior itself.
+
+        Raises:
+          UserError: If there is a temperature and the prior's base is a distribution without a
+            mean.
+        """
+        seed = self.stateless_seed(seed)
+        return self.decode(self.prior_layer.sample(n, seed=seed, temperature=temperature))
 
     def draw_images(self, n: int, seed: TensorLike | None = None) -> tf.Tensor:
         """n images drawn from p(x), `[n, H, W, C]`: z from the prior, then x from p(x|z).
@@ -160,6 +180,23 @@ class LatentVariableModel(FastModel):
     def reconstruct(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
         """Mean images `[B, H, W, C]` of one posterior draw for each image."""
         return self.decode(self.encode(x, seed))
+
+    def interpolate(self, x1: TensorLike, x2: TensorLike, steps: TensorLike) -> tf.Tensor:
+        """Mean images along the paths from x1 to x2, `[steps, B, H, W, C]`.
+
+        Each end is the z of the mean of the posterior's base. The path between them is simple in
+        the space of the prior's base: see `tfp_flowvae.distributions.interpolate`.
+
+        Args:
+          x1: Images `[B, H, W, C]`.
+          x2: Images `[B, H, W, C]`.
+          steps: The number of images on each path, with both ends.
+        """
+        first, second = (
+            self.posterior_layer.sample(1, self.encoder(self._images(x)), 0, temperature=0.0)[0]
+            for x in (x1, x2)
+        )
+        return self.decode(interpolate(self.prior_layer, first, second, steps))
 
     def _images(self, x: TensorLike) -> tf.Tensor:
         x = tf.cast(tf.convert_to_tensor(x, dtype_hint=tf.float32), tf.float32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 BOUNDS = ("elbo", "iwae", "dreg")
 GRADIENTS = ("total", "stl")
 WARMUPS = ("none", "linear", "cyclic")
+NOISE_FUNCTIONS = ("decode", "encode", "log_prior", "sample_from_noise")
+CONVERTED_FORMATS = ("litert", "onnx")
 
 
 def objective_conflict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +15,10 @@ from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.flow_distribution import as_distribution
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
+from tfp_flowvae.models.card import write_card
+from tfp_flowvae.models.card_subjects import vae_subject
+from tfp_flowvae.models.endpoints import vae_endpoints
+from tfp_flowvae.models.facts import Facts
 from tfp_flowvae.models.gradients import for_training
 from tfp_flowvae.models.latent_variable import LatentVariableModel
 from tfp_flowvae.models.objective import ElboTerms, Objective
@@ -165,17 +170,11 @@ class FlowVAE(LatentVariableModel):
 
     def endpoints(self) -> dict[str, Endpoint]:
         """The functions of the exported SavedModel; see `tfp_flowvae.export`."""
-        x = tf.TensorSpec([None, *self.image_shape], tf.float32, name="x")
-        z = tf.TensorSpec([None, self.latent_size], tf.float32, name="z")
-        n, seed = (tf.TensorSpec([], tf.int32, name=name) for name in ("n", "seed"))
-        return {
-            "sample": (lambda n, seed: {"images": self.sample(n, seed)}, [n, seed]),
-            "encode": (lambda x, seed: {"z": self.encode(x, seed)}, [x, seed]),
-            "decode": (lambda z: {"images": self.decode(z)}, [z]),
-            "reconstruct": (lambda x, seed: {"images": self.reconstruct(x, seed)}, [x, seed]),
-            "elbo": (lambda x, seed: {"elbo": self.elbo(x, seed=seed)}, [x, seed]),
-            "log_prior": (lambda z: {"log_prior": self.prior_layer.log_prob(z)}, [z]),
-        }
+        return vae_endpoints(self)
+
+    def write_card(self, folder: Path, facts: Facts | None = None) -> None:
+        """Writes README.md into an export's folder; see `FastModel.write_card`."""
+        write_card(folder, vae_subject(self), facts or Facts())
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, every part serialised."""

@@ -15,6 +15,7 @@ from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.data.table import Table, load_table
 from tfp_flowvae.distributions.spec import parse_distribution
 from tfp_flowvae.errors import NonFiniteError, UserError
+from tfp_flowvae.runs.card import facts_of_density
 from tfp_flowvae.runs.failures import failing
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.messages import diverged
@@ -137,6 +138,10 @@ def fit_density(config: DensityConfig, output: Output) -> int:
         with failing("write the results", folder, output):
             model.export(folder.staging)
             write_records(folder.staging, metrics, history.rows, record)
+            facts = facts_of_density(
+                folder.path.resolve().name, dataclasses.asdict(config), metrics, record
+            )
+            model.write_card(folder.staging, facts)
             _draw(folder.staging / "corner.png", model, columns.names, splits["test"], config.seed)
             folder.publish()
         print(_summary(folder.path, config, metrics, record))

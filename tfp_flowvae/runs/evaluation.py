@@ -11,6 +11,7 @@ from tfp_flowvae._files import written_aside
 from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.data import ImageSplits
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.runs.card import read_facts
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.saved import (
     How,
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from tfp_flowvae.models import FlowVAE
 
 
-def evaluate_run(path: Path, how: How, file: Path | None = None) -> None:
+def evaluate_run(path: Path, how: How, file: Path | None = None, card: bool = False) -> None:
     """Evaluates the model of a run or an export, and prints its figures.
 
     Args:
       path: The folder.
       how: How it is evaluated.
       file: A .json file for the figures, which is written completely or not at all; or None.
+      card: Whether to write the figures into the model card, README.md in the folder.
 
     Raises:
       UserError: If there is no such model, its images do not fit it, a number is not allowed, or
@@ -46,9 +48,23 @@ def evaluate_run(path: Path, how: How, file: Path | None = None) -> None:
 
     if file is not None:
         write_json(file, found.to_dict())
+    if card:
+        _write_card(path, found)
     print(table(str(path), found))
     if file is not None:
         print(f"\nfigures   {file}")
+
+
+def _write_card(path: Path, found: Evaluation) -> None:
+    from tfp_flowvae.saving import load
+
+    folder = path.parent if path.suffix == ".keras" else path
+    try:
+        load(path).write_card(folder, read_facts(folder, found))
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the model card of {str(path)!r}: {error.strerror}."
+        ) from error
 
 
 def compare_runs(paths: Sequence[Path], how: How, across_protocols: bool = False) -> None:

@@ -16,6 +16,7 @@ from tfp_flowvae.data import ImageSplits, check_dataset
 from tfp_flowvae.errors import NonFiniteError, UserError
 from tfp_flowvae.flows.spec import format_stack
 from tfp_flowvae.runs import messages
+from tfp_flowvae.runs.card import facts_of_run
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.failures import failing, losing_workers
 from tfp_flowvae.runs.folder import RunFolder
@@ -191,6 +192,9 @@ class _Run:
         with failing("write the results", folder, self.output):
             session.write(folder.staging)
             write_records(folder.staging, metrics, history.rows, record)
+            config = dataclasses.asdict(self.config)
+            facts = facts_of_run(folder.path.resolve().name, config, metrics, record)
+            session.model.write_card(folder.staging, facts)
             folder.publish()
         self._say(messages.summary(folder.path, self.config, splits, metrics, record))
         if history.clipped:

@@ -97,10 +97,10 @@ def endpoints(
         return {"batch_shape": batch_shape, "event_shape": _sizes(samples.event_shape)}
 
     found: dict[str, Endpoint] = {
-        "sample": (sample, [n, seed, *context]),
-        "log_prob": (log_prob, [x, *context]),
-        "sample_and_log_prob": (sample_and_log_prob, [n, seed, *context]),
-        "shapes": (shapes, context),
+        "sample": Endpoint(sample, [n, seed, *context]),
+        "log_prob": Endpoint(log_prob, [x, *context]),
+        "sample_and_log_prob": Endpoint(sample_and_log_prob, [n, seed, *context]),
+        "shapes": Endpoint(shapes, context),
     }
     if base is None:
         return found
@@ -117,8 +117,8 @@ def endpoints(
         moved = distribution.bijector.inverse(like(distribution.dtype, rows))
         return {"z": tf.nest.map_structure(restore, plain(moved))}
 
-    found["forward"] = (forward, [base.specs("z"), *context])
-    found["inverse"] = (inverse, [x, *context])
+    found["forward"] = Endpoint(forward, [base.specs("z"), *context])
+    found["inverse"] = Endpoint(inverse, [x, *context])
     return found
 
 

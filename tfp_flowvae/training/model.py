@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -74,6 +75,14 @@ class FastModel(_compat.BuiltAlready, keras.Model):
     def endpoints(self) -> dict[str, Endpoint]:
         """The functions of the exported SavedModel and their signatures."""
         raise NotImplementedError
+
+    def write_card(self, folder: Path, facts: Any = None) -> None:
+        """Writes the model card, README.md, into the folder of an export; here nothing.
+
+        Args:
+          folder: The folder. A README.md of another kind stays as it is.
+          facts: What is known of the run, `tfp_flowvae.models.facts.Facts`, or None.
+        """
 
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
         """Checks the arguments of `fit`, or learns from the data in them, before the first step."""
@@ -226,7 +235,7 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         self.train_function.watch.check()
 
     def export(self, filepath: str | Path, **kwargs: Any) -> None:
-        """Writes a folder: a SavedModel of `endpoints`, and beside it the `.keras` file.
+        """Writes a folder: a SavedModel of `endpoints`, the `.keras` file and a model card.
 
         Args:
           filepath: The folder; it is made if need be.
@@ -235,11 +244,15 @@ class FastModel(_compat.BuiltAlready, keras.Model):
         if kwargs:
             super().export(filepath, **kwargs)
             return
-        functions = {name: _endpoints.trace(each) for name, each in self.endpoints().items()}
         kinds = ("variables", "trainable_variables", "non_trainable_variables")
         variables = {kind: [v.value for v in getattr(self, kind)] for kind in kinds}
-        _endpoints.save(filepath, functions, variables)
+        endpoints = self.endpoints()
+        try:
+            _endpoints.save(filepath, _functions(endpoints), variables)
+        except NotImplementedError:  # in a bijector or a distribution of the user's
+            _endpoints.save(filepath, _functions(_possible(endpoints)), variables)
         self.save(Path(filepath) / KERAS_FILE)
+        self.write_card(Path(filepath))
 
     @property
     def step(self) -> tf.Tensor | None:
@@ -273,6 +286,24 @@ class _EpochStart(keras.callbacks.Callback):
         first, self.model.start_step = self.model.start_step, 0
         self.model.train_function.watch.begin_epoch(epoch)
         self.model.train_function.begin_epoch(None if steps is None else steps - first)
+
+
+def _functions(endpoints: Mapping[str, Endpoint]) -> dict[str, _endpoints.Function]:
+    return {name: _endpoints.as_function(endpoint) for name, endpoint in endpoints.items()}
+
+
+def _possible(endpoints: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
+    """The endpoints that can be traced; a warning names the others."""
+    possible, missing = {}, {}
+    for name, endpoint in endpoints.items():
+        try:
+            _endpoints.trace(endpoint)
+            possible[name] = endpoint
+        except NotImplementedError as error:
+            missing[name] = str(error).rstrip(".")
+    reason = next(iter(missing.values()))
+    warnings.warn(f"Exported without {', '.join(missing)}: {reason}.", stacklevel=3)
+    return possible
 
 
 def _targets(x: Any, y: Any, sample_weight: Any) -> Any:

@@ -32,14 +32,16 @@ class Noise:
 
     Args:
       seed: An int, an integer scalar, a stateless seed `[2]`, or None for a fresh one.
+      examples: How many examples have noise of their own: the batch size, or 1 for noise that all
+        examples share, so that an example's does not depend on the others; None for the batch size.
     """
 
-    def __init__(self, seed: TensorLike | None) -> None:
-        self.seed = as_seed(seed)
+    def __init__(self, seed: TensorLike | None, examples: TensorLike | None = None) -> None:
+        self.seed, self._examples = as_seed(seed), examples
 
     def stream(self, number: int) -> Noise:
         """Noise that is independent of this one, and of the streams of other numbers."""
-        return Noise(tf.random.fold_in(self.seed, number, alg="philox"))
+        return Noise(tf.random.fold_in(self.seed, number, alg="philox"), self._examples)
 
     def normal(
         self,
@@ -87,6 +89,9 @@ class Noise:
         batch_axis: int | None,
     ) -> tf.Tensor:
         """Draws the noise of the global batch and returns the rows of this replica's examples."""
+        if self._examples is not None and batch_axis is not None:
+            own = [self._examples if i == batch_axis else size for i, size in enumerate(shape)]
+            return tf.broadcast_to(draw(tf.stack(own), self.seed), tf.stack(shape))
         share = None if batch_axis is None else replicas.share_of(shape[batch_axis])
         if share is None or batch_axis is None:
             return draw(tf.stack(shape), self.seed)
@@ -94,6 +99,11 @@ class Noise:
             return draw(tf.stack(shape), tf.random.fold_in(self.seed, replicas.own_index()))
         whole = [share.total if i == batch_axis else size for i, size in enumerate(shape)]
         return share.rows(draw(tf.stack(whole), self.seed), batch_axis)
+
+
+def as_noise(seed: TensorLike | Noise | None) -> Noise:
+    """Noise as it is, or from a seed as `Noise` takes it."""
+    return seed if isinstance(seed, Noise) else Noise(seed)
 
 
 def _bits(shape: TensorLike, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

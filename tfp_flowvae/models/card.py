@@ -1,0 +1,174 @@
+"""Model cards: the README.md of an export, with the header that Hugging Face's hub reads.
+
+Everything in a card is read from the model, the run and its evaluation.
+https://huggingface.co/docs/hub/model-cards describes the header.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tfp_flowvae._version import __version__
+from tfp_flowvae.distributions import BASES
+from tfp_flowvae.distributions.flow_distribution import FlowDistribution
+from tfp_flowvae.flows.registry import FLOWS
+from tfp_flowvae.models.facts import Facts, Figure
+
+CARD = "README.md"
+LIBRARY = "tfp_flowvae"
+_PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "numpy")
+_TAGS = ("tensorflow", "tensorflow-probability", "keras", "saved-model", "normalizing-flows")
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What a card tells of a model.
+
+    Attributes:
+      task: The task's type in the header.
+      tags: Its tags.
+      summary: What it is, in sentences.
+      parts: Its parts, by name.
+      usage: The Python lines that use the SavedModel `served`.
+      limits: What a user has to know, in sentences.
+    """
+
+    task: str
+    tags: Sequence[str]
+    summary: str
+    parts: Mapping[str, Any]
+    usage: Sequence[str]
+    limits: Sequence[str]
+
+
+def write_card(folder: Path, subject: Subject, facts: Facts) -> None:
+    """Writes the card of the export in a folder, but not over a README.md that is none of ours."""
+    file = folder / CARD
+    if file.is_file() and f"library_name: {json.dumps(LIBRARY)}" not in file.read_text("utf-8"):
+        return
+    file.write_text(card(folder, subject, facts), encoding="utf-8")
+
+
+def card(folder: Path, subject: Subject, facts: Facts) -> str:
+    """Returns the card of the export in a folder."""
+    name = facts.name or folder.name
+    header = "\n".join(_yaml(_header(name, subject, facts)))
+    versions = {LIBRARY: __version__} | {package: version(package) for package in _PACKAGES}
+    code = "\n".join(["import tensorflow as tf", "", 'served = tf.saved_model.load("PATH")'])
+    sections = [
+        f"# {name}",
+        subject.summary,
+        "```python\n" + "\n".join([code, *subject.usage]) + "\n```",
+        "`tfp_flowvae.load(PATH)` gives the Keras model back.",
+        _section("Model", subject.parts),
+        _section("Data", facts.data),
+        _figures(facts.figures),
+        _section("Settings of the run", facts.settings),
+        _section("Versions", versions),
+        _section("Size", _sizes(folder)),
+        "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in subject.limits),
+    ]
+    return f"---\n{header}\n---\n\n" + "\n\n".join(filter(None, sections)) + "\n"
+
+
+def parts_of(layer: FlowDistribution) -> str:
+    """The base and the flows of a distribution by their names, such as `normal+iaf`."""
+    return "+".join(_name_of(part) for part in (layer.base, *layer.flow.flows))
+
+
+def _name_of(part: Any) -> str:
+    for name, entry in (*BASES.items(), *FLOWS.items()):
+        target = entry.target
+        known = target.rpartition(":")[2] if isinstance(target, str) else target.__name__
+        if known == type(part).__name__:
+            return name
+    return type(part).__name__
+
+
+def _header(name: str, subject: Subject, facts: Facts) -> dict[str, Any]:
+    header: dict[str, Any] = {
+        "license": "unknown",
+        "library_name": LIBRARY,
+        "pipeline_tag": subject.task,
+        "tags": [*_TAGS, *subject.tags],
+    }
+    if facts.dataset:
+        header["datasets"] = [facts.dataset]
+    figures = [figure for figure in facts.figures if figure.type]
+    if figures:
+        header["metrics"] = list(dict.fromkeys(figure.type for figure in figures))
+        splits = dict.fromkeys(figure.split for figure in figures)
+        header["model-index"] = [
+            {"name": name, "results": [_result(subject, facts, split) for split in splits]}
+        ]
+    return header
+
+
+def _result(subject: Subject, facts: Facts, split: str) -> dict[str, Any]:
+    dataset = {"type": facts.dataset or "unknown", "name": facts.dataset or "unknown"}
+    return {
+        "task": {"type": subject.task},
+        "dataset": dataset | ({"split": split} if split else {}),
+        "metrics": [
+            {"type": figure.type, "value": figure.value, "name": f"{figure.label}, {figure.how}"}
+            for figure in facts.figures
+            if figure.type and figure.split == split
+        ],
+    }
+
+
+def _yaml(value: Any, indent: str = "") -> list[str]:
+    """Lines of YAML; scalars are written as JSON, which YAML contains."""
+    lines = []
+    for key, part in value.items():
+        if isinstance(part, Mapping):
+            lines += [f"{indent}{key}:", *_yaml(part, indent + "  ")]
+        elif isinstance(part, list):
+            lines.append(f"{indent}{key}:")
+            for item in part:
+                if isinstance(item, Mapping):
+                    first, *rest = _yaml(item, indent + "  ")
+                    lines += [f"{indent}- {first.strip()}", *rest]
+                else:
+                    lines.append(f"{indent}- {json.dumps(item)}")
+        else:
+            lines.append(f"{indent}{key}: {json.dumps(part)}")
+    return lines
+
+
+def _section(title: str, rows: Mapping[str, Any]) -> str:
+    if not rows:
+        return ""
+    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
+    return "\n".join([f"## {title}", "", "| | |", "|---|---|", *lines])
+
+
+def _figures(figures: Sequence[Figure]) -> str:
+    if not figures:
+        return ""
+    rows = [
+        f"| {_cell(figure.label)} | {figure.shown or f'{figure.value:.3f}'} "
+        f"| {_cell(', '.join(filter(None, [figure.split, figure.how])))} |"
+        for figure in figures
+    ]
+    return "\n".join(["## Figures", "", "| | | how it was measured |", "|---|---|---|", *rows])
+
+
+def _cell(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _sizes(folder: Path) -> dict[str, str]:
+    """The sizes of the model's files."""
+    files = [folder / "saved_model.pb", *sorted(folder.glob("variables/*")), folder / "model.keras"]
+    return {
+        file.relative_to(folder).as_posix(): f"{file.stat().st_size:,} bytes"
+        for file in files
+        if file.is_file()
+    }

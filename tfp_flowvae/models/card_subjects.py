@@ -1,0 +1,87 @@
+"""What the cards of the models tell of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tfp_flowvae.models.card import Subject, parts_of
+
+_LIKELIHOOD = "A high likelihood alone does not show that {} is typical of the data."
+_COMPARE = (
+    "A figure compares only with figures of the same data, prepared and measured in the same way."
+)
+
+
+def vae_subject(vae: Any) -> Subject:
+    """What a card tells of a `FlowVAE`."""
+    height, width, channels = vae.image_shape
+    likelihood = _words(type(vae.likelihood).__name__)
+    parts = {
+        "images": f"{height} x {width}, {channels} {'channel' if channels == 1 else 'channels'}",
+        "z": f"{vae.latent_size} dimensions",
+        "encoder": type(vae.encoder).__name__,
+        "posterior q(z|x)": parts_of(vae.posterior_layer),
+        "prior p(z)": parts_of(vae.prior_layer),
+        "decoder": type(vae.decoder).__name__,
+        "likelihood p(x|z)": likelihood,
+        "parameters": f"{vae.count_params():,}",
+        "seed": vae.seed,
+    }
+    usage = [
+        'served.sample(64, 0)["images"]  # n, seed -> means of p(x|z)',
+        'served.encode(x, 0)["z"]  # x, seed',
+        'served.log_prob(x, 1000, 0)["log_prob"]  # x, importance samples, seed -> nats',
+    ]
+    limits = [
+        f"Images are float32 `[B, {height}, {width}, {channels}]` in [0, 1] and are taken as they "
+        "are, neither scaled nor made binary.",
+        *(
+            ["The likelihood is that of binary images: for grey ones log p(x) is none."]
+            if likelihood == "bernoulli"
+            else []
+        ),
+        _COMPARE,
+        _LIKELIHOOD.format("an image"),
+    ]
+    summary = (
+        f"A variational autoencoder of images with {vae.latent_size} latent dimensions, whose "
+        f"posterior is {parts_of(vae.posterior_layer)} and whose prior is "
+        f"{parts_of(vae.prior_layer)}. The SavedModel needs only TensorFlow."
+    )
+    tags = ["variational-autoencoder", "generative-model"]
+    return Subject("unconditional-image-generation", tags, summary, parts, usage, limits)
+
+
+def density_subject(density: Any) -> Subject:
+    """What a card tells of a `FlowDensity`."""
+    given = density.context_size is not None
+    parts = {
+        "density": "p(x|context)" if given else "p(x)",
+        "x": f"{density.event_size} columns",
+        **({"context": f"{density.context_size} columns"} if given else {}),
+        "base and flows": parts_of(density.layer),
+        "parameters": f"{density.count_params():,}",
+        "seed": density.seed,
+    }
+    arguments = ", context" if given else ""
+    usage = [
+        f'served.sample(1000{arguments}, 0)["x"]  # n, the seed last',
+        f'served.log_prob(x{arguments})["log_prob"]  # nats, in the units of the data',
+    ]
+    limits = [
+        "Densities are in the units of the columns that the model was fitted to.",
+        _COMPARE,
+        _LIKELIHOOD.format("a row"),
+    ]
+    summary = (
+        f"A normalizing flow, {parts_of(density.layer)}, that gives the density of "
+        f"{density.event_size} columns{' given a context' if given else ''} and draws from it. The "
+        "SavedModel needs only TensorFlow."
+    )
+    return Subject("tabular-regression", ["density-estimation"], summary, parts, usage, limits)
+
+
+def _words(name: str) -> str:
+    """`LogisticMixture` as `logistic mixture`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()

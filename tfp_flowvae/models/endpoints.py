@@ -1,0 +1,170 @@
+"""The functions of exported models: what `tfp_flowvae.export` writes into a SavedModel.
+
+Parts that several functions need, such as drawing from the posterior, are traced once and called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flowvae._endpoints import Endpoint, by_row, named
+from tfp_flowvae.distributions.interpolation import interpolate
+from tfp_flowvae.models.importance import log_mean_weight
+from tfp_flowvae.training.noise import Noise, as_seed
+
+SCORE_SAMPLES = 100
+"""The number of importance samples of each image in the endpoint `score`."""
+
+SERVING_SEED = 0
+"""The seed of the endpoints `score` and `serving_default`.
+
+All images of a batch share its noise, so that the results of an image do not depend on the others.
+"""
+
+_N, _SEED, _STEPS, _SAMPLES = (
+    tf.TensorSpec([], tf.int32, name=name) for name in ("n", "seed", "steps", "num_samples")
+)
+_TEMPERATURE = tf.TensorSpec([], tf.float32, name="temperature")
+_PAIR = tf.TensorSpec([2], tf.int32)
+
+
+def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
+    """The endpoints of a `FlowVAE`; see `tfp_flowvae.export`."""
+    x, x1, x2 = (
+        tf.TensorSpec([None, *vae.image_shape], tf.float32, name=name) for name in ("x", "x1", "x2")
+    )
+    z = tf.TensorSpec([None, vae.latent_size], tf.float32, name="z")
+
+    @_once(x, _N, _PAIR, _TEMPERATURE)
+    def draw(x: Any, n: Any, seed: Any, temperature: Any) -> tf.Tensor:
+        return vae.posterior_layer.sample(n, vae.encoder(x), seed, temperature)
+
+    @_once(x, _N, _PAIR, _N)
+    def weigh(x: Any, n: Any, seed: Any, examples: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        noise = Noise(seed, examples)
+        draw = vae.posterior_layer.draw(n, vae.encoder(x), noise)
+        return draw.z, vae.terms_of(draw, x, noise).elbo
+
+    def draw_prior(n: Any, seed: Any, temperature: Any) -> tf.Tensor:
+        return vae.prior_layer.sample(n, seed=seed, temperature=temperature)
+
+    @_once(z)
+    def decode(z: Any) -> tf.Tensor:
+        return vae.decode(z)
+
+    def encode(x: Any, seed: Any, temperature: Any = 1.0) -> tf.Tensor:
+        return draw(x, 1, as_seed(seed), temperature)[0]
+
+    def elbo(x: Any, seed: Any) -> tf.Tensor:
+        return weigh(x, 1, as_seed(seed), tf.shape(x)[0])[1][0]
+
+    def log_prob(x: Any, num_samples: Any, seed: Any, examples: Any) -> tf.Tensor:
+        def log_weights(x: Any, n: Any, seed: Any) -> tf.Tensor:
+            return weigh(x, n, seed, examples)[1]
+
+        return log_mean_weight(log_weights, x, num_samples, as_seed(seed))
+
+    def between(x1: Any, x2: Any, steps: Any) -> dict[str, tf.Tensor]:
+        first, second = (encode(x, SERVING_SEED, 0.0) for x in (x1, x2))
+        path = interpolate(vae.prior_layer, first, second, steps)
+        images = decode(tf.reshape(path, [-1, vae.latent_size]))
+        return {"images": tf.reshape(images, [*tf.unstack(tf.shape(path)[:2]), *vae.image_shape])}
+
+    def serving_default(x: Any) -> dict[str, tf.Tensor]:
+        z, log_weight = weigh(x, 1, as_seed(SERVING_SEED), 1)
+        return {"reconstruction": decode(z[0]), "elbo": log_weight[0], "z": z[0]}
+
+    posterior = vae.posterior_layer
+    found = {
+        **_sampling(vae.prior_layer, draw_prior, lambda z: {"images": decode(z)}),
+        "encode": named(lambda x, seed: {"z": encode(x, seed)}, [x, _SEED]),
+        "decode": named(lambda z: {"images": decode(z)}, [z]),
+        "reconstruct": named(lambda x, seed: {"images": decode(encode(x, seed))}, [x, _SEED]),
+        "elbo": named(lambda x, seed: {"elbo": elbo(x, seed)}, [x, _SEED]),
+        "log_prior": named(lambda z: {"log_prior": vae.prior_layer.log_prob(z)}, [z]),
+        "log_prob": named(
+            lambda x, samples, seed: {"log_prob": log_prob(x, samples, seed, tf.shape(x)[0])},
+            [x, _SAMPLES, _SEED],
+        ),
+        "sample_posterior": named(
+            lambda x, n, seed: {"z": draw(x, n, as_seed(seed), 1.0)}, [x, _N, _SEED]
+        ),
+        "log_posterior": named(
+            lambda z, x: {"log_posterior": posterior.log_prob(z, vae.encoder(x))}, [z, x]
+        ),
+        "score": named(lambda x: {"score": -log_prob(x, SCORE_SAMPLES, SERVING_SEED, 1)}, [x]),
+        "interpolate": named(between, [x1, x2, _STEPS]),
+    }
+    return {**found, **_by_row(found), "serving_default": named(serving_default, [x])}
+
+
+def density_endpoints(density: Any) -> dict[str, Endpoint]:
+    """The endpoints of a `FlowDensity`; see `tfp_flowvae.export`."""
+    x = tf.TensorSpec([None, density.event_size], tf.float32, name="x")
+    context = []
+    if density.context_size is not None:
+        context = [tf.TensorSpec([None, density.context_size], tf.float32, name="context")]
+
+    def draw(n: Any, *given: Any) -> tf.Tensor:
+        *context, seed, temperature = given
+        return density.sample(n, *(context or [None]), seed, temperature)
+
+    def log_prob(*given: Any) -> dict[str, tf.Tensor]:
+        return {"log_prob": density.log_prob(*given)}
+
+    found = {
+        **_sampling(density.layer, draw, lambda x: {"x": x}, context),
+        "log_prob": named(log_prob, [x, *context]),
+    }
+    return {**found, **_by_row(found), "serving_default": found["log_prob"]}
+
+
+def _once(*signature: tf.TensorSpec) -> Callable[[Callable[..., Any]], Any]:
+    return tf.function(input_signature=signature, autograph=False)
+
+
+def _sampling(
+    layer: Any,
+    draw: Callable[..., tf.Tensor],
+    outputs: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    context: Sequence[tf.TensorSpec] = (),
+) -> dict[str, Endpoint]:
+    """`sample`, and `sample_at_temperature` where the layer's base has a mean.
+
+    Args:
+      layer: A `FlowDistribution`.
+      draw: From n, the context if there is one, a stateless seed and a temperature or None, to
+        draws.
+      outputs: From draws to what the endpoints return.
+      context: The specification of the context, or none.
+    """
+    if not layer.has_temperature:
+
+        def sample(*given: Any) -> dict[str, tf.Tensor]:
+            *first, seed = given
+            return outputs(draw(*first, as_seed(seed), None))
+
+        return {"sample": named(sample, [_N, *context, _SEED])}
+    shared = _once(_N, *context, _PAIR, _TEMPERATURE)(draw)
+
+    def sample_at_temperature(*given: Any) -> dict[str, tf.Tensor]:
+        *first, seed, temperature = given
+        return outputs(shared(*first, as_seed(seed), temperature))
+
+    specs = [_N, *context, _SEED, _TEMPERATURE]
+    return {
+        "sample": named(sample_at_temperature, specs, temperature=1.0),
+        "sample_at_temperature": named(sample_at_temperature, specs),
+    }
+
+
+def _by_row(endpoints: dict[str, Endpoint]) -> dict[str, Endpoint]:
+    """For each endpoint that takes scalars, `NAME_rows`, which takes one of each for each row."""
+    return {
+        f"{name}_rows": by_row(endpoint)
+        for name, endpoint in endpoints.items()
+        if any(spec.shape.rank == 0 for spec in endpoint.required)
+    }
