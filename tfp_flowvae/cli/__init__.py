@@ -1,4 +1,4 @@
-"""The command line: `train`, `density`, `sample`, `evaluate` and `compare`.
+"""The command line: `train`, `density`, `sample`, `evaluate`, `compare` and `report`.
 
 Parsing imports nothing heavy, so `--help` and an error in the options come at once.
 """
@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from tfp_flowvae._backend import BackendError, check_backend
 from tfp_flowvae._version import __version__
-from tfp_flowvae.cli import density, evaluate, sample, train
+from tfp_flowvae.cli import density, evaluate, report, sample, train
 from tfp_flowvae.cli.one_sentence import OneSentenceParser
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.plugins import import_plugin
@@ -64,6 +64,7 @@ def _make_parser(train_prog: str | None) -> OneSentenceParser:
     density.add_command(commands)
     sample.add_command(commands)
     evaluate.add_commands(commands)
+    report.add_command(commands)
     return parser
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from tfp_flowvae.cli.one_sentence import whole_number
 from tfp_flowvae.data import BINARIZATIONS
-from tfp_flowvae.runs.evaluation import How, compare_runs, evaluate_run
+from tfp_flowvae.runs.evaluation import compare_runs, evaluate_run
+from tfp_flowvae.runs.saved import How
 
 _SIZES = ("samples", "seed", "features")
 
@@ -53,7 +54,8 @@ def add_commands(commands: Any) -> None:
     )
 
 
-def _add_options(parser: Any) -> None:
+def add_images(parser: Any) -> None:
+    """Adds the options that choose the images."""
     parser.add_argument(
         "--dataset", metavar="NAME|PATH", help="the data set (default: that of the run)"
     )
@@ -62,6 +64,10 @@ def _add_options(parser: Any) -> None:
         choices=BINARIZATIONS,
         help="how images become black and white, always in one fixed draw (default: as in the run)",
     )
+
+
+def _add_options(parser: Any) -> None:
+    add_images(parser)
     parser.add_argument(
         "--split",
         choices=("train", "valid", "test"),

@@ -45,6 +45,23 @@ _ROWS = (
     _Row("  from a reconstruction", "nearest_distance_of_data", "median of {drawn}, to compare"),
 )
 
+
+class Measured(NamedTuple):
+    """A figure in words.
+
+    Attributes:
+      label: What it is.
+      value: Its value, with the standard error where there is one.
+      how: How it was measured.
+      part: Whether it belongs to the figure before it.
+    """
+
+    label: str
+    value: str
+    how: str
+    part: bool
+
+
 _PAIRED = {"nll": "nll_per_image", "elbo": "elbo_per_image"}
 
 
@@ -55,26 +72,42 @@ def table(title: str, found: Evaluation) -> str:
       title: What was evaluated.
       found: The figures.
     """
-    rows = [
-        (row.label, _shown(found, row.name), _how(row, found.protocol))
+    rows = [("  " * row.part + row.label, row.value, row.how) for row in measured(found)]
+    parts = " ".join(f"{kl:.2f}" for kl in found.base_kl)
+    text = f"{title}: {data(found.protocol)}\nnats per image, +- standard error over images\n\n"
+    text += f"{_aligned(rows)}\n\nKL of each dimension of the posterior's base: {parts}"
+    return "\n".join([text, *(f"Note: {note}" for note in notes(found))])
+
+
+def measured(found: Evaluation) -> list[Measured]:
+    """Returns the figures that there are, each with how it was measured."""
+    return [
+        Measured(
+            row.label.strip(),
+            _shown(found, row.name),
+            _how(row, found.protocol),
+            row.label.startswith(" "),
+        )
         for row in _ROWS
         if getattr(found, row.name) is not None
     ]
-    parts = " ".join(f"{kl:.2f}" for kl in found.base_kl)
-    text = f"{title}: {_data(found.protocol)}\nnats per image, +- standard error over images\n\n"
-    text += f"{_aligned(rows)}\n\nKL of each dimension of the posterior's base: {parts}"
+
+
+def notes(found: Evaluation) -> list[str]:
+    """Returns warnings about the figures, a few sentences each."""
+    said = []
     if found.few_effective:
-        text += (
-            f"\nNote: {found.few_effective} of {found.protocol.images} images have fewer than "
+        said.append(
+            f"{found.few_effective} of {found.protocol.images} images have fewer than "
             f"{FEW_EFFECTIVE} effective samples; their -log p(x) is likely too high. Take more "
             "samples."
         )
     if found.cross_entropy:
-        text += (
-            "\nNote: the images are grey and the likelihood is for binary ones, so p(x) is no "
-            "likelihood; do not compare it with that of other likelihoods."
+        said.append(
+            "the images are grey and the likelihood is for binary ones, so p(x) is no likelihood; "
+            "do not compare it with that of other likelihoods."
         )
-    return text
+    return said
 
 
 def comparison(titles: Sequence[str], found: Sequence[Evaluation]) -> str:
@@ -88,7 +121,7 @@ def comparison(titles: Sequence[str], found: Sequence[Evaluation]) -> str:
     """
     numbers, first = [f"[{i}]" for i in range(1, len(found) + 1)], found[0].protocol
     lines = [
-        f"{number} {title}: {_data(one.protocol)}"
+        f"{number} {title}: {data(one.protocol)}"
         for number, title, one in zip(numbers, titles, found, strict=True)
     ]
     differences = [f"{number} - [1]" for number in numbers[1:]]
@@ -127,7 +160,8 @@ def check_alike(titles: Sequence[str], protocols: Sequence[Protocol]) -> None:
             )
 
 
-def _data(how: Protocol) -> str:
+def data(how: Protocol) -> str:
+    """Returns the images and the seed of a protocol, in words."""
     split = f"{how.split} " if how.split else ""
     source = f" of {how.dataset}" if how.dataset else ""
     seen = f", binarization {how.binarization}" if how.binarization else ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.data import ImageSplits, check_dataset
-from tfp_flowvae.errors import UserError
+from tfp_flowvae.errors import UserError, first_line
 from tfp_flowvae.flows.spec import format_stack
 from tfp_flowvae.runs import messages
 from tfp_flowvae.runs.config import TrainConfig
@@ -22,6 +22,7 @@ from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.images import load_splits
 from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.records import run_record, write_records
+from tfp_flowvae.runs.report import REPORT, write_run_report
 from tfp_flowvae.runs.signals import SignalWatch, Stopped
 from tfp_flowvae.runs.start import check_state, is_complete
 from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
@@ -191,10 +192,24 @@ class _Run:
         with failing("write the results", folder, self.output):
             session.write(folder.staging)
             write_records(folder.staging, metrics, history.rows, record)
+            if self._chief and not self.output.no_report:
+                self._report(session, splits)
             folder.publish()
         self._say(messages.summary(folder.path, self.config, splits, metrics, record))
+        if (folder.path / REPORT).is_file():
+            self._say(f"report    {folder.path / REPORT}")
         if history.clipped:
             self._say(f"note      the gradient was clipped in {history.clipped:.1%} of the steps")
+
+    def _report(self, session: Session, splits: ImageSplits) -> None:
+        """Writes the report, whose failure must not cost the run."""
+        folder = self.folder
+        try:
+            write_run_report(folder.staging, folder.path, session.model, splits, self.config)
+        except OSError:
+            raise
+        except Exception as error:  # Parts of the user's own can raise anything here.
+            print(f"Warning: there is no report: {first_line(error)}.", file=sys.stderr)
 
     def _must_stop(self) -> bool:
         """Whether a signal has come to this worker or to another; all workers stop together."""

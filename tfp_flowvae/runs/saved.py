@@ -1,0 +1,167 @@
+"""The model of a run's folder or of an export, and its images."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfp_flowvae._files import KERAS_FILE
+from tfp_flowvae._quiet import import_tensorflow
+from tfp_flowvae.data import ImageSplits, binarize_fixed, check_dataset, to_unit
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.runs.config import TrainConfig
+from tfp_flowvae.runs.folder import CONFIG
+from tfp_flowvae.runs.images import load_splits
+
+if TYPE_CHECKING:
+    from tfp_flowvae.evaluation.figures import Evaluation
+    from tfp_flowvae.models import FlowVAE
+
+
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How models are evaluated.
+
+    Attributes:
+      dataset: The data set; None for that of the run.
+      binarization: One of `BINARIZATIONS`; None for that of the run.
+      split: "train", "valid" or "test".
+      quick: Whether to take about a minute.
+      sizes: Other attributes of `Protocol`, such as `samples`.
+    """
+
+    dataset: str | None = None
+    binarization: str | None = None
+    split: str = "test"
+    quick: bool = False
+    sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def read_config(path: Path, how: How) -> TrainConfig:
+    """Returns the config of a run, with what `how` overrides.
+
+    For an export without a config.json, it has the data set and the binarisation of `how`, and is
+    right about nothing else.
+
+    Args:
+      path: The folder of a run or an export, or a .keras file in one.
+      how: How the model is evaluated.
+
+    Raises:
+      UserError: If there is no model of a FlowVAE, its images are not known, or they cannot be
+        loaded.
+    """
+    model = path if path.suffix == ".keras" else path / KERAS_FILE
+    if not model.is_file():
+        raise UserError(
+            f"{str(path)!r} holds no {KERAS_FILE}; give the folder of a finished run or an export, "
+            "such as saved_models/digits-iaf-vamp-100-001."
+        )
+    given: dict[str, Any] = {}
+    if how.dataset is not None:
+        given |= {"dataset": how.dataset, "image_shape": None}
+    if how.binarization is not None:
+        given["binarization"] = how.binarization
+    if has_config(path):
+        if _is_of_density(folder_of(path) / CONFIG):
+            raise UserError(f"{str(path)!r} holds a density, and only a FlowVAE can be evaluated.")
+        config = TrainConfig.from_file(folder_of(path) / CONFIG, **given)
+    elif how.dataset is None or how.binarization is None:
+        raise UserError(
+            f"{str(path)!r} has no {CONFIG}, which names the images of a run; give --dataset and "
+            "--binarization."
+        )
+    else:
+        config = TrainConfig(**given)
+    check_dataset(config.dataset, config.data_dir, image_shape=config.image_shape)
+    return config
+
+
+def folder_of(path: Path) -> Path:
+    """Returns the folder of a run, given it or a .keras file in it."""
+    return path.parent if path.suffix == ".keras" else path
+
+
+def has_config(path: Path) -> bool:
+    """Whether there is a config.json beside the model."""
+    return (folder_of(path) / CONFIG).is_file()
+
+
+def _is_of_density(file: Path) -> bool:
+    """Whether the command `density` wrote a config.json."""
+    try:
+        return "data" in json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # What reads it next says what is wrong.
+
+
+def load_model_and_images(path: Path, config: TrainConfig) -> tuple[FlowVAE, ImageSplits]:
+    """Loads the model of a run or an export, and the images of a config.
+
+    Raises:
+      UserError: If either cannot be loaded, or they do not fit each other.
+    """
+    splits = load_splits(config)
+    import_tensorflow()
+    from tfp_flowvae.models import FlowVAE
+    from tfp_flowvae.saving import load
+
+    model = load(path)
+    if not isinstance(model, FlowVAE):
+        raise UserError(
+            f"{str(path)!r} holds a {type(model).__name__}, and only a FlowVAE can be evaluated."
+        )
+    if model.image_shape != splits.image_shape:
+        raise UserError(
+            f"The model in {str(path)!r} needs images of shape {model.image_shape}. Received: "
+            f"{config.dataset!r} with images of shape {splits.image_shape}; give another --dataset."
+        )
+    return model, splits
+
+
+def fixed_images(
+    splits: ImageSplits, config: TrainConfig, split: str, most: int | None = None
+) -> np.ndarray:
+    """Returns the images of a split as they are evaluated: `[N, H, W, C]` in [0, 1].
+
+    Args:
+      splits: The images.
+      config: The config, which says how they become binary.
+      split: "train", "valid" or "test".
+      most: How many to return at most, from the first; None for all.
+    """
+    images = getattr(splits, split)
+    if most is not None:
+        images = np.array(images[:most])  # of a file that is mapped, no more than these
+    return to_unit(*binarize_fixed(images, splits.levels, config.binarization, split))
+
+
+def progress_bar(places: Iterable[Any], title: str) -> Iterable[Any]:
+    """Shows the progress through an iterable, on terminals only."""
+    from tqdm import tqdm
+
+    return tqdm(places, title, disable=None, leave=False, file=sys.stderr)
+
+
+def read_evaluation(file: Path) -> Evaluation:
+    """Returns the figures in a file that `evaluate --json` wrote.
+
+    Raises:
+      UserError: If it cannot be read or holds something else.
+    """
+    from tfp_flowvae.evaluation.figures import Evaluation
+
+    try:
+        return Evaluation.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"Cannot read {str(file)!r}: {error.strerror}.") from error
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{str(file)!r} holds no figures of this version; write it with evaluate --json."
+        ) from error
