@@ -192,7 +192,7 @@ class _Run:
         with failing("write the results", folder, self.output):
             session.write(folder.staging)
             write_records(folder.staging, metrics, history.rows, record)
-            if self._chief and not self.output.no_report:
+            if self._chief:
                 self._report(session, splits)
             folder.publish()
         self._say(messages.summary(folder.path, self.config, splits, metrics, record))
@@ -202,8 +202,11 @@ class _Run:
             self._say(f"note      the gradient was clipped in {history.clipped:.1%} of the steps")
 
     def _report(self, session: Session, splits: ImageSplits) -> None:
-        """Writes the report, whose failure must not cost the run."""
+        """Writes the report, in place of one of fewer epochs; a failure must not cost the run."""
         folder = self.folder
+        (folder.path / REPORT).unlink(missing_ok=True)
+        if self.output.no_report:
+            return
         try:
             write_run_report(folder.staging, folder.path, session.model, splits, self.config)
         except OSError:

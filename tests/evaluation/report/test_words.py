@@ -51,10 +51,10 @@ def test_a_good_run(make_vae):
     text = said(make_vae)
     for words in (
         "4 latent dimensions. Its posterior q(z|x) has the flow tril+iaf:2",
-        "trained for 2 epochs on 1,257 8 × 8 grey images of digits",
+        "trained for 2 epochs on 1,257 images of digits (8 × 8 pixels, grey).",
         "free energy (-ELBO, one sample an image) of the 360 test images is 25.00 nats",
         "(dynamic binarization)",
-        "4 of the 4 latent dimensions are active",
+        "All 4 latent dimensions are active",
         "The posterior has not collapsed: KL(q(z|x) || p(z)) is 5.0 nats, 7.2 bits per image.",
         "no sign of overfitting",
         "Samples do not look like copies",
@@ -78,9 +78,12 @@ def test_a_good_run(make_vae):
             "so the model overfits to some degree. In the last epoch the free energy of training "
             "images was 20.00 nats, 5.00 below that of test images.",
         ),
-        ({"history": {}, "record": {}}, "It is evaluated on 8 × 8 grey images of digits."),
+        (
+            {"history": {}, "record": {}},
+            "It is evaluated on images of digits (8 × 8 pixels, grey).",
+        ),
         ({"settings": {}}, "its prior p(z) is Normal"),
-        ({"binarization": "none"}, "Values of different likelihoods must not be compared"),
+        ({"binarization": "none"}, "only with values of the same likelihood and"),
     ],
 )
 def test_what_differs_is_said(values, words, make_vae):

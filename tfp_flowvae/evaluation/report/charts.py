@@ -54,6 +54,18 @@ def curves(
     return chart(plot)
 
 
+def active_units(history: History, size: int) -> Picture:
+    """Draws the number of active units, of `size` latent dimensions, over epochs."""
+
+    def plot(axes: Axes) -> None:
+        _line(axes, history, history["active_units"], COLOURS[0], "active units")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylim(0.0, 1.05 * size)
+        axes.set(title="Active units", ylabel=f"dimensions, of {size}")
+
+    return chart(plot)
+
+
 def mean_and_deviation(history: History, name: str, title: str, colour: int) -> Picture:
     """Draws the mean of a log-density over epochs, in a band of one standard deviation."""
 
@@ -67,10 +79,8 @@ def mean_and_deviation(history: History, name: str, title: str, colour: int) -> 
             color=COLOURS[colour],
             alpha=0.2,
             linewidth=0,
-            label="± standard deviation",
         )
-        axes.set(title=title, ylabel="nats")
-        axes.legend()
+        axes.set(title=title, ylabel="nats, mean ± standard deviation")
         _leave_out_the_start(axes, [mean - deviation, mean + deviation])
 
     return chart(plot)
@@ -152,7 +162,6 @@ def pair_of_dimensions(latents: Latents, pair: Pair) -> Picture:
         axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
         axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
         axes.set(xlabel=f"latent dimension {i}", ylabel=f"latent dimension {j}")
-        axes.set_title(f"dimensions {i} and {j}: they differ by {pair.distance:.0%}")
         handles, labels = axes.get_legend_handles_labels()
         axes.figure.legend(handles, labels, loc="outside lower center", ncols=2, markerscale=2.5)
 

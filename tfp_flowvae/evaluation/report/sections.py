@@ -101,7 +101,10 @@ def interpolations(subject: Subject, found: Latents) -> Section:
     for a, b, path in zip(first, second, paths, strict=True):
         between = subject.model.decode(path).numpy()
         images = np.concatenate([subject.test[a : a + 1], between, subject.test[b : b + 1]])
-        rows.append(Figure(strip(images), "A path from one test image to another."))
+        name = f"path {len(rows) + 1}"
+        if subject.labels is not None:
+            name = f"{subject.labels[a]} to {subject.labels[b]}"
+        rows.append(Figure(strip(images), "A path from one test image to another.", name))
     text = (
         "The first and the last image of a row are test images. The images between them are "
         "decoded from points on a path between their z. The path is straight, or an arc where the "
@@ -168,7 +171,7 @@ def copies(subject: Subject, near: Nearest) -> Section:
 
 def aggregated(found: Latents) -> Section:
     """The aggregated posterior against the prior."""
-    pairs = latents.most_different(found, _PAIRS)
+    pairs, chance = latents.most_different(found, _PAIRS)
     title = "Aggregated posterior and prior"
     if not pairs:
         return Section(title, ["There is one latent dimension, and so no pair of dimensions."])
@@ -177,7 +180,8 @@ def aggregated(found: Latents) -> Section:
             charts.pair_of_dimensions(found, pair),
             f"Scatter plot of q(z) and p(z) in latent dimensions {pair.dimensions[0]} and "
             f"{pair.dimensions[1]}.",
-            f"Two sets of draws of the prior differ by {pair.chance:.0%}, by chance.",
+            f"They differ by {pair.distance:.0%}. Two sets of draws of the prior differ by up to "
+            f"{chance:.0%}, by chance.",
         )
         for pair in pairs
     ]
@@ -214,10 +218,9 @@ def training(subject: Subject) -> Section:
         ),
     ]
     if "active_units" in history:
-        units = {"active_units": "active units"}
         figures.append(
             Figure(
-                charts.curves(history, units, "Active units", "latent dimensions"),
+                charts.active_units(history, subject.model.latent_size),
                 "The number of active units over epochs.",
             )
         )

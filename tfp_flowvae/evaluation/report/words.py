@@ -51,11 +51,12 @@ def _model(subject: Subject) -> str:
         f"{'the standard normal' if prior == 'none' else prior}. "
     )
     epochs = subject.record.get("epochs") or len(subject.history.get("epoch", ()))
-    images = f"{height} × {width} {colour} images of {subject.dataset}"
+    shape = f"{height} × {width} pixels, {colour}"
     if epochs:
         many = "epoch" if epochs == 1 else "epochs"
-        return f"{text}It was trained for {epochs} {many} on {subject.counts['train']:,} {images}."
-    return f"{text}It is evaluated on {images}."
+        images = f"{subject.counts['train']:,} images of {subject.dataset} ({shape})"
+        return f"{text}It was trained for {epochs} {many} on {images}."
+    return f"{text}It is evaluated on images of {subject.dataset} ({shape})."
 
 
 def _likelihood(subject: Subject) -> str:
@@ -84,24 +85,21 @@ def _caveat(subject: Subject) -> str:
             f"For {found.few_effective} images the estimate is unreliable, because fewer than 10 "
             "samples count in it: their -log p(x) is likely too high. "
         )
-    if subject.model.likelihood.discrete and subject.binarization == "none":
+    if found is not None and found.cross_entropy:
         return (
-            f"{text}Values of different likelihoods must not be compared."
-            if found is None or not found.cross_entropy
-            else f"{text}The images are grey and the likelihood is for black and white ones, so "
-            "this is a cross entropy and not a likelihood."
+            f"{text}The images are grey and the likelihood is for black and white ones, so this is "
+            "a cross entropy and not a likelihood."
         )
-    return f"{text}Compare it only with values of the same binarization and the same split."
+    same = "likelihood" if subject.binarization == "none" else "binarization"
+    return f"{text}Compare it only with values of the same {same} and the same split."
 
 
 def _units(active: int, size: int) -> str:
-    text = (
-        f"{active} of the {size} latent dimensions are active: the mean of z in them depends on "
-        "the image (Var(E[z|x]) above 0.01)."
+    which = f"All {size}" if active == size > 1 else f"{active} of the {size}"
+    return (
+        f"{which} latent dimensions are active: the mean of z in them depends on the image "
+        "(Var(E[z|x]) above 0.01)."
     )
-    if active == size:
-        text += " More dimensions may help."
-    return text
 
 
 def _collapse(kl: float, active: int, size: int) -> str:
@@ -148,10 +146,10 @@ def copies(near: Nearest) -> str:
     """Returns whether samples look like copies of training images."""
     ratio = near.median / near.median_of_data
     how = (
-        f"a sample's distance to its nearest training image has the median {near.median:.2f}, a "
-        f"test image's reconstruction {near.median_of_data:.2f} (Euclidean distance of pixel "
-        "values in [0, 1])"
+        f"from a sample to its nearest training image it is {near.median:.2f} far, from the "
+        f"reconstruction of a test image {near.median_of_data:.2f} (medians of the Euclidean "
+        "distance, pixels in [0, 1])"
     )
     if ratio < SUSPICIOUS:
-        return f"Samples may be copies of training images: {how}, which is more."
+        return f"Samples may be copies of training images: {how}, which is farther."
     return f"Samples do not look like copies of training images: {how}."
