@@ -99,8 +99,8 @@ def open_catalog(name: str, data_dir: str | None) -> tuple[dict[str, Part], Path
         where = f"the TFDS data set {name!r} (split {split!r})"
         shape = (builder.info.splits[split].num_examples, *image.shape)
         check_layout(shape, dtype, where)
-        pieces, labels = (partial(read, builder, name, split) for read in (_pieces, _labels))
-        return Part(where, shape, dtype, pieces, labels=labels)
+        pieces = partial(_pieces, builder, name, split)
+        return Part(where, shape, dtype, pieces, labels=partial(_labels, builder, name, split))
 
     splits = _choose_splits(builder, name)
     return {ours: part(theirs) for ours, theirs in splits.items()}, Path(str(builder.data_dir))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE
 from tfp_flowvae.evaluation.report.latents import Latents, Pair, Plane
@@ -59,7 +60,7 @@ def active_units(history: History, size: int) -> Picture:
 
     def plot(axes: Axes) -> None:
         _line(axes, history, history["active_units"], COLOURS[0], "active units")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(0.0, 1.05 * size)
         axes.set(title="Active units", ylabel=f"dimensions, of {size}")
 
@@ -138,7 +139,7 @@ def kl_per_dimension(latents: Latents) -> Picture:
                     label=label,
                 )
         axes.grid(visible=False, axis="x")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(title="KL of each dimension at the end", xlabel="latent dimension")
         axes.set_ylabel("KL from N(0, 1), nats")
         axes.legend()
@@ -197,10 +198,9 @@ def latent_map(found: Plane, groups: Sequence[tuple[str, np.ndarray, str]]) -> P
                 )
         axes.set_xlim(found.limits[0])
         axes.set_ylim(found.limits[1])
-        for words, share, label in zip(
-            ("first", "second"), found.explained, (axes.set_xlabel, axes.set_ylabel), strict=True
-        ):
-            label(f"{words} principal component of z ({share:.0%} of the variance)")
+        first, second = (f"({share:.0%} of the variance)" for share in found.explained)
+        axes.set_xlabel(f"first principal component of z {first}")
+        axes.set_ylabel(f"second principal component of z {second}")
 
     return chart(plot, _MAP_SIZE, MAP_FRAME)
 
@@ -208,7 +208,7 @@ def latent_map(found: Plane, groups: Sequence[tuple[str, np.ndarray, str]]) -> P
 def _line(axes: Axes, history: History, values: np.ndarray, colour: str, label: str) -> None:
     epochs = history["epoch"]
     axes.plot(epochs, values, color=colour, label=label, marker="o" if len(epochs) < 4 else "")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
 
 

@@ -79,12 +79,11 @@ def _groups(
     """The points of each colour, and the legend. The rarest of many labels share a colour."""
     if labels is None:
         return [("", np.ones(count, bool), COLOURS[0])], []
-    names, sizes = np.unique(labels, return_counts=True)
-    if len(names) > len(COLOURS) + 1:
-        names = names[np.argsort(-sizes, kind="stable")[: len(COLOURS)]]
-    names = sorted(
-        names.tolist(), key=lambda name: (len(name), name) if name.isdigit() else (0, name)
-    )
+    found, sizes = np.unique(labels, return_counts=True)
+    if len(found) > len(COLOURS) + 1:
+        found = found[np.argsort(-sizes, kind="stable")[: len(COLOURS)]]
+    # Words in their order, then numbers in theirs.
+    names = sorted(found.tolist(), key=lambda name: (int(name) if name.isdigit() else -1, name))
     groups = []
     legend = []
     for i, name in enumerate(names):

@@ -80,7 +80,7 @@ def samples(subject: Subject) -> Section:
 
 def reconstructions(subject: Subject) -> Section:
     """Originals over reconstructions."""
-    rows = []
+    rows: list[Figure] = []
     for start in range(0, min(2 * COLUMNS, len(subject.test)), COLUMNS):
         originals = subject.test[start : start + COLUMNS]
         made = subject.model.reconstruct(originals, subject.seed).numpy()
@@ -97,7 +97,7 @@ def interpolations(subject: Subject, found: Latents) -> Section:
     first, second = _ends(subject)
     z = found.posterior
     paths = latents.interpolate(subject.model.prior_layer, z[first], z[second], COLUMNS - 2)
-    rows = []
+    rows: list[Figure] = []
     for a, b, path in zip(first, second, paths, strict=True):
         between = subject.model.decode(path).numpy()
         images = np.concatenate([subject.test[a : a + 1], between, subject.test[b : b + 1]])
