@@ -70,7 +70,7 @@ def test_a_run_ends_with_a_report(home):
         f"python -m tfp_flowvae train --config {home / 'run' / 'config.json'}",
         '"flow": "planar:2"',
         '"epochs": 2',
-        "Figure 4, centre",
+        "As in figure 4 of the study, centre",
     ):
         assert words in text
 

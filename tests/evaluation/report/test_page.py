@@ -95,7 +95,7 @@ def test_a_page_has_every_section(full):
         "Colours are labels",
         "-log p(x), the gaps and the sample quality take a minute or more, and were left out",
         '"flow": "planar:2"',
-        "Figure 4, centre",
+        "As in figure 4 of the study, centre",
     ):
         assert words in page.text
 

@@ -83,7 +83,7 @@ def test_a_good_run(make_vae):
             "It is evaluated on images of digits (8 × 8 pixels, grey).",
         ),
         ({"settings": {}}, "its prior p(z) is Normal"),
-        ({"binarization": "none"}, "only with values of the same likelihood and"),
+        ({"binarization": "none"}, "Compare only values of the same likelihood and"),
     ],
 )
 def test_what_differs_is_said(values, words, make_vae):

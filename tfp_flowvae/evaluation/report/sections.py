@@ -276,24 +276,24 @@ _DENSITIES = (
         "log_prior",
         "log p(zK), under the prior",
         "The log-density of zK under the prior, mean and standard deviation",
-        "Figure 3",
+        "As in figure 3 of the study",
     ),
     (
         "log_base",
         "log q0(z0), before the flow",
         "The log-density of z0 under the base, mean and standard deviation",
-        "Figure 4, left",
+        "As in figure 4 of the study, left",
     ),
     (
         "log_posterior",
         "log qK(zK), after the flow",
         "The log-density of zK under the posterior, mean and standard deviation",
-        "Figure 4, centre",
+        "As in figure 4 of the study, centre",
     ),
     (
         "log_det",
         "sum of log |det|, of the flow",
         "The sum of the log-determinants, mean and standard deviation",
-        "Figure 4, right",
+        "As in figure 4 of the study, right",
     ),
 )

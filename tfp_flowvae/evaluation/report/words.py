@@ -91,7 +91,7 @@ def _caveat(subject: Subject) -> str:
             "a cross entropy and not a likelihood."
         )
     same = "likelihood" if subject.binarization == "none" else "binarization"
-    return f"{text}Compare it only with values of the same {same} and the same split."
+    return f"{text}Compare only values of the same {same} and the same split."
 
 
 def _units(active: int, size: int) -> str:
@@ -146,10 +146,10 @@ def copies(near: Nearest) -> str:
     """Returns whether samples look like copies of training images."""
     ratio = near.median / near.median_of_data
     how = (
-        f"from a sample to its nearest training image it is {near.median:.2f} far, from the "
-        f"reconstruction of a test image {near.median_of_data:.2f} (medians of the Euclidean "
-        "distance, pixels in [0, 1])"
+        f"the median distance to the nearest training image is {near.median:.2f} for a sample and "
+        f"{near.median_of_data:.2f} for the reconstruction of a test image (Euclidean distance of "
+        "pixels in [0, 1])"
     )
     if ratio < SUSPICIOUS:
-        return f"Samples may be copies of training images: {how}, which is farther."
+        return f"Samples may be copies of training images: {how}."
     return f"Samples do not look like copies of training images: {how}."
