@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE
 from tfp_flowvae.evaluation.report.latents import Latents, Pair, Plane
-from tfp_flowvae.evaluation.report.theme import COLOURS, INK, OTHER, PAPER, Picture, chart
+from tfp_flowvae.evaluation.report.theme import COLOURS, OTHER, PAPER, Picture, chart
 
 History = Mapping[str, np.ndarray]
 
@@ -19,6 +19,8 @@ MAP_FRAME = (0.12, 0.11, 0.86, 0.87)
 """The axes of the map, as shares of its width and height: left, bottom, width and height."""
 
 _MAP_SIZE = (5.4, 5.4)
+# Words on the map are so far apart, as a share of its width.
+_APART, _ROUNDS = 0.05, 50
 # With so many epochs, the first of them would flatten the rest of a curve.
 _MANY_EPOCHS = 20
 
@@ -55,14 +57,14 @@ def curves(
     return chart(plot)
 
 
-def active_units(history: History, size: int) -> Picture:
-    """Draws the number of active units, of `size` latent dimensions, over epochs."""
+def from_zero(history: History, name: str, title: str, unit: str, largest: float) -> Picture:
+    """Draws a column of the history over epochs, from 0 to the largest value that it can have."""
 
     def plot(axes: Axes) -> None:
-        _line(axes, history, history["active_units"], COLOURS[0], "active units")
+        _line(axes, history, history[name], COLOURS[0], title)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(0.0, 1.05 * size)
-        axes.set(title="Active units", ylabel=f"dimensions, of {size}")
+        axes.set_ylim(0.0, 1.05 * largest)
+        axes.set(title=title, ylabel=unit)
 
     return chart(plot)
 
@@ -156,7 +158,7 @@ def pair_of_dimensions(latents: Latents, pair: Pair) -> Picture:
             (latents.prior, COLOURS[1], "prior p(z)"),
             (latents.posterior, COLOURS[0], "aggregated posterior q(z)"),
         ):
-            axes.scatter(z[:, i], z[:, j], s=5, alpha=0.45, color=colour, linewidths=0, label=label)
+            axes.scatter(z[:, i], z[:, j], s=5, alpha=0.6, color=colour, linewidths=0, label=label)
         both = np.concatenate([latents.prior, latents.posterior])[:, [i, j]]
         low, high = np.quantile(both, [0.002, 0.998], axis=0)
         margin = 0.08 * (high - low) + 1e-6
@@ -181,21 +183,19 @@ def latent_map(found: Plane, groups: Sequence[tuple[str, np.ndarray, str]]) -> P
         for _, chosen, colour in groups:
             x, y = found.points[chosen].T
             axes.scatter(x, y, s=11, alpha=0.75, color=colour, linewidths=0)
-        for name, chosen, _ in groups:
-            if name:
-                x, y = np.median(found.points[chosen], axis=0)
-                halo = [withStroke(linewidth=3.5, foreground=PAPER)]
-                axes.text(
-                    x,
-                    y,
-                    name,
-                    color=INK,
-                    fontsize=13,
-                    fontweight="bold",
-                    ha="center",
-                    va="center",
-                    path_effects=halo,
-                )
+        named = [(name, chosen) for name, chosen, _ in groups if name]
+        medians = [np.median(found.points[chosen], axis=0) for _, chosen in named]
+        for (name, _), (x, y) in zip(named, _apart(medians, found.limits), strict=True):
+            axes.text(
+                x,
+                y,
+                name,
+                fontsize=13,
+                fontweight="bold",
+                ha="center",
+                va="center",
+                path_effects=[withStroke(linewidth=3.5, foreground=PAPER)],
+            )
         axes.set_xlim(found.limits[0])
         axes.set_ylim(found.limits[1])
         first, second = (f"({share:.0%} of the variance)" for share in found.explained)
@@ -203,6 +203,19 @@ def latent_map(found: Plane, groups: Sequence[tuple[str, np.ndarray, str]]) -> P
         axes.set_ylabel(f"second principal component of z {second}")
 
     return chart(plot, _MAP_SIZE, MAP_FRAME)
+
+
+def _apart(places: Sequence[np.ndarray], limits: np.ndarray) -> np.ndarray:
+    """Moves places `[N, 2]` of words, as little as need be, until none hides another."""
+    low, size = limits[:, 0], limits[:, 1] - limits[:, 0]
+    shares = (np.reshape(places, (-1, 2)) - low) / size
+    for _ in range(_ROUNDS):
+        between = shares[:, np.newaxis] - shares
+        distance = np.linalg.norm(between, axis=-1)
+        np.fill_diagonal(distance, np.inf)
+        lack = np.maximum(_APART - distance, 0.0) / np.maximum(distance, 1e-9)
+        shares = shares + 0.5 * np.sum(lack[..., np.newaxis] * between, axis=1)
+    return low + shares * size
 
 
 def _line(axes: Axes, history: History, values: np.ndarray, colour: str, label: str) -> None:

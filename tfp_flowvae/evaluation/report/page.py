@@ -10,7 +10,7 @@ import jinja2
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE
-from tfp_flowvae.evaluation.report import latents, sections
+from tfp_flowvae.evaluation.report import latents, sections, training
 from tfp_flowvae.evaluation.report.map import latent_map
 from tfp_flowvae.evaluation.report.nearest import find_nearest
 from tfp_flowvae.evaluation.report.subject import Subject
@@ -47,8 +47,8 @@ def render(subject: Subject, progress: Progress = lambda items, title: items) ->
         lambda: latent_map(subject, found),
         lambda: sections.copies(subject, near),
         lambda: sections.aggregated(found),
-        lambda: sections.training(subject),
-        lambda: sections.densities(subject, found),
+        lambda: training.curves(subject),
+        lambda: training.densities(subject, found),
     ]
     made = [part() for part in progress(parts, "report")]
     environment = jinja2.Environment(

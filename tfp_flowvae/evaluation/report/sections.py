@@ -1,4 +1,4 @@
-"""The sections of a report: each has a title, some sentences, and pictures."""
+"""Sections of a report: each has a title, some sentences, and pictures."""
 
 from __future__ import annotations
 
@@ -152,9 +152,9 @@ def copies(subject: Subject, near: Nearest) -> Section:
     shown = np.arange(min(COLUMNS, len(near.samples)))
     closest = np.argsort(near.distances)[: len(shown)]
     rows = []
-    for places, which in ((shown, "the first samples"), (closest, "the samples nearest to one")):
+    for places, which in ((shown, "first samples"), (closest, "closest samples")):
         rows += [
-            Figure(strip(near.samples[places]), f"{which}.".capitalize(), which),
+            Figure(strip(near.samples[places]), f"The {which}.", which),
             Figure(
                 strip(near.neighbours[places]),
                 "The nearest training image of each sample above.",
@@ -193,107 +193,3 @@ def aggregated(found: Latents) -> Section:
         "have to move."
     )
     return Section(title, [text], (), figures)
-
-
-def training(subject: Subject) -> Section:
-    """Training curves."""
-    history, title = subject.history, "Training"
-    if not history:
-        return Section(title, ["There is no history.csv, so there are no training curves."])
-    bound = {"elbo": "training", "val_elbo": "validation"}
-    parts = {"kl": "training", "val_kl": "validation"}
-    terms = {"log_likelihood": "training", "val_log_likelihood": "validation"}
-    figures = [
-        Figure(
-            charts.curves(history, bound, "Free energy: -ELBO", sign=-1.0),
-            "Free energy over epochs, training and validation.",
-        ),
-        Figure(
-            charts.curves(history, terms, "Reconstruction: -E[log p(x|z)]", sign=-1.0),
-            "The reconstruction term over epochs, training and validation.",
-        ),
-        Figure(
-            charts.curves(history, parts, "KL(q(z|x) || p(z))"),
-            "The KL term over epochs, training and validation.",
-        ),
-    ]
-    if "active_units" in history:
-        figures.append(
-            Figure(
-                charts.active_units(history, subject.model.latent_size),
-                "The number of active units over epochs.",
-            )
-        )
-    if "mutual_information" in history:
-        information = {"mutual_information": "mutual information"}
-        figures.append(
-            Figure(
-                charts.curves(history, information, "Mutual information I(x; z)", "nats"),
-                "Mutual information over epochs.",
-                "An estimate from 32 images, which cannot exceed log 32 = 3.5 nats.",
-            )
-        )
-    text = "The free energy is the sum of the two terms beside it; all are means over images."
-    if "val_elbo" in history:
-        text += " Training values are means over the steps of an epoch, while the weights change."
-    return Section(title, [text], (), figures)
-
-
-def densities(subject: Subject, found: Latents) -> Section:
-    """Figures 3 and 4 of Henrion & Welleck, and the KL of each dimension."""
-    history, title = subject.history, "What the flow does to the posterior"
-    figures = []
-    if "log_prior_std" in history:
-        for colour, (name, heading, alt, caption) in enumerate(_DENSITIES):
-            drawn = charts.mean_and_deviation(history, name, heading, colour)
-            figures.append(Figure(drawn, f"{alt} over epochs.", caption))
-        figures.append(
-            Figure(charts.kl_over_epochs(history), "Heat map of the KL of each dimension by epoch.")
-        )
-    figures.append(
-        Figure(
-            charts.kl_per_dimension(found),
-            "Bars: the KL of each latent dimension.",
-            f"Mean over {len(found.prior):,} test images.",
-        )
-    )
-    text = [
-        "z0 is a draw from the base of q(z|x), and the flow makes zK of it: log qK(zK) = log q0(z0)"
-        " - sum of log-dets. The first charts are figures 3 and 4 of the study of flow-based "
-        "autoencoders by Henrion and Welleck: a wide band under the prior is a sign of unstable "
-        "training, and negative log-dets mean that the flow contracts a broad base.",
-        "The KL is that of each dimension of the base from N(0, 1). Without a flow, and with a "
-        "standard normal prior, these are the KLs of the latent dimensions and add up to the KL "
-        "term; with a flow, they only show how much of the base depends on the image.",
-    ]
-    if "log_prior_std" not in history:
-        text[0] = "There is no record of log-densities over epochs, in history.csv, to draw."
-    return Section(title, text, (), figures)
-
-
-_DENSITIES = (
-    (
-        "log_prior",
-        "log p(zK), under the prior",
-        "The log-density of zK under the prior, mean and standard deviation",
-        "As in figure 3 of the study",
-    ),
-    (
-        "log_base",
-        "log q0(z0), before the flow",
-        "The log-density of z0 under the base, mean and standard deviation",
-        "As in figure 4 of the study, left",
-    ),
-    (
-        "log_posterior",
-        "log qK(zK), after the flow",
-        "The log-density of zK under the posterior, mean and standard deviation",
-        "As in figure 4 of the study, centre",
-    ),
-    (
-        "log_det",
-        "sum of log |det|, of the flow",
-        "The sum of the log-determinants, mean and standard deviation",
-        "As in figure 4 of the study, right",
-    ),
-)
