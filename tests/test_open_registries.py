@@ -118,6 +118,7 @@ def test_from_the_command_line_to_the_file_and_back(plugin, tmp_path, capsys):
         "tiny",
         str(plugin),
     )
+    assert (output / "report.html").is_file()
     vae = fv.load(output)
     assert type(vae.posterior_layer.flow.flows[0]).__name__ == "Wobble"
     assert vae.posterior_layer.flow.flows[0].length == 3

@@ -29,7 +29,7 @@ TRAIN = [sys.executable, str(ROOT / "train.py")]
 TINY = [
     *("--flow", "none", "--prior", "none"),
     *("--hidden", "16", "--latent-dim", "2", "--batch-size", "20"),
-    *("--no-diagnostics", "--checkpoint-steps", "32"),
+    *("--no-diagnostics", "--no-report", "--checkpoint-steps", "32"),
 ]  # fmt: skip
 PATIENCE = 600.0  # The most seconds to wait for a process, on a busy machine too.
 
@@ -87,7 +87,7 @@ def test_a_run_killed_at_any_moment_and_resumed_equals_an_uninterrupted_run(tmp_
     for moment, condition in moments.items():
         begun = (run / "config.json").exists()
         place = ["--resume", "run"] if begun else ["--output", "run"]
-        rest = [*TINY[-2:], "--verbose", "0"] if begun else settings
+        rest = [*TINY[-3:], "--verbose", "0"] if begun else settings
         process = start(tmp_path, *rest, *place)
         if condition is None:
             before = {p.name for p in checkpoints.glob("step-*")}
@@ -103,7 +103,7 @@ def test_a_run_killed_at_any_moment_and_resumed_equals_an_uninterrupted_run(tmp_
         assert not (run / "run.json").exists()
     assert survived[0] == []
     assert all(survived[2:])
-    process = start(tmp_path, "--resume", "run", *TINY[-2:])
+    process = start(tmp_path, "--resume", "run", *TINY[-3:])
     said = process.communicate()[0]
     assert process.returncode == 0, said
     assert "Warning" not in said  # nothing that was written is damaged

@@ -1,4 +1,4 @@
-"""The command line: `train`, `density`, `sample`, `evaluate`, `compare`, `score`, `export`.
+"""The command line: `train`, `density`, `sample`, `evaluate` and other commands.
 
 Parsing imports nothing heavy, so `--help` and an error in the options come at once.
 """
@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from tfp_flowvae._backend import BackendError, check_backend
 from tfp_flowvae._version import __version__
-from tfp_flowvae.cli import density, evaluate, export, sample, train
+from tfp_flowvae.cli import density, evaluate, export, report, sample, train
 from tfp_flowvae.cli.one_sentence import OneSentenceParser
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.plugins import import_plugin
@@ -79,6 +79,7 @@ def _make_parser(train_prog: str | None) -> OneSentenceParser:
     density.add_command(commands)
     sample.add_command(commands)
     evaluate.add_commands(commands)
+    report.add_command(commands)
     export.add_command(commands)
     return parser
 

@@ -137,6 +137,12 @@ def _add_output(group: Any) -> None:
         help="write logs for TensorBoard into tensorboard/ in the run's folder",
     )
     group.add_argument(
+        "--no-report",
+        action="store_true",
+        help="leave out report.html, the page about the model, which takes seconds; the command "
+        "report makes it later",
+    )
+    group.add_argument(
         "--verbose",
         type=int,
         choices=(0, 1, 2),
@@ -159,6 +165,7 @@ def _run(arguments: argparse.Namespace) -> int:
         checkpoint_steps=arguments.checkpoint_steps,
         verbose=arguments.verbose,
         tensorboard=arguments.tensorboard,
+        no_report=arguments.no_report,
         strategy=arguments.strategy,
         stream=arguments.stream,
     )

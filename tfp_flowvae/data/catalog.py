@@ -99,7 +99,8 @@ def open_catalog(name: str, data_dir: str | None) -> tuple[dict[str, Part], Path
         where = f"the TFDS data set {name!r} (split {split!r})"
         shape = (builder.info.splits[split].num_examples, *image.shape)
         check_layout(shape, dtype, where)
-        return Part(where, shape, dtype, partial(_pieces, builder, name, split))
+        pieces = partial(_pieces, builder, name, split)
+        return Part(where, shape, dtype, pieces, labels=partial(_labels, builder, name, split))
 
     splits = _choose_splits(builder, name)
     return {ours: part(theirs) for ours, theirs in splits.items()}, Path(str(builder.data_dir))
@@ -192,26 +193,43 @@ def _choose_splits(builder: Any, name: str) -> dict[str, str]:
 
 def _pieces(builder: Any, name: str, split: str) -> Iterator[np.ndarray]:
     """The images of a split, in the order of the files; nothing else is decoded."""
+    count = builder.info.splits[split].num_examples
+    feature = builder.info.features["image"]
+    most = images_in_piece((count, *feature.shape), np.dtype(feature.np_dtype))
+    return _read(builder, name, split, "image", min(_BATCH, most))
+
+
+def _labels(builder: Any, name: str, split: str) -> np.ndarray | None:
+    """The names of the labels of a split, `[N]`; None if the data set has no feature 'label'."""
+    import tensorflow_datasets as tfds
+
+    feature = dict(builder.info.features).get("label")
+    if not isinstance(feature, tfds.features.ClassLabel):
+        return None
+    values = np.concatenate(list(_read(builder, name, split, "label", _BATCH)))
+    return np.asarray(feature.names)[values]
+
+
+def _read(builder: Any, name: str, split: str, key: str, size: int) -> Iterator[np.ndarray]:
+    """A feature of a split, in the order of the files and `size` at a time."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
     expected = builder.info.splits[split].num_examples
-    feature = builder.info.features["image"]
-    most = images_in_piece((expected, *feature.shape), np.dtype(feature.np_dtype))
     count = 0
     try:
         batches = builder.as_dataset(
             split=split,
-            batch_size=min(_BATCH, most),
+            batch_size=size,
             shuffle_files=False,
-            decoders=tfds.decode.PartialDecoding({"image": True}),
+            decoders=tfds.decode.PartialDecoding({key: True}),
             read_config=tfds.ReadConfig(try_autocache=False, skip_prefetch=True),
         )
         for batch in tfds.as_numpy(batches):
-            count += len(batch["image"])
+            count += len(batch[key])
             if count > expected:
                 break
-            yield batch["image"]
+            yield batch[key]
         reason = f"{count} of {expected} images"
     except (tf.errors.OpError, OSError, AssertionError, ValueError) as error:
         count, reason = -1, first_line(error)

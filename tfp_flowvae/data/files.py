@@ -73,7 +73,26 @@ def _member(path: Path, archive: Any, key: str, image_shape: tuple[int, ...] | N
         shape, _, dtype = _read_header(file)
     where = f"{str(path)!r} (array {key!r})"
     shape = check_layout(shape, dtype, where, image_shape)
-    return Part(where, shape, dtype, partial(_pieces, path, key))
+    labels = partial(_read_labels, path, _label_key(key, archive.files))
+    return Part(where, shape, dtype, partial(_pieces, path, key), labels=labels)
+
+
+def _label_key(key: str, keys: list[str]) -> str | None:
+    """The array of labels that belongs to an array of images; None if there is none."""
+    named = [name for names in SPLIT_NAMES.values() for name in names if name in key.lower()]
+    words = "y|labels?|targets?"
+    split = max(named, key=len, default="")
+    wanted = re.compile(rf"({words})_{split}|{split}_({words})" if split else words, re.IGNORECASE)
+    return next(filter(wanted.fullmatch, keys), None)
+
+
+def _read_labels(path: Path, key: str | None) -> np.ndarray | None:
+    """The labels `[N]` under a key of an archive; None if the array holds something else."""
+    if key is None:
+        return None
+    with _reading(path, _ARCHIVE), _open_archive(path) as archive:
+        labels = np.asarray(archive[key])
+    return labels if labels.ndim == 1 and labels.dtype.kind in "iuU" else None
 
 
 def _pieces(path: Path, key: str) -> Iterator[np.ndarray]:

@@ -84,9 +84,18 @@ def open_folder(path: Path, found: dict[str, list[Path]]) -> dict[str, Part]:
             np.dtype(np.uint8),
             partial(_pieces, files, image, first, path),
             warnings,
+            partial(_labels, files, path),
         )
         for split, files in found.items()
     }
+
+
+def _labels(files: list[Path], path: Path) -> np.ndarray | None:
+    """The name of the folder that each picture is in; None if one is in `path` or a split of it."""
+    splits = {path, *(path / name for names in SPLIT_NAMES.values() for name in names)}
+    if any(file.parent in splits for file in files):
+        return None
+    return np.array([file.parent.name for file in files])
 
 
 def _pieces(

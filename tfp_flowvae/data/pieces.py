@@ -14,6 +14,10 @@ PIECE_BYTES = 1 << 25
 """The size of a piece: 32 MiB, or one image if that is larger."""
 
 
+def _no_labels() -> None:
+    """The labels of images that have none."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One split of a source, before its pixels are read.
@@ -25,6 +29,7 @@ class Part:
       pieces: Makes an iterator over the images in order, in arrays of a few images. They may lack
         the channel axis, or be flattened. It raises `UserError` if they cannot be read.
       warnings: Warnings about the images, which continue a sentence that begins with the source.
+      labels: Reads the label of each image, `[N]` whole numbers or strings; None if there are none.
     """
 
     where: str
@@ -32,6 +37,7 @@ class Part:
     dtype: np.dtype
     pieces: Callable[[], Iterator[np.ndarray]]
     warnings: tuple[str, ...] = ()
+    labels: Callable[[], np.ndarray | None] = _no_labels
 
     @property
     def layout(self) -> tuple[tuple[int, ...], np.dtype]:

@@ -114,8 +114,11 @@ def _digits() -> dict[str, Part]:
     """scikit-learn's images."""
     from sklearn.datasets import load_digits
 
-    array = load_digits().images.astype(np.uint8)
-    return {"train": Part("the digits", (*array.shape, 1), array.dtype, partial(cut, array))}
+    digits = load_digits()
+    array = digits.images.astype(np.uint8)
+    shape, labels = (*array.shape, 1), digits.target
+    part = Part("the digits", shape, array.dtype, partial(cut, array), labels=lambda: labels)
+    return {"train": part}
 
 
 def _resolve(

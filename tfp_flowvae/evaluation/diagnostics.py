@@ -18,7 +18,8 @@ from tfp_flowvae.training.noise import Noise
 # Burda et al. (2016), section 5.1: a unit is not active if its posterior mean varies less.
 ACTIVE_VARIANCE = 0.01
 _FEWEST, _MOST, _SHARE = 32, 1000, 50
-_PAIRED = 32
+PAIRED = 32
+"""The number of images from which the mutual information is estimated."""
 
 
 class Diagnostics(keras.callbacks.Callback):
@@ -98,7 +99,7 @@ def measure(
     active = mean_variance(model, draw.distribution, seed) > ACTIVE_VARIANCE
     scalars["active_units"] = tf.reduce_sum(tf.cast(active, tf.float32))
     if mutual_information:
-        scalars["mutual_information"] = _mutual_information(model, x[:_PAIRED], draw.z[0, :_PAIRED])
+        scalars["mutual_information"] = _mutual_information(model, x[:PAIRED], draw.z[0, :PAIRED])
     return scalars, tf.reduce_mean(base_kl(draw.distribution.distribution), axis=0)
 
 

@@ -94,8 +94,12 @@ def _fitted(how: Protocol, images: np.ndarray) -> Protocol:
     count = len(images)
     names = ("aggregated_images", "gap_images", "drawn")
     few: dict[str, Any] = {name: min(getattr(how, name), count) for name in names}
-    checksum = hashlib.sha256(images.tobytes()).hexdigest()[:16]
-    return dataclasses.replace(how, images=count, checksum=checksum, **few)
+    return dataclasses.replace(how, images=count, checksum=checksum(images), **few)
+
+
+def checksum(images: np.ndarray) -> str:
+    """Returns the checksum of float32 images `[N, H, W, C]` that `Protocol` has."""
+    return hashlib.sha256(images.tobytes()).hexdigest()[:16]
 
 
 def _bounds(

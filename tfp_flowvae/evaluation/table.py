@@ -57,13 +57,13 @@ class Measured(NamedTuple):
       label: What it is.
       value: Its value, with the standard error where there is one.
       how: How it was measured.
-      part: Whether it belongs to the figure before it.
+      level: 0, or how deep it is among the parts of a figure before it.
     """
 
     label: str
     value: str
     how: str
-    part: bool
+    level: int
 
 
 _PAIRED = {"nll": "nll_per_image", "elbo": "elbo_per_image"}
@@ -76,7 +76,7 @@ def table(title: str, found: Evaluation) -> str:
       title: What was evaluated.
       found: The figures.
     """
-    rows = [("  " * row.part + row.label, row.value, row.how) for row in measured(found)]
+    rows = [("  " * row.level + row.label, row.value, row.how) for row in measured(found)]
     parts = " ".join(f"{kl:.2f}" for kl in found.base_kl)
     text = f"{title}: {data(found.protocol)}\nnats per image, +- standard error over images\n\n"
     text += f"{aligned(rows)}\n\nKL of each dimension of the posterior's base: {parts}"
@@ -90,7 +90,7 @@ def measured(found: Evaluation) -> list[Measured]:
             row.label.strip(),
             _shown(found, row.name),
             _how(row, found.protocol),
-            row.label.startswith(" "),
+            (len(row.label) - len(row.label.lstrip())) // 2,
         )
         for row in _ROWS
         if getattr(found, row.name) is not None

@@ -23,6 +23,7 @@ class Output:
       verbose: 0 to print the summary only, 1 to print also the metrics of each epoch with a
         progress bar on a terminal, 2 to print them without a progress bar.
       tensorboard: Whether to write TensorBoard logs into `tensorboard/` in the folder.
+      no_report: Whether to leave out report.html.
       strategy: The name of a `tf.distribute` strategy in `STRATEGIES`.
       stream: The folder of the image cache on disk; None to hold the images in memory.
 
@@ -36,6 +37,7 @@ class Output:
     checkpoint_steps: int = 0
     verbose: int = 1
     tensorboard: bool = False
+    no_report: bool = False
     strategy: str = "none"
     stream: Path | None = None
 

@@ -12,8 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfp_flowvae._version import __version__
 from tfp_flowvae.runs.folder import RECORD
+
+METRICS, HISTORY = "metrics.json", "history.csv"
 
 try:
     import resource
@@ -29,12 +33,26 @@ def peak_memory_mib() -> int | None:
     return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """Returns the content of a JSON file of a run; empty if there is none."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def read_history(file: Path) -> dict[str, np.ndarray]:
+    """Returns the columns of history.csv, float64 `[epochs]` each; empty if there is none."""
+    if not file.is_file():
+        return {}
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
 def write_records(
     folder: Path, metrics: dict[str, float], rows: list[dict[str, float]], record: dict[str, Any]
 ) -> None:
     """Writes metrics.json, history.csv and run.json."""
-    _write_json(folder / "metrics.json", metrics)
-    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+    _write_json(folder / METRICS, metrics)
+    with (folder / HISTORY).open("w", newline="", encoding="utf-8") as file:
         # A run that is resumed with --clip-norm has one column more from there on.
         names = dict.fromkeys(name for row in rows for name in row)
         writer = csv.DictWriter(file, fieldnames=list(names), restval="nan")

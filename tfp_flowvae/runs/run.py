@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.data import ImageSplits, check_dataset
-from tfp_flowvae.errors import NonFiniteError, UserError
+from tfp_flowvae.errors import NonFiniteError, UserError, first_line
 from tfp_flowvae.flows.spec import format_stack
 from tfp_flowvae.runs import messages
 from tfp_flowvae.runs.card import facts_of_run
@@ -23,6 +23,7 @@ from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.images import load_splits
 from tfp_flowvae.runs.output import Output
 from tfp_flowvae.runs.records import run_record, write_records
+from tfp_flowvae.runs.report import REPORT, write_run_report
 from tfp_flowvae.runs.signals import SignalWatch, Stopped
 from tfp_flowvae.runs.start import check_state, is_complete
 from tfp_flowvae.runs.store import Checkpoint, CheckpointStore
@@ -195,10 +196,27 @@ class _Run:
             config = dataclasses.asdict(self.config)
             facts = facts_of_run(folder.path.resolve().name, config, metrics, record)
             session.model.write_card(folder.staging, facts)
+            if self._chief:
+                self._report(session, splits)
             folder.publish()
         self._say(messages.summary(folder.path, self.config, splits, metrics, record))
+        if (folder.path / REPORT).is_file():
+            self._say(f"report    {folder.path / REPORT}")
         if history.clipped:
             self._say(f"note      the gradient was clipped in {history.clipped:.1%} of the steps")
+
+    def _report(self, session: Session, splits: ImageSplits) -> None:
+        """Writes the report, in place of one of fewer epochs; a failure must not cost the run."""
+        folder = self.folder
+        (folder.path / REPORT).unlink(missing_ok=True)
+        if self.output.no_report:
+            return
+        try:
+            write_run_report(folder.staging, folder.path, session.model, splits, self.config)
+        except OSError:
+            raise
+        except Exception as error:  # Parts of the user's own can raise anything here.
+            print(f"Warning: there is no report: {first_line(error)}.", file=sys.stderr)
 
     def _must_stop(self) -> bool:
         """Whether a signal has come to this worker or to another; all workers stop together."""

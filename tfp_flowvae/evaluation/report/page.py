@@ -1,0 +1,74 @@
+"""From a model and its images to the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jinja2
+
+from tfp_flowvae._version import __version__
+from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE
+from tfp_flowvae.evaluation.report import latents, sections, training
+from tfp_flowvae.evaluation.report.map import latent_map
+from tfp_flowvae.evaluation.report.nearest import find_nearest
+from tfp_flowvae.evaluation.report.subject import Subject
+from tfp_flowvae.evaluation.report.theme import css_variables
+from tfp_flowvae.evaluation.report.words import summary
+from tfp_flowvae.evaluation.table import data, measured, notes
+
+_MEASURED = 1000
+"""The page measures latents on at most so many test images."""
+
+_COMPARED = 100
+
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+def render(subject: Subject, progress: Progress = lambda items, title: items) -> str:
+    """Returns the page as HTML, which needs no other file and no network.
+
+    Args:
+      subject: What it is about.
+      progress: A function of an iterable and a title that shows its progress.
+    """
+    images = subject.test[:_MEASURED]
+    found = latents.measure(subject.model, images, subject.seed)
+    near = find_nearest(subject.model, subject.test, subject.train, _COMPARED, subject.seed)
+    active = int((found.variance > ACTIVE_VARIANCE).sum())
+    if subject.evaluation is not None:
+        active = subject.evaluation.active_units
+    parts: list[Callable[[], Any]] = [
+        lambda: sections.samples(subject),
+        lambda: sections.reconstructions(subject),
+        lambda: sections.interpolations(subject, found),
+        lambda: sections.traversals(subject, found),
+        lambda: latent_map(subject, found),
+        lambda: sections.copies(subject, near),
+        lambda: sections.aggregated(found),
+        lambda: training.curves(subject),
+        lambda: training.densities(subject, found),
+    ]
+    made = [part() for part in progress(parts, "report")]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfp_flowvae.evaluation.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    evaluation = subject.evaluation
+    return environment.get_template("page.html").render(
+        subject=subject,
+        version=__version__,
+        summary=[text for text in summary(subject, found, active, near) if text],
+        sections=made,
+        figures=measured(evaluation) if evaluation else [],
+        protocol=data(evaluation.protocol) if evaluation else "",
+        notes=notes(evaluation) if evaluation else [],
+        settings=json.dumps(subject.settings, indent=2),
+        record=json.dumps(subject.record, indent=2),
+        light=css_variables(0),
+        dark=css_variables(1),
+    )

@@ -1,0 +1,155 @@
+"""The summary of a report, in words that are made from its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from tfp_flowvae.evaluation.report.latents import Latents
+from tfp_flowvae.evaluation.report.nearest import SUSPICIOUS, Nearest
+from tfp_flowvae.evaluation.report.subject import Subject
+
+_BINARIZATIONS = {
+    "static": "each pixel was made black or white by one fixed draw (static binarization)",
+    "dynamic": "each pixel was made black or white by one fixed draw; training images were drawn "
+    "anew in each epoch (dynamic binarization)",
+    "threshold": "each pixel was made black or white by comparing it with 0.5 (threshold "
+    "binarization)",
+    "none": "the images kept their grey levels or colours (no binarization)",
+}
+
+# KL(q(z|x) || p(z)) below this many nats: z tells next to nothing of the image.
+_COLLAPSED = 0.1
+
+
+def summary(subject: Subject, latents: Latents, active: int, near: Nearest) -> Iterator[str]:
+    """Yields the sentences of the summary.
+
+    Args:
+      subject: What the report is about.
+      latents: What was measured on the latents.
+      active: The number of active units.
+      near: The nearest training images of samples and of reconstructions.
+    """
+    yield _model(subject)
+    yield _likelihood(subject)
+    yield _caveat(subject)
+    yield _units(active, len(latents.kl))
+    yield _collapse(subject.free_energy["kl"], active, len(latents.kl))
+    yield _generalisation(subject)
+    yield copies(near)
+
+
+def _model(subject: Subject) -> str:
+    height, width, channels = subject.model.image_shape
+    colour = "grey" if channels == 1 else "colour"
+    posterior, prior = subject.posterior, subject.prior
+    flow = "no flow" if posterior == "none" else f"the flow {posterior}"
+    text = (
+        f"A variational autoencoder with {subject.model.latent_size} latent dimensions. Its "
+        f"posterior q(z|x) has {flow}; its prior p(z) is "
+        f"{'the standard normal' if prior == 'none' else prior}. "
+    )
+    epochs = subject.record.get("epochs") or len(subject.history.get("epoch", ()))
+    shape = f"{height} × {width} pixels, {colour}"
+    if epochs:
+        many = "epoch" if epochs == 1 else "epochs"
+        images = f"{subject.counts['train']:,} images of {subject.dataset} ({shape})"
+        return f"{text}It was trained for {epochs} {many} on {images}."
+    return f"{text}It is evaluated on images of {subject.dataset} ({shape})."
+
+
+def _likelihood(subject: Subject) -> str:
+    found, how = subject.evaluation, _BINARIZATIONS[subject.binarization]
+    free, count = subject.free_energy["free_energy"], subject.counts["test"]
+    bound = (
+        f"The free energy (-ELBO, one sample an image) of the {count:,} test images is {free:.2f} "
+        f"nats per image"
+    )
+    if found is None:
+        return f"{bound}, an upper bound of -log p(x); {how}."
+    text = (
+        f"On {found.protocol.images:,} {found.protocol.split} images, -log p(x) is {found.nll:.2f} "
+        f"± {found.nll_se:.2f} nats per image (importance-weighted estimate with "
+        f"{found.protocol.samples:,} samples an image, ± standard error over images"
+    )
+    if found.bits_per_dimension is not None:
+        text += f"; {found.bits_per_dimension:.3f} bits per dimension"
+    return f"{text}). {bound}; {how}."
+
+
+def _caveat(subject: Subject) -> str:
+    found, text = subject.evaluation, "A lower value is better. "
+    if found is not None and found.few_effective:
+        text += (
+            f"For {found.few_effective} images the estimate is unreliable, because fewer than 10 "
+            "samples count in it: their -log p(x) is likely too high. "
+        )
+    if found is not None and found.cross_entropy:
+        return (
+            f"{text}The images are grey and the likelihood is for black and white ones, so this is "
+            "a cross entropy and not a likelihood."
+        )
+    same = "likelihood" if subject.binarization == "none" else "binarization"
+    return f"{text}Compare only values of the same {same} and the same split."
+
+
+def _units(active: int, size: int) -> str:
+    which = f"All {size}" if active == size > 1 else f"{active} of the {size}"
+    return (
+        f"{which} latent dimensions are active: the mean of z in them depends on the image "
+        "(Var(E[z|x]) above 0.01)."
+    )
+
+
+def _collapse(kl: float, active: int, size: int) -> str:
+    if active == 0 or kl < _COLLAPSED:
+        return (
+            f"The posterior has collapsed: KL(q(z|x) || p(z)) is {kl:.2f} nats, so z says next to "
+            "nothing about the image. Try a warm-up of the KL term (--warmup linear), free bits "
+            "(--free-bits), or a weaker decoder."
+        )
+    less = size - active
+    rest = "."
+    if less:
+        rest = f", though {less} dimension{'s are' if less > 1 else ' is'} unused."
+    return (
+        f"The posterior has not collapsed: KL(q(z|x) || p(z)) is {kl:.1f} nats, "
+        f"{kl / math.log(2.0):.1f} bits per image{rest}"
+    )
+
+
+def _generalisation(subject: Subject) -> str:
+    found = subject.evaluation
+    if found is not None and found.generalization_gap is not None:
+        gap, error = found.generalization_gap, found.generalization_gap_se or 0.0
+        return f"{_gap(gap, 2.0 * error)} The difference is {gap:.2f} ± {error:.2f} nats per image."
+    elbo = subject.history.get("elbo")
+    if elbo is None:
+        return ""
+    # Noise in one epoch's ELBO is well below a hundredth of it.
+    gap = subject.free_energy["free_energy"] + float(elbo[-1])
+    return (
+        f"{_gap(gap, 0.01 * abs(float(elbo[-1])))} In the last epoch the free energy of training "
+        f"images was {-elbo[-1]:.2f} nats, {abs(gap):.2f} {'below' if gap > 0 else 'above'} that "
+        "of test images."
+    )
+
+
+def _gap(gap: float, noise: float) -> str:
+    if gap <= noise:
+        return "There is no sign of overfitting: test images are as likely as training images."
+    return "Test images are less likely than training images, so the model overfits to some degree."
+
+
+def copies(near: Nearest) -> str:
+    """Returns whether samples look like copies of training images."""
+    ratio = near.median / near.median_of_data
+    how = (
+        f"the median distance to the nearest training image is {near.median:.2f} for a sample and "
+        f"{near.median_of_data:.2f} for the reconstruction of a test image (Euclidean distance of "
+        "pixels in [0, 1])"
+    )
+    if ratio < SUSPICIOUS:
+        return f"Samples may be copies of training images: {how}."
+    return f"Samples do not look like copies of training images: {how}."
