@@ -70,12 +70,12 @@ def plot_flow(
     """Draws how a flow moves a distribution of two dimensions, one step in each column.
 
     The first column is the base. Each of the others shows the same grid, samples and density after
-    some more of the steps. The colour of a sample tells the quadrant that it comes from. The axes of
-    a column are those of its samples. The contours of the density are those of `plot_density`.
+    some more of the steps. The colour of a sample tells which quadrant of the base it comes from.
+    The axes of a column fit its samples. The contours of a density are those of `plot_density`.
 
-    The steps are the parts of a `tfb.Chain`, in the order in which they act, and of those the K
-    steps of a `PlanarFlow`, a `RadialFlow`, a `HouseholderFlow` or a Sylvester flow, or whatever
-    a bijector's method `steps` returns. Any other bijector is one step. Only the forward direction and its log-det are computed.
+    The steps are the parts of a `tfb.Chain`, in the order in which they act. A bijector with a
+    method `steps`, such as a `PlanarFlow`, is shown step by step too; any other is one step. Only
+    the forward direction and its log-det are computed.
 
     Example:
       >>> q = fv.FlowDensity("planar:4", event_size=2).distribution()

@@ -56,14 +56,27 @@ def save_samples(output: Path | BinaryIO, images: np.ndarray) -> None:
     Image.fromarray(image_grid(images)).save(output, format="png")
 
 
-def save_reconstructions(path: Path, originals: np.ndarray, reconstructions: np.ndarray) -> None:
-    """Writes each image above its reconstruction; both are `[N, H, W, C]`."""
+def reconstruction_rows(originals: np.ndarray, reconstructions: np.ndarray) -> list[np.ndarray]:
+    """Returns rows of at most ten images, by turns images and, below each, its reconstruction.
+
+    Args:
+      originals: `[N, H, W, C]` in [0, 1].
+      reconstructions: The same shape.
+
+    Returns:
+      uint8 pictures `[height, width, 3]` of one shape.
+    """
     columns = min(10, len(originals))
-    rows = [
+    return [
         image_grid(part[start : start + columns], columns)[:-_GAP]
         for start in range(0, len(originals), columns)
         for part in (originals, reconstructions)
     ]
+
+
+def save_reconstructions(path: Path, originals: np.ndarray, reconstructions: np.ndarray) -> None:
+    """Writes each image above its reconstruction; both are `[N, H, W, C]`."""
+    rows = reconstruction_rows(originals, reconstructions)
     picture = np.concatenate(rows)
     figure, ((axes,),) = new_figure(9.0, 0.5 + 8.0 * picture.shape[0] / picture.shape[1], 1, 1)
     axes.imshow(picture, interpolation="nearest")
