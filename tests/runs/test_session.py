@@ -171,7 +171,7 @@ def test_tensorboard_changes_no_number(splits, tmp_path):
     pytest.importorskip("tensorboard")
     found = {}
     for folder in (None, tmp_path):
-        session = _session(splits, flow="planar:2", ema=0.9, diagnostics=True, epochs=2)
+        session = _session(splits, epochs=2)
         session.fit(verbose=0, tensorboard=folder)
         rows = [row | {"seconds": 0.0} for row in session.history.rows]
         found[folder] = rows, [weight.tobytes() for weight in session.model.get_weights()]
