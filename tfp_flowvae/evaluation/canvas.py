@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -11,7 +13,7 @@ BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 
 
 def new_figure(
-    width: float, height: float, rows: int, columns: int, **options: object
+    width: float, height: float, rows: int, columns: int, **options: Any
 ) -> tuple[Figure, np.ndarray]:
     """Returns a figure and its axes, without a window or the global state of pyplot.
 

@@ -78,7 +78,7 @@ def plot_density(
         axes.set(xlim=limits[0], ylim=(0.0, None), ylabel=f"density of {names[0]}")
     else:
         contours, shares = fill_contours(axes, points, density, density)
-        bar = figure.colorbar(contours, ticks=contours.levels[:-1])
+        bar = figure.colorbar(contours, ticks=list(contours.levels)[:-1])
         bar.set_ticklabels([f"{share:.0%}" for share in shares])
         bar.set_label("probability within the contour")
         _scatter(axes, shown)
@@ -215,4 +215,5 @@ def _draw_curve(
 def _scatter(axes: Axes, shown: dict[str, np.ndarray]) -> None:
     """Draws points that can be seen on every colour of the map."""
     for (label, values), colour in zip(shown.items(), ("white", ORANGE), strict=False):
-        axes.scatter(*values.T, s=9, color=colour, edgecolors="black", linewidths=0.4, label=label)
+        x, y = values.T
+        axes.scatter(x, y, s=9, color=colour, edgecolors="black", linewidths=0.4, label=label)
