@@ -81,11 +81,15 @@ class Board(keras.callbacks.Callback):
         samples = self.model.sample(_SAMPLES, self._seed).numpy()
         originals = self._images[:_RECONSTRUCTIONS]
         rows = reconstruction_rows(originals, self.model.reconstruct(originals, self._seed).numpy())
-        for name, picture in (
-            ("samples", image_grid(samples)),
-            ("reconstructions", np.vstack(rows)),
-        ):
-            tf.summary.image(name, picture[np.newaxis])
+        described = {
+            "samples": (image_grid(samples), "means of p(x|z) for z from the prior"),
+            "reconstructions": (
+                np.concatenate(rows),
+                "test images and, below each, the mean of p(x|z) for one z ~ q(z|x)",
+            ),
+        }
+        for name, (picture, description) in described.items():
+            tf.summary.image(name, picture[np.newaxis], description=description)
 
 
 def write_projector(
