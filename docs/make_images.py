@@ -30,7 +30,7 @@ from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.plots import image_grid
 
 _HERE = Path(__file__).parent
-_COLOURS = 128  # of the palettes, which make the files smaller
+_COLOURS = 64  # of the palettes, which make the files smaller
 _ENERGY = 0  # U1
 
 
@@ -97,8 +97,8 @@ def main() -> None:
     save_figure(moons(seed, arguments.epochs), output / "density.png", dpi=80)
     with tempfile.TemporaryDirectory() as folder:
         model = fv.load(arguments.run or trained_run(Path(folder) / "run"))
-    samples = model.sample(60, seed).numpy()
-    save(Image.fromarray(image_grid(samples, columns=15)), output / "samples.png")
+    samples = model.sample(36, seed).numpy()
+    save(Image.fromarray(image_grid(samples, columns=12)), output / "samples.png")
 
 
 if __name__ == "__main__":
