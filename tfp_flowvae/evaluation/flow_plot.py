@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -164,7 +165,8 @@ def carry(
         drawn, _ = _forward(step, drawn, base.dtype)
         log_density = log_density - log_det
         density = finite(np.exp(log_density))
-        stages.append(Stage(f"step {number}\n{step.name}", drawn, points, density))
+        name = textwrap.fill(step.name.replace("_", " "), 20)
+        stages.append(Stage(f"step {number}\n{name}", drawn, points, density))
     return stages
 
 
