@@ -58,3 +58,11 @@ def test_the_page_of_the_bijectors_lists_them_all():
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", text, re.M)
     listed = [name for row in rows for name in re.findall(r"\w+", row)]
     assert sorted(listed) == sorted(fvb.__all__)
+
+
+def test_the_pictures_of_the_readme_are_there_and_small():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[([^\]]+)\]\((docs/images/[^)]+)\)", text)
+    assert {path for _, path in pictures} >= {f"docs/images/{n}.png" for n in ("flow", "samples")}
+    assert all(len(alt) > 20 for alt, _ in pictures)
+    assert sum((ROOT / path).stat().st_size for _, path in pictures) < 300_000

@@ -25,6 +25,8 @@ _LAZY = {
     "load_distribution": "saving",
     "make_flow": "flows",
     "outlier_scores": "evaluation.outliers",
+    "plot_density": "evaluation.density_plot",
+    "plot_flow": "evaluation.flow_plot",
     "register_base": "distributions",
     "register_flow": "flows",
     "register_likelihood": "likelihoods",

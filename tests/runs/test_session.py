@@ -165,3 +165,16 @@ def test_a_run_with_every_option(tmp_path, monkeypatch, capsys):
         main(["train", "--config", "run/config.json", "--output", "again", "--verbose", "0"]) == 0
     )
     assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
+
+
+def test_tensorboard_changes_no_number(splits, tmp_path):
+    pytest.importorskip("tensorboard")
+    found = {}
+    for folder in (None, tmp_path):
+        session = _session(splits, epochs=2)
+        session.fit(verbose=0, tensorboard=folder)
+        rows = [row | {"seconds": 0.0} for row in session.history.rows]
+        found[folder] = rows, [weight.tobytes() for weight in session.model.get_weights()]
+    assert found[None] == found[tmp_path]
+    assert {path.name for path in tmp_path.iterdir()} == {"train", "validation", "test"}
+    assert (tmp_path / "test" / "projector_config.pbtxt").is_file()

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from tfp_flowvae.evaluation.canvas import BLUE, ORANGE, axis_limits, new_figure
 
 # More columns than this would be too small to read.
 MOST_COLUMNS = 8
 _MOST_POINTS = 2000
-_DATA, _SAMPLES = "#0072B2", "#D55E00"  # from Okabe and Ito's palette for colour-blind readers
+_DATA, _SAMPLES = BLUE, ORANGE
 
 
 def save_corner(path: Path, data: np.ndarray, samples: np.ndarray, names: Sequence[str]) -> None:
@@ -27,10 +27,8 @@ def save_corner(path: Path, data: np.ndarray, samples: np.ndarray, names: Sequen
     """
     shown = min(len(names), MOST_COLUMNS)
     size = max(4.0, 1.0 + 1.6 * shown)
-    figure = Figure(figsize=(size, size), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(shown, shown, squeeze=False, sharex="col")
-    limits = [_limits(data[:, i]) for i in range(shown)]
+    figure, panels = new_figure(size, size, shown, shown, sharex="col")
+    limits = [axis_limits(data[:, i]) for i in range(shown)]
     for row in range(shown):
         for column in range(shown):
             axes = panels[row, column]
@@ -68,13 +66,6 @@ def _histograms(
             values, bins, density=True, histtype="step", color=colour, label=label, linewidth=1.3
         )
     axes.set_yticks([])
-
-
-def _limits(values: np.ndarray) -> tuple[float, float]:
-    """The range of the data but for its outermost 0.5 %, with a margin."""
-    low, high = np.quantile(values, [0.005, 0.995])
-    margin = 0.1 * (high - low) or 1.0
-    return float(low - margin), float(high + margin)
 
 
 def _label(axes: Axes, names: Sequence[str], row: int, column: int, shown: int) -> None:

@@ -9,9 +9,10 @@ from typing import BinaryIO
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+
+from tfp_flowvae.evaluation.canvas import new_figure
 
 _PAPER = 255  # the grey level of the background
 _GAP = 4  # pixels between two images
@@ -55,27 +56,40 @@ def save_samples(output: Path | BinaryIO, images: np.ndarray) -> None:
     Image.fromarray(image_grid(images)).save(output, format="png")
 
 
-def save_reconstructions(path: Path, originals: np.ndarray, reconstructions: np.ndarray) -> None:
-    """Writes each image above its reconstruction; both are `[N, H, W, C]`."""
+def reconstruction_rows(originals: np.ndarray, reconstructions: np.ndarray) -> list[np.ndarray]:
+    """Returns rows of at most ten images, by turns images and, below each, its reconstruction.
+
+    Args:
+      originals: `[N, H, W, C]` in [0, 1].
+      reconstructions: The same shape.
+
+    Returns:
+      uint8 pictures `[height, width, 3]` of one shape.
+    """
     columns = min(10, len(originals))
-    rows = [
+    return [
         image_grid(part[start : start + columns], columns)[:-_GAP]
         for start in range(0, len(originals), columns)
         for part in (originals, reconstructions)
     ]
+
+
+def save_reconstructions(path: Path, originals: np.ndarray, reconstructions: np.ndarray) -> None:
+    """Writes each image above its reconstruction; both are `[N, H, W, C]`."""
+    rows = reconstruction_rows(originals, reconstructions)
     picture = np.concatenate(rows)
-    figure, axes = _figure(9.0, 0.5 + 8.0 * picture.shape[0] / picture.shape[1], 1)
-    axes[0].imshow(picture, interpolation="nearest")
-    axes[0].set_xticks([])
+    figure, ((axes,),) = new_figure(9.0, 0.5 + 8.0 * picture.shape[0] / picture.shape[1], 1, 1)
+    axes.imshow(picture, interpolation="nearest")
+    axes.set_xticks([])
     height = picture.shape[0] / len(rows)
-    axes[0].set_yticks(
+    axes.set_yticks(
         [(i + 0.5) * height for i in range(len(rows))],
         ["image", "mean of p(x|z)"] * (len(rows) // 2),
     )
-    axes[0].tick_params(length=0)
-    for spine in axes[0].spines.values():
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
         spine.set_visible(False)
-    axes[0].set_title("Test images and their reconstructions from one z ~ q(z|x)", fontsize=11)
+    axes.set_title("Test images and their reconstructions from one z ~ q(z|x)", fontsize=11)
     _save(figure, path)
 
 
@@ -87,7 +101,7 @@ def save_training(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     each with a band of one standard deviation (figures 3 and 4 of Henrion & Welleck).
     """
     diagnosed = bool(rows) and "log_prior" in rows[0]
-    figure, panels = _figure(15.0 if diagnosed else 10.0, 4.0, 3 if diagnosed else 2)
+    figure, (panels,) = new_figure(15.0 if diagnosed else 10.0, 4.0, 1, 3 if diagnosed else 2)
     _draw_pair(panels[0], rows, "elbo", "free energy: -ELBO", -1.0)
     _draw_pair(panels[1], rows, "kl", "KL(q(z|x) || p(z))", 1.0)
     if diagnosed:
@@ -140,13 +154,6 @@ def _frame(axes: Axes, values: Sequence[float], epochs: int) -> None:
         low, high = finite.min(), np.quantile(finite, 0.95)
         pad = 0.08 * (high - low) or 1.0
         axes.set_ylim(low - pad, high + pad)
-
-
-def _figure(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its axes, without a window or the global state of pyplot."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, list(np.atleast_1d(figure.subplots(1, panels)))
 
 
 def _save(figure: Figure, path: Path) -> None:

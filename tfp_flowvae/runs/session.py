@@ -21,6 +21,7 @@ from tfp_flowvae.data import (
     training_batches,
 )
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.evaluation.board import BOARD_IMAGES, Board
 from tfp_flowvae.evaluation.diagnostics import Diagnostics
 from tfp_flowvae.evaluation.free_energy import EVALUATION_BATCH, free_energy
 from tfp_flowvae.evaluation.plots import save_reconstructions, save_samples, save_training
@@ -181,7 +182,11 @@ class Session:
             )
             callbacks.append(early)
         if tensorboard is not None:
-            callbacks.append(keras.callbacks.TensorBoard(tensorboard, write_graph=False))
+            test = to_unit(self._test[:BOARD_IMAGES], self._levels)
+            callbacks += [
+                keras.callbacks.TensorBoard(tensorboard, write_graph=False),
+                Board(tensorboard, test, config.seed),
+            ]
         if config.ema is not None:
             callbacks.append(AveragedWeights())  # The callbacks before it see the averages.
         if saving is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
@@ -67,6 +67,24 @@ class ParametricBijector(JointEvaluation, tfb.AutoCompositeTensorBijector):
 
     def _keep_others(self, arguments: Mapping[str, Any]) -> None:
         """Checks and keeps the other arguments of the constructor; a subclass may override it."""
+
+    def steps(self) -> list[Self]:
+        """Returns the steps that the bijector consists of, in the order in which they act.
+
+        K steps in a row, such as a `PlanarFlow`, give K bijectors of the same class with K = 1 and
+        the values that the parameters have now. Any other bijector is one step, itself.
+        """
+        if not all(letters.startswith("K") for letters in self._AXES.values()):
+            return [self]
+        values = {key: tf.convert_to_tensor(getattr(self, f"_{key}")) for key in self._AXES}
+        axes = {key: -len(letters) for key, letters in self._AXES.items()}
+        key, value = next(iter(values.items()))
+        return [
+            self.copy(
+                **{key: tf.gather(value, [k], axis=axes[key]) for key, value in values.items()}
+            )
+            for k in range(tf.shape(value)[axes[key]])
+        ]
 
     def _parameter_control_dependencies(self, is_init: bool) -> list:
         if not self.validate_args:

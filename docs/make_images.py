@@ -1,0 +1,105 @@
+"""Makes the pictures of the README in docs/images: `python docs/make_images.py`.
+
+- `flow.png`: 16 planar steps, fitted to an energy of Rezende & Mohamed (2015) as in
+  `examples/energies.py`, bend a Gaussian.
+- `density.png`: the density that a `FlowDensity` has learned from two moons.
+- `samples.png`: means of p(x|z) for z from the prior of a flow VAE, of MNIST if it is installed, or
+  else of the digits. `--run` takes a trained run instead of training one.
+
+It takes two minutes, and ten more to train on MNIST.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from io import BytesIO
+from pathlib import Path
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from sklearn.datasets import make_moons
+
+import tfp_flowvae as fv
+from tfp_flowvae.cli import main as command
+from tfp_flowvae.data import check_dataset
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.evaluation.plots import image_grid
+
+_HERE = Path(__file__).parent
+_COLOURS = 64  # of the palettes, which make the files smaller
+_ENERGY = 0  # U1
+
+
+def planar_flow(seed: int, steps: int) -> Figure:
+    """Fits planar flows to the energies and draws one of them."""
+    sys.path.append(str(_HERE.parent / "examples"))
+    import energies
+
+    q = energies.build("planar", 16, seed)
+    energies.fit(q, steps, seed)
+    base = q.distribution[_ENERGY]
+    return fv.plot_flow(q.bijector[_ENERGY], base, samples=1500, columns=5, seed=seed)
+
+
+def moons(seed: int, epochs: int) -> Figure:
+    """Fits a density to two moons and draws it."""
+    keras.utils.set_random_seed(seed)
+    x, _ = make_moons(5000, noise=0.07, random_state=seed)
+    density = fv.FlowDensity("spline:4", event_size=2, seed=seed)
+    density.compile("adam")
+    density.fit(x.astype(np.float32), batch_size=250, epochs=epochs, verbose=2)
+    return fv.plot_density(density.distribution(), samples=300, seed=seed)
+
+
+def trained_run(folder: Path) -> Path:
+    """Trains a flow VAE on MNIST, or on the digits if MNIST is not installed."""
+    try:
+        check_dataset("mnist", None)
+        options = ["--dataset", "mnist", "--latent-dim", "32", "--epochs", "20"]
+    except UserError as error:
+        print(f"{error} The digits are used instead.")
+        options = ["--epochs", "100"]
+    command(["train", "--flow", "iaf", "--prior", "realnvp", *options, "--output", str(folder)])
+    return folder
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG with a palette."""
+    picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size / 1000:.0f} kB")
+
+
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Writes a figure as a PNG with a palette."""
+    file = BytesIO()
+    figure.savefig(file, dpi=dpi)
+    save(Image.open(file), path)
+
+
+def main() -> None:
+    """Parses the command line and makes the pictures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=_HERE / "images", help="the folder")
+    parser.add_argument("--run", type=Path, help="the folder of a run of train.py")
+    parser.add_argument("--steps", type=int, default=2000, help="of the energy (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=50, help="of the two moons (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    output, seed = arguments.output, arguments.seed
+    output.mkdir(parents=True, exist_ok=True)
+    save_figure(planar_flow(seed, arguments.steps), output / "flow.png", dpi=80)
+    save_figure(moons(seed, arguments.epochs), output / "density.png", dpi=80)
+    with tempfile.TemporaryDirectory() as folder:
+        model = fv.load(arguments.run or trained_run(Path(folder) / "run"))
+    samples = model.sample(36, seed).numpy()
+    save(Image.fromarray(image_grid(samples, columns=12)), output / "samples.png")
+
+
+if __name__ == "__main__":
+    main()
