@@ -63,7 +63,8 @@ def test_a_run_ends_with_a_report(home):
     assert file.stat().st_size < 5e6
     text = text_of(file)
     for words in (
-        "the flow planar:2; its prior p(z) is mixture:2. It was trained for 2 epochs on 42 images",
+        "posterior q(z|x) is planar:2, and its prior p(z) is mixture:2. It was trained for 2 "
+        "epochs on 42 images",
         "Colours are labels",
         "take a minute or more, and were left out",
         f"python -m tfp_flowvae report {home / 'run'}",

@@ -89,7 +89,10 @@ def test_a_page_has_every_section(full):
     assert len(page.images) == 4 + 4 + 5 + 3 + 1 + 4 + 3 + 5 + 4 + 2
     for words in (
         "a <run>",
-        "the flow planar:2; its prior p(z) is mixture:2. It was trained for 2 epochs on 20 images",
+        "posterior q(z|x) is planar:2, and its prior p(z) is mixture:2. It was trained for 2 "
+        "epochs on 20 images",
+        "planar: K planar layers",
+        "mixture: mixture of K normals, all learned.",
         "T = 0.75",
         "0 to 1",
         "Colours are labels",

@@ -50,7 +50,7 @@ def figures(**values):
 def test_a_good_run(make_vae):
     text = said(make_vae)
     for words in (
-        "4 latent dimensions. Its posterior q(z|x) has the flow tril+iaf:2",
+        "4 latent dimensions. Its posterior q(z|x) is tril+iaf:2, and its prior p(z) is vamp:100.",
         "trained for 2 epochs on 1,257 images of digits (8 × 8 pixels, grey).",
         "free energy (-ELBO, one sample an image) of the 360 test images is 25.00 nats",
         "(dynamic binarization)",

@@ -15,7 +15,7 @@ from tfp_flowvae.evaluation.report.map import latent_map
 from tfp_flowvae.evaluation.report.nearest import find_nearest
 from tfp_flowvae.evaluation.report.subject import Subject
 from tfp_flowvae.evaluation.report.theme import css_variables
-from tfp_flowvae.evaluation.report.words import summary
+from tfp_flowvae.evaluation.report.words import names, summary
 from tfp_flowvae.evaluation.table import data, measured, notes
 
 _MEASURED = 1000
@@ -63,6 +63,7 @@ def render(subject: Subject, progress: Progress = lambda items, title: items) ->
         subject=subject,
         version=__version__,
         summary=[text for text in summary(subject, found, active, near) if text],
+        names=names(subject),
         sections=made,
         figures=measured(evaluation) if evaluation else [],
         protocol=data(evaluation.protocol) if evaluation else "",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from tfp_flowvae.distributions.registry import BASES
 from tfp_flowvae.evaluation.report.latents import Latents
 from tfp_flowvae.evaluation.report.nearest import SUSPICIOUS, Nearest
 from tfp_flowvae.evaluation.report.subject import Subject
+from tfp_flowvae.flows.registry import FLOWS
+from tfp_flowvae.registry import Entry
 
 _BINARIZATIONS = {
     "static": "each pixel was made black or white by one fixed draw (static binarization)",
@@ -43,12 +46,11 @@ def summary(subject: Subject, latents: Latents, active: int, near: Nearest) -> I
 def _model(subject: Subject) -> str:
     height, width, channels = subject.model.image_shape
     colour = "grey" if channels == 1 else "colour"
-    posterior, prior = subject.posterior, subject.prior
-    flow = "no flow" if posterior == "none" else f"the flow {posterior}"
+    posterior = "a normal without a flow" if subject.posterior == "none" else subject.posterior
+    prior = "the standard normal" if subject.prior == "none" else subject.prior
     text = (
         f"A variational autoencoder with {subject.model.latent_size} latent dimensions. Its "
-        f"posterior q(z|x) has {flow}; its prior p(z) is "
-        f"{'the standard normal' if prior == 'none' else prior}. "
+        f"posterior q(z|x) is {posterior}, and its prior p(z) is {prior}. "
     )
     epochs = subject.record.get("epochs") or len(subject.history.get("epoch", ()))
     shape = f"{height} × {width} pixels, {colour}"
@@ -57,6 +59,13 @@ def _model(subject: Subject) -> str:
         images = f"{subject.counts['train']:,} images of {subject.dataset} ({shape})"
         return f"{text}It was trained for {epochs} {many} on {images}."
     return f"{text}It is evaluated on images of {subject.dataset} ({shape})."
+
+
+def names(subject: Subject) -> dict[str, str]:
+    """Returns what the names of flows and bases in the posterior's and prior's specs stand for."""
+    known: dict[str, Entry] = {**FLOWS, **BASES}
+    parts = [part.partition(":")[0] for part in f"{subject.posterior}+{subject.prior}".split("+")]
+    return {name: known[name].summary for name in parts if name in known and name != "none"}
 
 
 def _likelihood(subject: Subject) -> str:
