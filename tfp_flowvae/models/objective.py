@@ -75,6 +75,10 @@ class Objective(Configurable):
     batch that is already below it counts as the minimum and gives no gradient (Kingma et al. 2016,
     section 6, equation 14).
 
+    Example:
+      >>> Objective(bound="dreg", num_samples=8).num_samples
+      8
+
     Attributes:
       num_samples: S, how many posterior samples each step draws for each image.
       beta: Weight of the KL term in the loss (Higgins et al. 2017); metrics have beta = b = 1.
