@@ -185,3 +185,15 @@ def test_differences_on_the_digits_are_those_of_the_benchmark():
     )
     assert float(gains[1]) == pytest.approx(plain - found["none", "realnvp"], abs=0.0051)
     assert float(gains[2]) == pytest.approx(plain - found["iaf", "none"], abs=0.0051)
+
+
+def test_the_pictures_are_drawn(tmp_path, monkeypatch, without_xla):
+    """With few steps; docs/make_figures.py draws the committed ones."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    figures = importlib.import_module("make_figures")
+    found = figures.draw_posterior(tmp_path / "posterior.png", steps=200)
+    figures.draw_density(tmp_path / "density.png", epochs=1)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        path.name for path in figures.FOLDER.iterdir()
+    }
+    assert found["planar:16"] < found["a normal"]
