@@ -10,6 +10,7 @@ import re
 import shlex
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import pytest
@@ -19,12 +20,10 @@ import tfp_flowvae as fv
 from tfp_flowvae import bijectors as fvb
 from tfp_flowvae.cli import _make_parser
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.evaluation import evaluate, gaps
 from tfp_flowvae.flows import FLOWS
-from tfp_flowvae.models import vae
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.start import choose_config
-from tfp_flowvae.training import model as training_model
+from tfp_flowvae.training import xla
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,8 +60,7 @@ def registered_for_now(monkeypatch):
 @pytest.fixture
 def without_xla(monkeypatch):
     """XLA would compile for most of the time; that models train with it is tested elsewhere."""
-    for module in (training_model, vae, evaluate, gaps):
-        monkeypatch.setattr(module, "xla_suits", lambda model: False)
+    monkeypatch.setattr(xla, "layers_within", lambda model: [SimpleNamespace(supports_jit=False)])
 
 
 @pytest.mark.parametrize("page", with_blocks("python"))
