@@ -203,10 +203,9 @@ def initialize_act_norms(
     Goes through `tfb.Chain` and `tfb.Invert`, however nested, in the order in which `x` passes.
 
     Example:
-      ```python
-      flow = tfb.Chain([ActNorm.create(2), coupling, ActNorm.create(2)])
-      initialize_act_norms(flow, data, "inverse")  # before training by flow(base).log_prob(data)
-      ```
+      >>> flow = tfb.Chain([ActNorm.create(2), tfb.Tanh(), ActNorm.create(2)])
+      >>> data = 0.1 * tf.random.normal([100, 2])
+      >>> z = initialize_act_norms(flow, data, "inverse")  # before training by log_prob(data)
 
     Args:
       bijector: An `ActNorm`, or a chain with some.

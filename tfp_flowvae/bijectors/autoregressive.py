@@ -83,8 +83,10 @@ class ParallelMaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
     is that small, so that the error left is a fraction of it.
 
     Example:
-      >>> flow = ParallelMaskedAutoregressiveFlow(lambda y: (0.5 * shifted(y), None))
-      >>> y = flow.forward(x)  # shifted(y)[d] = y[d - 1]
+      >>> before = lambda y: tf.pad(y[..., :-1], [[0, 0], [1, 0]])  # before(y)[d] = y[d - 1]
+      >>> flow = ParallelMaskedAutoregressiveFlow(lambda y: (0.5 * before(y), None))
+      >>> flow.forward([[1.0, 1.0, 1.0]])
+      <tf.Tensor: shape=(1, 3), dtype=float32, numpy=array([[1.  , 1.5 , 1.75]], dtype=float32)>
 
     Args:
       shift_and_log_scale_fn: As for `tfb.MaskedAutoregressiveFlow`: from y, `[..., D]`, to shift
@@ -226,6 +228,12 @@ class GatedUpdate(tf.Module):
 
     samples, by `iaf.forward`, in one pass. A network that starts at zero makes the flow start as a
     scaling by sigmoid(forget_bias).
+
+    Example:
+      >>> network = lambda y: (tf.zeros_like(y), tf.zeros_like(y))  # m and s
+      >>> maf = ParallelMaskedAutoregressiveFlow(bijector_fn=GatedUpdate(network))
+      >>> tfb.Invert(maf).forward([0.0, 1.0])  # times sigmoid(1)
+      <tf.Tensor: shape=(2,), dtype=float32, numpy=array([0. , 0.7310586], dtype=float32)>
 
     Args:
       conditioner: From `[..., D]` to the pair m and s, `[..., D]` each, or to one tensor

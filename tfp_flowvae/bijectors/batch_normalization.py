@@ -35,6 +35,11 @@ class BatchNormalization(tfb.Bijector):
     As in Papamakarios et al. (2017), the log-det in training leaves out that the batch's mean and
     variance depend on its points. In training the two directions are not inverses of each other.
 
+    Example:
+      >>> norm = BatchNormalization()
+      >>> x = norm.inverse(tf.random.normal([100, 3]))  # by the batch's mean and variance
+      >>> y = norm.forward(x)  # by the moving averages
+
     Args:
       batchnorm_layer: A `keras.layers.BatchNormalization`, or None for one whose scale is kept
         positive by a constraint. It is the attribute `batchnorm`; a Keras model trains it if it is

@@ -33,6 +33,10 @@ from tfp_flowvae.bijectors.joint import JointEvaluation, forward_and_log_det, in
 def half_mask(event_size: int, reverse: bool = False) -> np.ndarray:
     """Returns the mask `[D]` that keeps the first D // 2 entries or, reversed, all the others.
 
+    Example:
+      >>> half_mask(4)
+      array([ True,  True, False, False])
+
     Args:
       event_size: D, at least 2.
       reverse: Whether to return the complement, for the layer that takes its turn.
@@ -45,6 +49,10 @@ def half_mask(event_size: int, reverse: bool = False) -> np.ndarray:
 
 def alternating_mask(event_size: int, reverse: bool = False) -> np.ndarray:
     """Returns the mask `[D]` that keeps entries 0, 2, 4, ... or, reversed, 1, 3, 5, ...
+
+    Example:
+      >>> alternating_mask(4)
+      array([ True, False,  True, False])
 
     Args:
       event_size: D, at least 2.
@@ -172,6 +180,11 @@ class Coupling(JointEvaluation, tfb.Bijector):
 
 class AdditiveCoupling(Coupling):
     """The additive coupling of NICE, y_t = x_t + m(x_c): the log-det is exactly 0.
+
+    Example:
+      >>> flow = AdditiveCoupling(half_mask(4), lambda kept, units: 2.0 * kept)
+      >>> flow.forward([1.0, 2.0, 3.0, 4.0])
+      <tf.Tensor: shape=(4,), dtype=float32, numpy=array([1., 2., 5., 8.], dtype=float32)>
 
     Args:
       mask: `[D]`, boolean: True where an entry is kept and conditions the others.

@@ -128,6 +128,13 @@ def fit_marginals(
     beyond the outer ones match the mean excess of the points there (about 10 on either side, more
     where there are more than 10000 points), since the kernel's own tails would be far too thin.
 
+    Example:
+      >>> data = np.exp(np.random.default_rng(0).normal(size=(200, 2)))
+      >>> marginals = fit_marginals(data)
+      >>> z = marginals.inverse(data)  # about standard normal, column by column
+      >>> z.shape
+      TensorShape([200, 2])
+
     Args:
       x: `[n, D]`, float32 or float64, finite; n at least 8, no column constant.
       num_knots: N, the number of knots for each dimension, at least 4.

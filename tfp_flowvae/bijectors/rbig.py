@@ -53,12 +53,10 @@ def fit_rbig(
     likelihood of data held out. Each layer costs O(n D (N + D)) once to fit.
 
     Example:
-      ```python
-      flow = fit_rbig(train, layers=20)
-      base = tfd.MultivariateNormalDiag(tf.zeros([train.shape[-1]]))
-      model = tfd.TransformedDistribution(base, flow)
-      model.log_prob(test)
-      ```
+      >>> train = np.random.default_rng(0).normal(size=(200, 2)).astype("float32")
+      >>> flow = fit_rbig(train, layers=5)
+      >>> model = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros([2])), flow)
+      >>> log_prob = model.log_prob(train)
 
     Args:
       x: `[n, D]`, float32 or float64, finite; n at least 8, no column constant.

@@ -45,6 +45,13 @@ class RationalQuadraticSpline(tfb.RationalQuadraticSpline):
     before they meet a formula, so that gradients are finite however far out they lie.
 
     `tfp.experimental.util.make_trainable` makes splines of 8 bins on an interval of length 2.
+
+    Example:
+      >>> spline = RationalQuadraticSpline(
+      ...     bin_widths=[1.0, 1.0], bin_heights=[0.5, 1.5], knot_slopes=[1.0], range_min=-1.0
+      ... )
+      >>> spline.forward(0.0)  # the knot between the bins
+      <tf.Tensor: shape=(), dtype=float32, numpy=-0.5>
     """
 
     @classmethod

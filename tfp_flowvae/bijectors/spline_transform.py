@@ -54,6 +54,11 @@ def spline_from_raw(
     which is not bounded here: ten couplings bring all points back in float32 while raw numbers are
     of size 1, and lose some when they are of size 10.
 
+    Example:
+      >>> spline = spline_from_raw(tf.random.normal([2, 23]))  # 8 bins, for two numbers
+      >>> spline.forward([5.0, -5.0])  # outside of [-4, 4]
+      <tf.Tensor: shape=(2,), dtype=float32, numpy=array([ 5., -5.], dtype=float32)>
+
     Args:
       raw: `[..., 3 K - 1]`: an elementwise bijector for points `[...]`. Float32 or float64.
       bound: B > 0. Outside [-B, B] the spline is the identity.
@@ -110,6 +115,11 @@ class SplineTransform(tf.Module):
 
     As in the paper, points are expected on the scale of `bound`: points outside are not moved.
     With a conditioner that `SolvesInOrder` an autoregressive flow is solved in one sweep.
+
+    Example:
+      >>> network = lambda kept, units: tf.random.normal([units, 23])
+      >>> flow = Coupling(half_mask(4), bijector_fn=SplineTransform(network))
+      >>> y, log_det = flow.forward_and_log_det(tf.random.normal([10, 4]))
 
     Args:
       conditioner: To raw parameters `[..., M, 3 K - 1]` or `[..., M (3 K - 1)]` for M points: from

@@ -73,10 +73,12 @@ def training_batches(
       ValueError: If there are no images, or a size or a start is out of range.
 
     Example:
+      >>> splits = load_images("digits")
       >>> batches = training_batches(
       ...     splits.train, levels=splits.levels, batch_size=100, seed=0, binarization="dynamic"
       ... )
-      >>> model.fit(batches, steps_per_epoch=steps_per_epoch(len(splits.train), 100))
+      >>> steps_per_epoch(len(splits.train), 100)
+      13
     """
     check_binarization(binarization)
     _check_sizes(images, levels, batch_size)

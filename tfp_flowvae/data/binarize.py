@@ -57,6 +57,7 @@ def binarize_fixed(
       UserError: If `how` is unknown, or that file cannot be written.
 
     Example:
+      >>> splits = load_images("digits")
       >>> images, levels = binarize_fixed(splits.test, splits.levels, "static", "test")
     """
     check_binarization(how)

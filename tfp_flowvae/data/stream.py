@@ -59,7 +59,7 @@ def stream_images(
       UserError: As `load_images` does, or if the cache cannot be written.
 
     Example:
-      >>> splits = stream_images("path/to/pictures", cache="/scratch/flowvae")
+      >>> splits = stream_images("digits", cache="cache")  # or "path/to/pictures"
       >>> batches = training_batches(
       ...     splits.train, levels=splits.levels, batch_size=100, seed=0, binarization="none"
       ... )

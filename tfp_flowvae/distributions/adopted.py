@@ -31,14 +31,11 @@ class Adopted(Base):
       UserError: If it is not such a distribution, or cannot be scored.
 
     Example:
-    ```python
-    @keras.saving.register_keras_serializable(package="mine")
-    def student_prior():
-        scale = tf.Variable(tf.ones(16), name="scale")
-        return tfd.Independent(tfd.StudentT(4.0, tf.zeros(16), scale), 1)
-
-    vae = fv.FlowVAE(image_shape=(8, 8, 1), latent_size=16, prior=student_prior)
-    ```
+      >>> @keras.saving.register_keras_serializable(package="mine")
+      ... def student_prior():
+      ...     scale = tf.Variable(tf.ones(16), name="scale")
+      ...     return tfd.Independent(tfd.StudentT(4.0, tf.zeros(16), scale), 1)
+      >>> vae = fv.FlowVAE(image_shape=(8, 8, 1), latent_size=16, prior=student_prior)
     """
 
     def __init__(self, source: tfd.Distribution | Factory, **kwargs: Any) -> None:

@@ -66,11 +66,11 @@ class FlowDistribution(SizedLayer):
     Returns: log q(z) in nats, `[...]`.
 
     Example:
-    ```python
-    density = fv.FlowDistribution("maf:5", event_size=6)
-    density.log_prob(tf.zeros([3, 6]))  # [3]
-    density.distribution().sample(10)  # [10, 6]
-    ```
+      >>> density = FlowDistribution("maf:5", event_size=6)
+      >>> density.log_prob(tf.zeros([3, 6])).shape
+      TensorShape([3])
+      >>> density.distribution().sample(10).shape
+      TensorShape([10, 6])
     """
 
     def __init__(

@@ -17,6 +17,11 @@ class FullCovarianceNormal(tfd.Distribution):
     `from_noise` gives z and log q(z) without a triangular solve:
     log q = log N(e; 0, I) - sum log L_ii.
 
+    Example:
+      >>> normal = FullCovarianceNormal(tf.zeros([2]), tf.linalg.diag([1.0, 2.0]))
+      >>> normal.log_prob(tf.zeros([5, 2])).shape
+      TensorShape([5])
+
     Args:
       loc: `[..., D]`.
       scale_tril: L, `[..., D, D]`, lower triangular with a positive diagonal.

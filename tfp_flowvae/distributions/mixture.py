@@ -122,6 +122,11 @@ class Mixture(_NormalMixtureBase, ParametricLayer):
     training, and the widths make up the rest of the variance. In many dimensions means that are far
     apart would leave the mixture empty between them.
 
+    Example:
+      >>> base = Mixture(10, event_size=2)
+      >>> base.distribution().sample(5).shape
+      TensorShape([5, 2])
+
     Args:
       components: K.
       **kwargs: See `SizedLayer`.
@@ -168,6 +173,11 @@ class Vamp(_NormalMixtureBase):
     the statistics of the images: in training those of the batch, otherwise the moving ones, which
     pseudo-inputs never change. An encoder of your own needs `networks.BatchNormalization` for that;
     Keras's own uses the moving statistics in training, too, which lag behind.
+
+    Example:
+      >>> vae = fv.FlowVAE(image_shape=(8, 8, 1), latent_size=4, prior="vamp:20")
+      >>> vae.prior().sample(5).shape
+      TensorShape([5, 4])
 
     Args:
       components: K.

@@ -23,6 +23,11 @@ class Normal(Base):
 
     mu and softplus^-1(sigma) are linear in h.
 
+    Example:
+      >>> base = Normal(event_size=4, context_size=3)
+      >>> base.distribution(tf.zeros([5, 3])).batch_shape
+      TensorShape([5])
+
     Args:
       **kwargs: See `SizedLayer`.
     """
@@ -68,6 +73,11 @@ class Tril(Normal):
     """The normal N(mu(h), L(h) L(h)^T) with full covariance, for a context h.
 
     mu, softplus^-1 of L's diagonal and the entries of L below it are linear in h.
+
+    Example:
+      >>> base = Tril(event_size=4, context_size=3)
+      >>> base.distribution(tf.zeros([5, 3])).covariance().shape
+      TensorShape([5, 4, 4])
 
     Args:
       **kwargs: See `SizedLayer`.

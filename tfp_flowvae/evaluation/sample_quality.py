@@ -22,6 +22,11 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     are given. Finite sets of the same distribution have a distance above 0, which falls with their
     size, so compare only distances of sets of one size.
 
+    Example:
+      >>> x = np.random.default_rng(0).normal(size=(500, 2))
+      >>> round(frechet_distance(x, x + [3.0, 0.0]), 3)  # the means are 3 apart
+      9.0
+
     Args:
       first: Features `[N, F]`.
       second: Features `[M, F]`.
@@ -86,6 +91,11 @@ def _share_within(points: np.ndarray, manifold: np.ndarray, neighbours: int) -> 
 
 def nearest(samples: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the nearest data point of each sample.
+
+    Example:
+      >>> places, distances = nearest(np.array([[0.9]]), np.array([[0.0], [1.0]]))
+      >>> places
+      array([1])
 
     Args:
       samples: `[M, F]`.

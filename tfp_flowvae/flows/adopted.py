@@ -107,6 +107,11 @@ class Adopted(Flow):
 
     It is the same for every example: it ignores a context.
 
+    Example:
+      >>> flow = Adopted(tfb.Scale(log_scale=tf.Variable(tf.zeros(2))), event_size=2)
+      >>> len(flow.trainable_weights)
+      1
+
     Args:
       source: A `tfb.Bijector` on float32 vectors, or a function without arguments that returns one.
         A function that is registered with `keras.saving.register_keras_serializable` makes the

@@ -52,6 +52,10 @@ class MAF(AutoregressiveFlow):
 
     The arguments are those of `NetworkFlow`, and:
 
+    Example:
+      >>> flow = MAF(2, event_size=3, hidden=(32,))
+      >>> z, log_det = flow(tf.zeros([5, 3]))
+
     Args:
       update: "affine" or "gated".
 
@@ -89,6 +93,10 @@ class IAF(MAF):
     after a change of names). These are MAF's layers, inverted. Starts as the identity. With
     `update="gated"`, their equations 13 and 14: z_k = sigma z_{k-1} + (1 - sigma) m. The arguments
     are those of `MAF`.
+
+    Example:
+      >>> flow = IAF(2, event_size=3, hidden=(32,))
+      >>> z, log_det = flow(tf.zeros([5, 3]))
     """
 
     inverted = True

@@ -71,6 +71,10 @@ class RealNVP(CouplingFlow):
     Each layer moves half of z by a shift and a scale that an MLP computes from the other half (and
     the context), and the halves take turns. Starts as the identity. The arguments are those of
     `CouplingFlow`.
+
+    Example:
+      >>> flow = RealNVP(4, event_size=3, context_size=2)
+      >>> z, log_det = flow(tf.zeros([5, 3]), tf.zeros([5, 2]))
     """
 
     params = 2

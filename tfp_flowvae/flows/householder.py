@@ -18,6 +18,10 @@ class Householder(RepeatedFlow):
     Reflections come in pairs that start equal and so undo each other: an even K starts as the
     identity, an odd K as one reflection.
 
+    Example:
+      >>> flow = Householder(4, event_size=3, context_size=2)
+      >>> z, log_det = flow(tf.zeros([5, 3]), tf.zeros([5, 2]))
+
     Args:
       length: K.
       **kwargs: See `Flow`.

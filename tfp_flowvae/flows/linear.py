@@ -25,6 +25,9 @@ class LU(ParametricFlow):
     With a context matrix and shift are amortised: a full-covariance Gaussian of a Gaussian base.
     Starts as the identity.
 
+    Example:
+      >>> z, log_det = LU(event_size=3)(tf.zeros([5, 3]))
+
     Args:
       **kwargs: See `Flow`.
     """
@@ -49,6 +52,9 @@ class Affine(ParametricFlow):
     https://arxiv.org/abs/1807.03039, section 3.1), but not its first setting from a batch of data:
     what reaches a flow inside a VAE changes as the encoder does. Starts as the identity.
 
+    Example:
+      >>> z, log_det = Affine(event_size=3)(tf.zeros([5, 3]))
+
     Args:
       **kwargs: See `Flow`.
     """
@@ -68,6 +74,9 @@ class Permute(Flow):
     """z_i = z0_{p_i} for a fixed permutation p: no weights, a log-det of 0.
 
     It takes a context, so that it may stand in an amortised stack, and ignores it.
+
+    Example:
+      >>> z, log_det = Permute(event_size=3)(tf.zeros([5, 3]))
 
     Args:
       order: "random", "reverse", or "alternating" (places 0, 2, 4, ..., then 1, 3, 5, ...).

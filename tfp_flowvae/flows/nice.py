@@ -24,6 +24,10 @@ class NICE(CouplingFlow):
     from the other half (and the context), which keeps volumes (their equation 7). At the end z_i is
     scaled by exp(s_i); the log-det is sum_i s_i (their section 3.3). With a context the scaling is
     amortised too. Starts as the identity. The arguments are those of `CouplingFlow`.
+
+    Example:
+      >>> flow = NICE(4, event_size=3, context_size=2)
+      >>> z, log_det = flow(tf.zeros([5, 3]), tf.zeros([5, 2]))
     """
 
     params = 1

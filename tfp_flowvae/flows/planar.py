@@ -17,6 +17,10 @@ class Planar(RepeatedFlow):
 
     Starts as the identity: u = 0, but for the little that a context adds.
 
+    Example:
+      >>> flow = Planar(4, event_size=3, context_size=2)
+      >>> z, log_det = flow(tf.zeros([5, 3]), tf.zeros([5, 2]))
+
     Args:
       length: K.
       activation: h, "tanh" or "isru"; see `tfp_flowvae.bijectors.PlanarFlow`.

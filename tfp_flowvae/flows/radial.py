@@ -18,6 +18,10 @@ class Radial(RepeatedFlow):
     Starts as the identity (beta = 0, but for the little that a context adds), around centres drawn
     from a standard normal. alpha is the softplus of a weight.
 
+    Example:
+      >>> flow = Radial(4, event_size=3, context_size=2)
+      >>> z, log_det = flow(tf.zeros([5, 3]), tf.zeros([5, 2]))
+
     Args:
       length: K.
       **kwargs: See `Flow`.

@@ -193,16 +193,13 @@ def register_flow(
       UserError: If the name is taken or cannot stand in a spec string.
 
     Example:
-    ```python
-    @fv.register_flow("scale", summary="multiplies each dimension by a number")
-    class Scale(fv.flows.ParametricFlow):
-        def parameter_initializers(self):
-            return {"log_scale": ((self.event_size,), "zeros")}
-
-        def make_bijector(self, context):
-            return tfb.Scale(log_scale=self.parameters(context)["log_scale"])
-
-    fv.FlowVAE(image_shape=(8, 8, 1), latent_size=16, posterior="scale+iaf:2")
-    ```
+      >>> @fv.register_flow("scale", summary="multiplies each dimension by a number")
+      ... class Scale(fv.flows.ParametricFlow):
+      ...     def parameter_initializers(self):
+      ...         return {"log_scale": ((self.event_size,), "zeros")}
+      ...
+      ...     def make_bijector(self, context):
+      ...         return tfb.Scale(log_scale=self.parameters(context)["log_scale"])
+      >>> flow = fv.make_flow("scale+iaf:2", event_size=4)
     """
     return register(FLOWS, FlowEntry, name, package, summary=summary, **facts)

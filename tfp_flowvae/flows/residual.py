@@ -28,6 +28,10 @@ class Residual(RepeatedFlow):
     With a context g(z; context) has biases, in all its layers, that are linear in the context; the
     kernels, and with them the bound on g's Lipschitz constant, are the same for all examples.
 
+    Example:
+      >>> flow = Residual(4, event_size=3, context_size=2)
+      >>> z, log_det = flow(tf.zeros([5, 3]), tf.zeros([5, 2]))
+
     Args:
       length: K.
       hidden: Sizes of each perceptron's hidden layers.

@@ -58,6 +58,10 @@ class SplineCoupling(_Spline, CouplingFlow):
 
     The arguments are those of `CouplingFlow`, and:
 
+    Example:
+      >>> flow = SplineCoupling(2, event_size=3, hidden=(32,))
+      >>> z, log_det = flow(tf.zeros([5, 3]))
+
     Args:
       bins: How many bins each spline has.
       bound: B.
@@ -90,6 +94,10 @@ class SplineMAF(_Spline, AutoregressiveFlow):
     The mathematics is at the head of this module; the networks are MADEs that read z, in
     alternating order from layer to layer, as in MAF. The arguments are those of `NetworkFlow`, with
     `bins` and `bound` as in `SplineCoupling`.
+
+    Example:
+      >>> flow = SplineMAF(2, event_size=3, hidden=(32,))
+      >>> z, log_det = flow(tf.zeros([5, 3]))
     """
 
     def __init__(
@@ -114,6 +122,10 @@ class SplineIAF(SplineMAF):
     """K autoregressive spline layers with one-pass sampling: those of `SplineMAF`, inverted.
 
     The networks read the layer's input z_{k-1}, as in IAF. The arguments are those of `SplineMAF`.
+
+    Example:
+      >>> flow = SplineIAF(2, event_size=3, hidden=(32,))
+      >>> z, log_det = flow(tf.zeros([5, 3]))
     """
 
     inverted = True

@@ -19,6 +19,10 @@ from tfp_flowvae.networks.building import ensure_built
 class Stack(Flow):
     """Flows applied one after the other, the first one to the base sample.
 
+    Example:
+      >>> stack = Stack([fv.flows.Permute(), fv.flows.IAF(1)], event_size=4)
+      >>> z, log_det = stack(tf.random.normal([5, 4]))
+
     Args:
       flows: The flows; none for the identity.
       **kwargs: See `Flow`.
@@ -74,6 +78,11 @@ def make_flow(
     flow: str | Flow | tfb.Bijector, event_size: int, context_size: int | None = None
 ) -> Stack:
     """Builds a stack of flows.
+
+    Example:
+      >>> flow = make_flow("householder:4+iaf:2,hidden=32", event_size=4)
+      >>> flow.bijector().forward(tf.zeros([5, 4])).shape
+      TensorShape([5, 4])
 
     Args:
       flow: A spec string such as `"householder:4+iaf:2"`, see `tfp_flowvae.flows.spec`; a `Flow`;

@@ -32,6 +32,10 @@ class Sylvester(RepeatedFlow):
     R~ has ones on its diagonal, while Q and the rest of R~ are drawn, or all layers would start to
     learn the same.
 
+    Example:
+      >>> flow = Sylvester(4, event_size=3, context_size=2)
+      >>> z, log_det = flow(tf.zeros([5, 3]), tf.zeros([5, 2]))
+
     Args:
       length: K.
       kind: "orthogonal", "householder" or "triangular".

@@ -34,6 +34,10 @@ class ContinuousBernoulli(DensityLikelihood):
 
     With `levels=None` a pixel of exactly 0 or 1 has a density without bound: its l runs away.
 
+    Example:
+      >>> ContinuousBernoulli(levels=256).output_channels(3)  # for RGB images
+      3
+
     Attributes:
       levels: See `DensityLikelihood`.
     """

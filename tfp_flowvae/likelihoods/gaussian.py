@@ -30,6 +30,10 @@ class Gaussian(DensityLikelihood):
 
     The mass that a Gaussian has outside [0, 1] is lost, so `log_prob` remains a lower bound.
 
+    Example:
+      >>> Gaussian(levels=256).output_channels(3)  # for RGB images
+      6
+
     Attributes:
       levels: L, see `DensityLikelihood`.
     """

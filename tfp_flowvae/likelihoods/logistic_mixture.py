@@ -46,6 +46,10 @@ class DiscretizedLogisticMixture(Likelihood):
     half a level from the mean of the rounded one, and follows the channels' dependence with the
     means of the channels before, exact as long as nothing is clipped.
 
+    Example:
+      >>> DiscretizedLogisticMixture(levels=256, components=5).output_channels(1)
+      15
+
     Attributes:
       levels: L, the images' number of grey levels.
       components: K.

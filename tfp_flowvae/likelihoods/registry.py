@@ -90,9 +90,8 @@ def make_likelihood(spec: str, levels: int | None = 256, components: int = 10) -
       UserError: For an unknown name, or a value that the likelihood cannot take.
 
     Example:
-    ```python
-    make_likelihood("logistic-mixture", levels=256, components=5)
-    ```
+      >>> make_likelihood("logistic-mixture", levels=256, components=5).levels
+      256
     """
     parsed = parse(LIKELIHOODS, spec)
     entry = LIKELIHOODS[parsed.name]

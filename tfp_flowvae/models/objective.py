@@ -76,6 +76,10 @@ class Objective(Configurable):
     the batch is below the minimum, the loss has the minimum in its place, which has no gradient
     (Kingma et al. 2016, section 6, equation 14).
 
+    Example:
+      >>> Objective(bound="dreg", num_samples=8).num_samples
+      8
+
     Attributes:
       num_samples: S, the number of posterior samples of each image in a step.
       beta: The weight of the KL term in the loss (Higgins et al. 2017); metrics use beta = b = 1.

@@ -37,6 +37,12 @@ class AutoregressiveNetwork(TFPLayer):
     `bijectors.ParallelMaskedAutoregressiveFlow` finds the y of its slow direction in the time of
     about one call, by `solve_in_order`.
 
+    Example:
+      >>> made = AutoregressiveNetwork(params=2, hidden_units=[16, 16], activation="relu")
+      >>> maf = tfb.MaskedAutoregressiveFlow(made)
+      >>> maf.forward(tf.zeros([5, 4])).shape
+      TensorShape([5, 4])
+
     Args:
       params: P, how many numbers to put out for each entry.
       event_shape: D, an integer or a list of one. None to take it from the first input.

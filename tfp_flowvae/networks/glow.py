@@ -78,6 +78,10 @@ class GlowDefaultNetwork(_Convolutions):
     Three convolutions, the second one of 1 x 1, with ReLUs between them. The last one starts at
     zero. `tfb.Glow` takes the sigmoid of the first half of the channels, plus 2, as the scales.
 
+    Example:
+      >>> GlowDefaultNetwork((4, 4, 3), num_hidden=8)(tf.zeros([5, 4, 4, 3])).shape
+      TensorShape([5, 4, 4, 6])
+
     Args:
       input_shape: `[H, W, C]`.
       num_hidden: Channels between the convolutions.
@@ -107,6 +111,10 @@ class GlowDefaultExitNetwork(_Convolutions):
     """`tfb.GlowDefaultExitNetwork` of TFP 0.25 as a Keras 3 layer: one convolution from zero.
 
     `tfb.Glow` takes the exponential of the first half of the channels, plus 2, as the scales.
+
+    Example:
+      >>> GlowDefaultExitNetwork((4, 4, 3), output_chan=6)(tf.zeros([5, 4, 4, 3])).shape
+      TensorShape([5, 4, 4, 12])
 
     Args:
       input_shape: `[H, W, C]`.

@@ -27,6 +27,11 @@ from tfp_flowvae.networks.masked_dense import MaskedDense
 class MADE(ConfiguredLayer):
     """An autoregressive network with optional context.
 
+    Example:
+      >>> made = MADE(event_size=4, params=2, hidden=(32,))
+      >>> made(tf.zeros([5, 4])).shape
+      TensorShape([5, 4, 2])
+
     Args:
       event_size: D.
       params: How many numbers P to put out for each dimension.

@@ -14,6 +14,11 @@ import tensorflow as tf
 class MaskedDense(keras.layers.Layer):
     """`activation(x @ (kernel * mask) + bias)`.
 
+    Example:
+      >>> layer = MaskedDense(np.triu(np.ones((3, 3))))  # unit j sees inputs 0 to j
+      >>> layer(tf.zeros([5, 3])).shape
+      TensorShape([5, 3])
+
     Args:
       mask: `[fan_in, units]` of 0 and 1: which input may reach which unit.
       activation: Any Keras activation.

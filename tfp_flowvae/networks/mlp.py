@@ -21,6 +21,10 @@ _register = keras.saving.register_keras_serializable(package="tfp_flowvae")
 class MLP(ConfiguredLayer):
     """Dense layers, with an optional context and an optional linear output.
 
+    Example:
+      >>> MLP(input_size=3, hidden=(32, 32), output_size=(4, 2))(tf.zeros([5, 3])).shape
+      TensorShape([5, 4, 2])
+
     Args:
       input_size: Size of the input vector.
       hidden: Sizes of the hidden layers.

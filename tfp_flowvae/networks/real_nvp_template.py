@@ -20,6 +20,12 @@ def real_nvp_default_template(
 ) -> RealNVPTemplate:
     """Returns the `tfb.real_nvp_default_template` of TFP 0.25 as a Keras 3 layer.
 
+    Example:
+      >>> template = real_nvp_default_template(hidden_layers=[16, 16])
+      >>> flow = tfb.RealNVP(num_masked=2, shift_and_log_scale_fn=template)
+      >>> flow.forward(tf.zeros([5, 4])).shape
+      TensorShape([5, 4])
+
     Args:
       hidden_layers: Sizes of the hidden layers. [] for none.
       shift_only: Whether there is no log-scale, as in NICE.

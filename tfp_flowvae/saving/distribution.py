@@ -56,7 +56,8 @@ def export_distribution(
     Example:
       >>> scale = tf.Variable([1.0, 2.0])
       >>> fv.export_distribution(tfd.MultivariateNormalDiag(tf.zeros(2), scale), "normal")
-      >>> tf.saved_model.load("normal").sample(3, 0)["x"].shape
+      >>> served = tf.saved_model.load("normal")
+      >>> served.sample(3, 0)["x"].shape
       TensorShape([3, 2])
 
     Args:

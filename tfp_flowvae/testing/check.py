@@ -114,10 +114,8 @@ def check_bijector(
       TypeError: Where x is not float32 or float64, or `bijector` no bijector.
 
     Example:
-      ```python
-      check_bijector(tfb.Softplus(), [-1.0, 0.5, 2.0])
-      check_bijector(tfb.Log(), [0.5, 2.0], base=tfd.Gamma(3.0, 1.0))
-      ```
+      >>> check_bijector(tfb.Softplus(), [-1.0, 0.5, 2.0])
+      >>> check_bijector(tfb.Log(), [0.5, 2.0], base=tfd.Gamma(3.0, 1.0))
     """
     left_out = _names("skip", skip)
     asked = list(PROPERTIES) if properties is None else _names("properties", properties)

@@ -84,6 +84,9 @@ def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
 def check_batch(strategy: tf.distribute.Strategy | None, batch_size: int) -> None:
     """Checks that the replicas can share a global batch equally.
 
+    Example:
+      >>> check_batch(None, 100)  # one device takes any size
+
     Raises:
       UserError: If the number of replicas does not divide the batch size.
     """
