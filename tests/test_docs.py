@@ -147,6 +147,8 @@ def test_the_pictures_of_the_readme_are_there_and_small():
     assert {path for _, path in pictures} >= {f"docs/images/{n}.png" for n in ("flow", "samples")}
     assert all(len(alt) > 20 for alt, _ in pictures)
     assert sum((ROOT / path).stat().st_size for _, path in pictures) < 300_000
+
+
 def test_the_mathematics_is_there_for_every_bijector():
     text = text_of("docs/mathematics.md")
     modules = re.findall(r"^::: tfp_flowvae\.bijectors\.(\w+)$", text, re.M)
