@@ -191,6 +191,7 @@ def _add(first: _Sums, second: _Sums) -> _Sums:
 
 
 def _estimates(total: _Sums, log_count: TensorLike, count: TensorLike) -> tf.Tensor:
+    """The three results of `make_estimator`, `[3, B]`, of the sums over `count` samples."""
     both, logs = total
     log_sum, log_squares = tf.unstack(both, num=2)
     return tf.stack([log_count - log_sum, logs / count, tf.exp(2.0 * log_sum - log_squares)])
