@@ -1,83 +1,16 @@
-"""Temperatures, paths, the plane of the map, and the pairs of dimensions that differ."""
+"""Traversals, the plane of the map, and the pairs of dimensions that differ."""
 
 import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfp_flowvae import FlowDistribution
 from tfp_flowvae.evaluation.report.latents import (
     Latents,
-    interpolate,
     most_different,
     plane,
-    tempered,
     traverse,
 )
 
-tfd = tfp.distributions
-
 SIZE = 4
-
-
-def built(spec, flow="none"):
-    layer = FlowDistribution(flow, spec, event_size=SIZE)
-    layer.build((None, SIZE))
-    return layer
-
-
-def test_temperature_scales_the_draws_of_a_normal(rounding):
-    cold, warm = tempered(built("normal"), 50, (0.5, 1.0), seed=3)
-    np.testing.assert_allclose(cold, 0.5 * warm, **rounding(2, warm))
-    # 200 draws from N(0, 1): five standard errors of their variance, sqrt(2 / 200).
-    assert abs(warm.var() - 1.0) < 5 * np.sqrt(2 / 200)
-
-
-def test_temperature_moves_draws_of_a_mixture_to_their_component(stir):
-    mixture = stir(built("mixture:3"), scale=2.0)
-    (cold,) = tempered(mixture, 20, (0.0,), seed=1)
-    means = mixture.distribution().distribution.components_distribution.mean().numpy()
-    distances = np.linalg.norm(cold[:, np.newaxis] - means, axis=-1).min(axis=1)
-    assert distances.max() == 0.0
-    assert len({tuple(row) for row in cold.tolist()}) > 1
-
-
-def test_temperature_acts_before_the_flow(stir):
-    prior = stir(built("normal", "realnvp:2,hidden=8"))
-    (cold,) = tempered(prior, 3, (0.0,), seed=1)
-    centre = prior.distribution().bijector.forward(tf.zeros([1, SIZE])).numpy()
-    assert np.ptp(cold, axis=0).max() == 0.0
-    np.testing.assert_array_equal(cold[:1], centre)
-
-
-def test_a_base_without_a_mean_has_no_temperature():
-    heavy = tfd.Independent(tfd.Cauchy(tf.zeros(SIZE), 1.0), 1)
-    assert tempered(built(heavy), 3, (1.0,), seed=1) is None
-
-
-@pytest.mark.parametrize("base", ["normal", "mixture:3"])
-def test_a_path_has_its_ends_and_lies_in_the_base_s_space(base, stir, rounding):
-    prior = stir(built(base, "realnvp:2,hidden=8"))
-    rng = np.random.default_rng(0)
-    first, second = rng.normal(size=(2, 3, SIZE)).astype(np.float32)
-    path = interpolate(prior, first, second, 5)
-    assert path.shape == (3, 5, SIZE)
-    # There and back through two couplings of 8 units, whose scales are below e: some 100 roundings.
-    np.testing.assert_allclose(path[:, 0], first, **rounding(100, first))
-    np.testing.assert_allclose(path[:, -1], second, **rounding(100, second))
-    bijector = prior.distribution().bijector
-    e = bijector.inverse(tf.constant(path.reshape(-1, SIZE))).numpy().reshape(path.shape)
-    middle = e[:, 2]
-    if base == "normal":  # Half the angle and the mean of the norms.
-        norms = np.linalg.norm(e, axis=-1)
-        wanted = 0.5 * (norms[:, 0] + norms[:, -1])
-        np.testing.assert_allclose(norms[:, 2], wanted, **rounding(200, norms))
-        cosines = [np.sum(middle * end, axis=-1) / wanted for end in (e[:, 0], e[:, -1])]
-        np.testing.assert_allclose(
-            cosines[0] / norms[:, 0], cosines[1] / norms[:, -1], **rounding(200, np.ones(1, "f"))
-        )
-    else:
-        np.testing.assert_allclose(middle, 0.5 * (e[:, 0] + e[:, -1]), **rounding(200, e))
 
 
 def test_a_traversal_moves_one_dimension():

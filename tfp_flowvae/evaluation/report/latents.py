@@ -6,13 +6,8 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 from sklearn.decomposition import PCA
-from tensorflow_probability import distributions as tfd
 
-from tfp_flowvae.distributions.flow_distribution import FlowDistribution
-from tfp_flowvae.distributions.normal import Normal
 from tfp_flowvae.evaluation.diagnostics import base_kl, mean_variance
 from tfp_flowvae.models import FlowVAE
 from tfp_flowvae.training.noise import as_seed

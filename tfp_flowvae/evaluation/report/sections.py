@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfp_flowvae.distributions import interpolate
 from tfp_flowvae.evaluation.report import charts, latents, words
 from tfp_flowvae.evaluation.report.latents import Latents
 from tfp_flowvae.evaluation.report.nearest import Nearest
@@ -56,18 +57,17 @@ class Section:
 def samples(subject: Subject) -> Section:
     """Samples at several temperatures."""
     model = subject.model
-    z = latents.tempered(model.prior_layer, COLUMNS, _TEMPERATURES, subject.seed)
-    if z is None:
+    if not model.prior_layer.has_temperature:
         drawn = strip(model.sample(2 * COLUMNS, subject.seed).numpy(), COLUMNS)
         text = "Means of p(x|z) for z drawn from the prior. This prior has no temperature."
         return Section("Samples", [text], [Figure(drawn, f"{2 * COLUMNS} samples.")])
     rows = [
         Figure(
-            strip(model.decode(points).numpy()),
+            strip(model.sample(COLUMNS, subject.seed, temperature).numpy()),
             f"{COLUMNS} samples at temperature {temperature:g}.",
             f"T = {temperature:g}",
         )
-        for temperature, points in zip(_TEMPERATURES, z, strict=True)
+        for temperature in _TEMPERATURES
     ]
     text = (
         "Means of p(x|z) for z drawn from the prior. A column is one draw. The temperature T "
@@ -96,9 +96,9 @@ def interpolations(subject: Subject, found: Latents) -> Section:
     """Paths between test images in the space of the prior's base."""
     first, second = _ends(subject)
     z = found.posterior
-    paths = latents.interpolate(subject.model.prior_layer, z[first], z[second], COLUMNS - 2)
+    paths = interpolate(subject.model.prior_layer, z[first], z[second], COLUMNS - 2).numpy()
     rows: list[Figure] = []
-    for a, b, path in zip(first, second, paths, strict=True):
+    for a, b, path in zip(first, second, np.swapaxes(paths, 0, 1), strict=True):
         between = subject.model.decode(path).numpy()
         images = np.concatenate([subject.test[a : a + 1], between, subject.test[b : b + 1]])
         name = f"path {len(rows) + 1}"
