@@ -170,6 +170,8 @@ def _part(name: str, vae: FlowVAE) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, NotImplementedError):
         return str(error)
+    if "Op (Loop)" in str(error):
+        return "it cannot take one of its loops"
     found = {name for match in _OPERATIONS.findall(str(error)) for name in match if name}
     if found:
         return f"it has no operation for TensorFlow's {', '.join(sorted(found))}"
