@@ -16,6 +16,7 @@ from tfp_flowvae.data import (
     ImageSplits,
     binarize_fixed,
     evaluation_batches,
+    load_labels,
     steps_per_epoch,
     to_unit,
     training_batches,
@@ -183,9 +184,10 @@ class Session:
             callbacks.append(early)
         if tensorboard is not None:
             test = to_unit(self._test[:BOARD_IMAGES], self._levels)
+            labels = load_labels(config.dataset, config.data_dir, image_shape=config.image_shape)
             callbacks += [
                 keras.callbacks.TensorBoard(tensorboard, write_graph=False),
-                Board(tensorboard, test, config.seed),
+                Board(tensorboard, test, config.seed, labels),
             ]
         if config.ema is not None:
             callbacks.append(AveragedWeights())  # The callbacks before it see the averages.
