@@ -41,10 +41,12 @@ def test_what_is_between_images_is_transparent():
 def test_a_sprite_has_its_images_in_rows_without_gaps(side, cell):
     levels = np.arange(6) / 5
     images = np.ones((6, side, side, 1)) * levels[:, None, None, None]
-    found = pixels(sprite(images, columns=3))
+    lossy = side > 32
+    found = pixels(sprite(images, columns=3), "image/webp" if lossy else "image/png")
     assert found.shape[:2] == (2 * cell, 3 * cell)
-    centres = found[cell // 2 :: cell, cell // 2 :: cell, 0]
-    np.testing.assert_array_equal(centres, np.round(255 * levels).reshape(2, 3))
+    centres = found[cell // 2 :: cell, cell // 2 :: cell, 0].astype(int)
+    # WebP is not exact; a flat grey differs by a few levels.
+    assert np.abs(centres - np.round(255 * levels).reshape(2, 3)).max() <= 8 * lossy
 
 
 def test_colours_are_kept_and_large_images_are_reduced():

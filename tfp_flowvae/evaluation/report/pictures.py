@@ -13,7 +13,7 @@ from tfp_flowvae.evaluation.report.theme import Picture, data_uri
 LARGEST = 64
 """The page shows images of at most so many pixels a side; larger ones are reduced."""
 
-_WEBP_QUALITY = 88
+_LARGEST_PNG, _WEBP_QUALITY = 32, 88
 _SPRITE_CELL = 32  # smaller images are magnified
 
 
@@ -24,7 +24,7 @@ def strip(images: np.ndarray, columns: int | None = None) -> Picture:
     pixels = image_grid(images, columns)
     # The grid of black images is black where an image is, and white elsewhere.
     alpha = 255 - image_grid(np.zeros_like(images), columns)[..., :1]
-    return _encoded(np.concatenate([pixels, alpha], axis=-1), colour=images.shape[-1] == 3)
+    return _encoded(np.concatenate([pixels, alpha], axis=-1), images)
 
 
 def sprite(images: np.ndarray, columns: int) -> Picture:
@@ -34,7 +34,7 @@ def sprite(images: np.ndarray, columns: int) -> Picture:
     images = resized(images, height * zoom, width * zoom) if zoom > 1 else reduced(images)
     rows = _levels(images).reshape(count // columns, columns, *images.shape[1:])
     grid = rows.swapaxes(1, 2).reshape(len(rows) * images.shape[1], -1, channels)
-    return _encoded(np.broadcast_to(grid, (*grid.shape[:2], 3)), colour=channels == 3)
+    return _encoded(np.broadcast_to(grid, (*grid.shape[:2], 3)), images)
 
 
 def reduced(images: np.ndarray) -> np.ndarray:
@@ -61,14 +61,13 @@ def _levels(images: np.ndarray) -> np.ndarray:
     return np.round(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def _encoded(pixels: np.ndarray, colour: bool) -> Picture:
-    """RGB or RGBA pixels: PNG where they are grey, which it compresses well, else WebP."""
+def _encoded(pixels: np.ndarray, images: np.ndarray) -> Picture:
+    """RGB or RGBA pixels of images `[N, H, W, C]`: PNG, or WebP where PNG files would be large."""
     height, width, channels = pixels.shape
     image, file = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
-    if colour:
+    large = images.shape[-1] == 3 or max(images.shape[1:3]) > _LARGEST_PNG
+    if large:
         image.save(file, format="webp", quality=_WEBP_QUALITY)
     else:
         image.convert("LA" if channels == 4 else "L").save(file, format="png", optimize=True)
-    return Picture(
-        data_uri(file.getvalue(), "image/webp" if colour else "image/png"), width, height
-    )
+    return Picture(data_uri(file.getvalue(), "image/webp" if large else "image/png"), width, height)
