@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +28,7 @@ from tfp_flowvae.saving.noise_functions import noise_functions
 _OPSET = 17
 # Two programs of some hundred operations agree to many more digits, wrong weights to none.
 _SAME = 1e-3
-_OPERATIONS = re.compile(r"'tf\.(\w+)' op|Tensorflow op \[[^:]*: (\w+)|No Op registered for (\w+)")
+_OPERATION = re.compile(r"'tf\.(\w+)' op")
 
 Run = Callable[..., np.ndarray]
 
@@ -170,12 +170,14 @@ def _part(name: str, vae: FlowVAE) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, NotImplementedError):
         return str(error)
-    if "Op (Loop)" in str(error):
-        return "it cannot take one of its loops"
-    found = {name for match in _OPERATIONS.findall(str(error)) for name in match if name}
+    found = set(_OPERATION.findall(str(error)))
     if found:
-        return f"it has no operation for TensorFlow's {', '.join(sorted(found))}"
+        return _no_operation(found)
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+
+
+def _no_operation(names: set[str]) -> str:
+    return f"it has no operation for TensorFlow's {', '.join(sorted(names))}"
 
 
 @contextlib.contextmanager
@@ -215,12 +217,25 @@ def _run_litert(content: bytes, name: str) -> Run:
 
 
 def _to_onnx(name: str, endpoint: Endpoint, vae: FlowVAE) -> dict[str, bytes]:
+    import onnx
     import tf2onnx
 
     model, _ = tf2onnx.convert.from_function(
         _endpoints.as_function(endpoint), input_signature=endpoint.signature, opset=_OPSET
     )
+    # tf2onnx leaves operations that it does not know as they are.
+    unknown = {name for name in _operations(model.graph) if not onnx.defs.has(name)}
+    if unknown:
+        raise NotImplementedError(_no_operation(unknown))
     return {".onnx": model.SerializeToString()}
+
+
+def _operations(graph: Any) -> Iterator[str]:
+    """The names of the operations of an ONNX graph and of the graphs in it."""
+    for node in graph.node:
+        yield node.op_type
+        for attribute in node.attribute:
+            yield from _operations(attribute.g)
 
 
 def _run_onnx(content: bytes, name: str) -> Run:
