@@ -74,6 +74,7 @@ def test_draws_of_the_posterior_and_their_density(vae, served, images, count, as
     assert z.shape == (5, count, D)
     assert_as(z, lambda x: vae.draw(x, 5, 2).z, x)
     density = served.log_posterior(z[0], x)["log_posterior"]
+    np.testing.assert_array_equal(served.log_posterior(z[0], x, 7)["log_posterior"], density)
     assert_as(density, lambda x: vae.draw(x, 5, 2).log_prob[0], x)
 
 

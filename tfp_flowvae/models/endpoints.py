@@ -92,8 +92,11 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         "sample_posterior": named(
             lambda x, n, seed: {"z": draw(x, n, as_seed(seed), 1.0)}, [x, _N, _SEED]
         ),
+        # Nothing in it is random; it takes a seed as all other functions of x and seed do.
         "log_posterior": named(
-            lambda z, x: {"log_posterior": posterior.log_prob(z, vae.encoder(x))}, [z, x]
+            lambda z, x, _: {"log_posterior": posterior.log_prob(z, vae.encoder(x))},
+            [z, x, _SEED],
+            seed=0,
         ),
         "score": named(lambda x: {"score": -log_prob(x, SCORE_SAMPLES, SERVING_SEED, 1)}, [x]),
         "interpolate": named(between, [x1, x2, _STEPS]),

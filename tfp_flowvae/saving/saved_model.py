@@ -36,7 +36,7 @@ def export(
         log_prob(x, num_samples, seed)   -> log_prob      [B]     log p(x), importance-weighted
         score(x)                         -> score         [B]     -log p(x) by 100 samples
         sample_posterior(x, n, seed)     -> z       [n, B, D]     z ~ q(z|x)
-        log_posterior(z, x)              -> log_posterior [B]     log q(z|x)
+        log_posterior(z, x, seed=0)      -> log_posterior [B]     log q(z|x); the seed has no effect
         interpolate(x1, x2, steps)       -> images  [steps, B, H, W, C]
         serving_default(x)               -> reconstruction, elbo, z   of one z ~ q(z|x)
 
