@@ -47,6 +47,9 @@ THEIR_SCHEDULE: Mapping[str, Any] = MappingProxyType(
 
 # The best rate so far, and the whole KL from the first step on.
 _NO_WARMUP: Mapping[str, Any] = MappingProxyType({"learning_rate": 2e-3, "warmup": "none"})
+_LONG_ADAMW: Mapping[str, Any] = MappingProxyType(
+    {**_NO_WARMUP, "epochs": 300, "optimizer": "adamw", "weight_decay": 0.05}
+)
 # What the tuning changes, first one thing at a time, then what helped together and for longer.
 TUNING: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -62,11 +65,13 @@ TUNING: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "rate_2e_3_no_warmup_silu": {**_NO_WARMUP, "activation": "silu"},
         "rate_2e_3_no_warmup_stl": {**_NO_WARMUP, "gradient": "stl"},
         "long": {**_NO_WARMUP, "epochs": 300},
-        "long_adamw": {**_NO_WARMUP, "epochs": 300, "optimizer": "adamw", "weight_decay": 0.05},
+        "long_adamw": _LONG_ADAMW,
+        "long_adamw_twice": {**_LONG_ADAMW, "weight_decay": 0.1},
+        "long_adamw_input_dropout": {**_LONG_ADAMW, "input_dropout": 0.1},
     }
 )
 # The best of them by the free energy of the validation images.
-CHOSEN = "rate_2e_3_no_warmup"
+CHOSEN = "long_adamw"
 RECIPE: Mapping[str, Any] = MappingProxyType({**START, **TUNING[CHOSEN]})
 
 # The prior of the best dense model, and what is tried to keep it from overfitting: changes of the
