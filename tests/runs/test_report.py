@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_written(inside, monkeypatch, capsys):
     [
         (["nothing"], "'nothing' holds no model.keras; give the folder of a finished run or an"),
         (["export"], "has no config.json, which names the images of a run; give --dataset"),
-        (["broken"], "is not a model that Keras can load"),
+        (["broken"], "is not a Keras file"),
         (["newer"], "Unknown field 'wings' in the config file"),
         (["run", "--dataset", "other.npy"], "needs images of shape (8, 8, 1). Received"),
         (["run", "--samples", "0"], "samples must be at least 1. Received: 0"),

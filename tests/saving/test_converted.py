@@ -169,7 +169,9 @@ def table_of(page):
 def test_the_table_has_every_flow_and_every_format():
     assert tuple(FORMATS) == CONVERTED_FORMATS
     bases = {"tril", "mixture", "vamp"}
-    assert set(table_of(PAGE)) == {*FLOWS, *bases, *NOISE_FUNCTIONS}
+    # Other tests may have registered flows of their own.
+    flows = {name for name, entry in FLOWS.items() if entry.target.startswith("tfp_flowvae.")}
+    assert set(table_of(PAGE)) == {*flows, *bases, *NOISE_FUNCTIONS}
 
 
 @pytest.mark.slow
