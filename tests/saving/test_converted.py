@@ -170,7 +170,7 @@ def test_the_table_has_every_flow_and_every_format():
     assert tuple(FORMATS) == CONVERTED_FORMATS
     bases = {"tril", "mixture", "vamp"}
     # Other tests may have registered flows of their own.
-    flows = {name for name, entry in FLOWS.items() if entry.target.startswith("tfp_flowvae.")}
+    flows = {name for name, entry in FLOWS.items() if isinstance(entry.target, str)}
     assert set(table_of(PAGE)) == {*flows, *bases, *NOISE_FUNCTIONS}
 
 
