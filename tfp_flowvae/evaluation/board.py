@@ -44,7 +44,7 @@ class Board(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, folder: Path, images: np.ndarray, seed: int, labels: Sequence[Any] | None = None
+        self, folder: Path, images: np.ndarray, seed: int, labels: Sequence[Any] | np.ndarray | None = None
     ) -> None:
         super().__init__()
         self._folder = folder / "test"
@@ -96,7 +96,7 @@ def write_projector(
     folder: Path,
     latents: np.ndarray,
     images: np.ndarray,
-    labels: Sequence[Any] | None = None,
+    labels: Sequence[Any] | np.ndarray | None = None,
 ) -> None:
     """Writes latents for TensorBoard's embedding projector.
 
