@@ -44,7 +44,11 @@ class Board(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, folder: Path, images: np.ndarray, seed: int, labels: Sequence[Any] | np.ndarray | None = None
+        self,
+        folder: Path,
+        images: np.ndarray,
+        seed: int,
+        labels: Sequence[Any] | np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self._folder = folder / "test"
