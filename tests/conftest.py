@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,7 +177,7 @@ def digits():
     return (load_digits().images[:256, :, :, None] >= 8).astype(np.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stir():
     """A function that moves every weight of a layer away from its start."""
 
@@ -210,6 +211,34 @@ def make_vae(small_spec):
         return FlowVAE(image_shape=image_shape, latent_size=latent_size, **parts)
 
     return make
+
+
+@pytest.fixture
+def refusal(capsys):
+    """`refusal(*arguments)`: the one sentence with which the command line refuses them.
+
+    The exit status must be 2, and no file in the current folder may have changed.
+    """
+    from tfp_flowvae.cli import main
+
+    def files():
+        return {path: path.stat().st_mtime_ns for path in Path.cwd().rglob("*")}
+
+    def check(*arguments):
+        before = files()
+        try:
+            status = main(list(arguments))
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        assert status == 2
+        assert captured.out == ""
+        assert captured.err.startswith("Error: ")
+        assert captured.err.count("\n") == 1
+        assert files() == before
+        return captured.err
+
+    return check
 
 
 @pytest.fixture

@@ -89,22 +89,6 @@ def test_a_reader_that_has_gone_ends_the_output_quietly(command, status):
     assert process.returncode == status
 
 
-def refused(capsys, *arguments):
-    """Returns the one sentence with which `train` refuses; it must have written nothing."""
-    before = sorted(Path.cwd().rglob("*"))
-    try:
-        status = main(["train", *arguments])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    assert status == 2
-    assert captured.out == ""
-    assert captured.err.startswith("Error: ")
-    assert captured.err.count("\n") == 1
-    assert sorted(Path.cwd().rglob("*")) == before
-    return captured.err
-
-
 def test_help_lists_every_flow_and_loads_nothing_heavy():
     code = (
         "import sys\n"
@@ -161,12 +145,12 @@ def test_help_lists_every_flow_and_loads_nothing_heavy():
         (["--clip-norm", "none"], "a number is expected, not 'none'"),
     ],
 )
-def test_mistakes_get_one_sentence(capsys, monkeypatch, tmp_path, arguments, message):
+def test_mistakes_get_one_sentence(refusal, monkeypatch, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thing").write_text("")
     np.save(tmp_path / "flat.npy", np.zeros((9, 64), np.uint8))
-    assert message in refused(capsys, *arguments)
+    assert message in refusal("train", *arguments)
 
 
 def test_a_run_writes_every_file(run):

@@ -189,16 +189,6 @@ def test_images_of_another_data_set_are_compared_with_those_of_the_run(home, mon
         (["compare", "missing.json", "a"], "Cannot read 'missing.json'"),
     ],
 )
-def test_mistakes_get_one_sentence(arguments, message, home, monkeypatch, capsys):
+def test_mistakes_get_one_sentence(arguments, message, home, monkeypatch, refusal):
     monkeypatch.chdir(home)
-    before = sorted(home.rglob("*"))
-    try:
-        status = main(arguments)
-    except SystemExit as stop:
-        status = stop.code
-    printed = capsys.readouterr()
-    assert status == 2
-    assert message in printed.err
-    assert printed.err.count("\n") == 1
-    assert printed.out == ""
-    assert sorted(home.rglob("*")) == before
+    assert message in refusal(*arguments)

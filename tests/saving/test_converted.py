@@ -36,7 +36,7 @@ BOTH = [pytest.param(format, marks=needs(format)) for format in FORMATS]
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(stir):
     """A model of one layer of 32 units, so that a kernel is large enough to have int8 weights."""
     vae = fv.FlowVAE(
         image_shape=IMAGE,
@@ -47,10 +47,7 @@ def model():
         decoder="mlp:32",
         seed=0,
     )
-    rng = np.random.default_rng(0)
-    for weight in vae.trainable_weights:
-        weight.assign_add((0.2 * rng.normal(size=weight.shape)).astype(np.float32))
-    return vae
+    return stir(vae)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def vae(small_spec):
+def vae(small_spec, stir):
     keras.utils.set_random_seed(0)
     model = fv.FlowVAE(
         image_shape=IMAGE,
@@ -37,10 +37,7 @@ def vae(small_spec):
         decoder="mlp:16",
         seed=0,
     )
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_weights:
-        weight.assign_add((0.2 * rng.normal(size=weight.shape)).astype(np.float32))
-    return model
+    return stir(model)
 
 
 @pytest.fixture(scope="module")

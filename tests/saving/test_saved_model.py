@@ -30,7 +30,7 @@ FAST_PAIRS = [("iaf", "maf"), ("planar+householder", "realnvp")]
 
 
 @pytest.fixture(scope="module")
-def stirred(small_spec):
+def stirred(small_spec, stir):
     """A function that builds a small FlowVAE whose weights are away from their start."""
 
     def make(flow, prior, image_shape=IMAGE, network="mlp:16"):
@@ -44,10 +44,7 @@ def stirred(small_spec):
             decoder=network,
             seed=0,
         )
-        rng = np.random.default_rng(0)
-        for weight in vae.trainable_weights:
-            weight.assign_add((0.2 * rng.normal(size=weight.shape)).astype(np.float32))
-        return vae
+        return stir(vae)
 
     return make
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae.bijectors.coupling import affine, one_function
+from tfp_flowvae.bijectors.internal.parametric import snake_case
 from tfp_flowvae.bijectors.joint import JointEvaluation, forward_and_log_det, inverse_and_log_det
 
 _Direction = Callable[..., tuple[tf.Tensor, tf.Tensor]]
@@ -26,17 +27,24 @@ _Direction = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 class _ImageCoupling(JointEvaluation, tfb.Bijector):
     """What the two couplings share: a function of (kept, channels), and its bijector."""
 
-    def __init__(self, parameters: dict[str, Any]) -> None:
-        self._shift_and_log_scale_fn = parameters["shift_and_log_scale_fn"]
-        self._bijector_fn = parameters["bijector_fn"]
-        self._reverse = parameters["reverse"]
-        one_function(
-            type(self).__name__, "channels", self._shift_and_log_scale_fn, self._bijector_fn
-        )
-        with tf.name_scope(parameters["name"]) as name:
+    def __init__(
+        self,
+        shift_and_log_scale_fn: Callable[..., Any] | None = None,
+        bijector_fn: Callable[..., tfb.Bijector] | None = None,
+        reverse: bool = False,
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        parameters = dict(locals())
+        owner = type(self).__name__
+        one_function(owner, "channels", shift_and_log_scale_fn, bijector_fn)
+        with tf.name_scope(name or snake_case(owner)) as name:
+            self._shift_and_log_scale_fn = shift_and_log_scale_fn
+            self._bijector_fn = bijector_fn
+            self._reverse = reverse
             super().__init__(
                 forward_min_event_ndims=3,
-                validate_args=parameters["validate_args"],
+                validate_args=validate_args,
                 parameters=parameters,
                 name=name,
             )
@@ -109,16 +117,6 @@ class CheckerboardCoupling(_ImageCoupling):
         sizes of an image are not known.
     """
 
-    def __init__(
-        self,
-        shift_and_log_scale_fn: Callable[..., Any] | None = None,
-        bijector_fn: Callable[..., tfb.Bijector] | None = None,
-        reverse: bool = False,
-        validate_args: bool = False,
-        name: str = "checkerboard_coupling",
-    ) -> None:
-        super().__init__(dict(locals()))
-
     def _evaluate(self, x: tf.Tensor, direction: _Direction) -> tuple[tf.Tensor, tf.Tensor]:
         height, width, _ = x.shape[-3:]
         odd = (tf.range(height)[:, tf.newaxis] + tf.range(width)) % 2 == 1
@@ -152,16 +150,6 @@ class ChannelCoupling(_ImageCoupling):
       ValueError: If not exactly one function is given, it returns no elementwise bijector, or an
         image has one channel or sizes that are not known.
     """
-
-    def __init__(
-        self,
-        shift_and_log_scale_fn: Callable[..., Any] | None = None,
-        bijector_fn: Callable[..., tfb.Bijector] | None = None,
-        reverse: bool = False,
-        validate_args: bool = False,
-        name: str = "channel_coupling",
-    ) -> None:
-        super().__init__(dict(locals()))
 
     def _evaluate(self, x: tf.Tensor, direction: _Direction) -> tuple[tf.Tensor, tf.Tensor]:
         channels = x.shape[-1]

@@ -7,11 +7,13 @@ https://huggingface.co/docs/hub/model-cards describes the header.
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.distributions import BASES
@@ -49,7 +51,7 @@ class Subject:
 def write_card(folder: Path, subject: Subject, facts: Facts) -> None:
     """Writes the card of the export in a folder, but not over a README.md that is none of ours."""
     file = folder / CARD
-    if file.is_file() and f"library_name: {json.dumps(LIBRARY)}" not in file.read_text("utf-8"):
+    if file.is_file() and f"library_name: {LIBRARY}\n" not in file.read_text("utf-8"):
         return
     file.write_text(card(folder, subject, facts), encoding="utf-8")
 
@@ -57,7 +59,7 @@ def write_card(folder: Path, subject: Subject, facts: Facts) -> None:
 def card(folder: Path, subject: Subject, facts: Facts) -> str:
     """Returns the card of the export in a folder."""
     name = facts.name or folder.name
-    header = "\n".join(_yaml(_header(name, subject, facts)))
+    header = yaml.safe_dump(_header(name, subject, facts), sort_keys=False, width=math.inf)
     versions = {LIBRARY: __version__} | {package: version(package) for package in _PACKAGES}
     code = "\n".join(["import tensorflow as tf", "", 'served = tf.saved_model.load("PATH")'])
     sections = [
@@ -73,7 +75,7 @@ def card(folder: Path, subject: Subject, facts: Facts) -> str:
         _section("Size", _sizes(folder)),
         "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in subject.limits),
     ]
-    return f"---\n{header}\n---\n\n" + "\n\n".join(filter(None, sections)) + "\n"
+    return f"---\n{header}---\n\n" + "\n\n".join(filter(None, sections)) + "\n"
 
 
 def parts_of(layer: FlowDistribution) -> str:
@@ -120,25 +122,6 @@ def _result(subject: Subject, facts: Facts, split: str) -> dict[str, Any]:
             if figure.type and figure.split == split
         ],
     }
-
-
-def _yaml(value: Any, indent: str = "") -> list[str]:
-    """Lines of YAML; scalars are written as JSON, which YAML contains."""
-    lines = []
-    for key, part in value.items():
-        if isinstance(part, Mapping):
-            lines += [f"{indent}{key}:", *_yaml(part, indent + "  ")]
-        elif isinstance(part, list):
-            lines.append(f"{indent}{key}:")
-            for item in part:
-                if isinstance(item, Mapping):
-                    first, *rest = _yaml(item, indent + "  ")
-                    lines += [f"{indent}- {first.strip()}", *rest]
-                else:
-                    lines.append(f"{indent}- {json.dumps(item)}")
-        else:
-            lines.append(f"{indent}{key}: {json.dumps(part)}")
-    return lines
 
 
 def _section(title: str, rows: Mapping[str, Any]) -> str:

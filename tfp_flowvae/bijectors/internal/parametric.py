@@ -43,7 +43,7 @@ class ParametricBijector(JointEvaluation, tfb.AutoCompositeTensorBijector):
         owner = type(self).__name__
         values = {k: arguments[k] for k in self._AXES if arguments[k] is not None}
         axes = {k: self._AXES[k] for k in values}
-        with tf.name_scope(arguments["name"] or _snake_case(owner)) as name:
+        with tf.name_scope(arguments["name"] or snake_case(owner)) as name:
             tensors = validate.convert_parameters(owner, axes, values)
             for key in self._AXES:
                 setattr(self, f"_{key}", tensors.get(key))
@@ -134,6 +134,6 @@ class ActivatedBijector(ParametricBijector):
         return ACTIVATIONS[self.activation]
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
     """`PlanarFlow` as `planar_flow`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
