@@ -71,7 +71,7 @@ def draw_posterior(path: Path, steps: int) -> dict[str, float]:
     log_evidence = np.log(np.sum(np.exp(log_target)) * area)
     figure = Figure(figsize=(10.0, 3.6), layout="constrained")
     found = {}
-    for axes, (name, spec) in zip(figure.subplots(1, 3), FAMILIES.items(), strict=True):
+    for axes, (name, spec) in zip(figure.subplots(1, 3, sharey=True), FAMILIES.items(), strict=True):
         q = fitted(spec, steps)
         z, log_prob = q.sample_and_log_prob(20_000, seed=1)
         found[name] = float(log_evidence + np.mean(log_prob - log_joint(z)))
@@ -79,7 +79,8 @@ def draw_posterior(path: Path, steps: int) -> dict[str, float]:
         axes.contourf(*np.moveaxis(grid, -1, 0), np.exp(log_target - log_evidence), 8, cmap="Greys")
         levels = density.max() * np.linspace(0.1, 0.9, 5)
         axes.contour(*np.moveaxis(grid, -1, 0), density, levels, colors="C1", linewidths=1.2)
-        axes.set(title=f"{name}\nKL {found[name]:.2f} nats", xticks=[], yticks=[])
+        axes.set(title=f"{name}\nKL {found[name]:.2f} nats", xlabel="z1")
+    figure.axes[0].set_ylabel("z2")
     save(figure, path)
     return found
 
@@ -100,14 +101,14 @@ def draw_density(path: Path, epochs: int) -> None:
         density.fit(x, batch_size=100, epochs=epochs, verbose=0)
         title = "a normal (lu)" if spec == "lu" else "a flow (maf:3)"
         scatter(axes, density.sample(len(x), seed=0).numpy(), title, "C1")
-    first.set(xlim=(20, 180), ylim=(20, 260))
+    first.set(xlim=(20, 180), ylim=(20, 260), ylabel="x2")
     save(figure, path)
 
 
 def scatter(axes: Axes, points: np.ndarray, title: str, colour: str) -> None:
     """Draws points `[N, 2]`."""
     axes.scatter(*points.T, s=4, color=colour, lw=0, alpha=0.6)
-    axes.set(title=title)
+    axes.set(title=title, xlabel="x1")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -99,6 +99,6 @@ def test_figures_of_evaluate_are_quoted_with_their_protocol(make_vae):
     gap = figures(generalization_gap=1.0, generalization_gap_se=0.1, few_effective=3)
     text = said(make_vae, evaluation=gap)
     assert "overfits to some degree. The difference is 1.00 ± 0.10 nats per image." in text
-    assert "For 3 images the estimate is unreliable" in text
+    assert "For 3 of 360 images the estimate is unreliable" in text
     grey = figures(cross_entropy=True)
     assert "this is a cross entropy" in said(make_vae, evaluation=grey, binarization="none")

@@ -91,8 +91,9 @@ def _caveat(subject: Subject) -> str:
     found, text = subject.evaluation, "A lower value is better. "
     if found is not None and found.few_effective:
         text += (
-            f"For {found.few_effective:,} images the estimate is unreliable, because fewer than 10 "
-            "samples count in it: their -log p(x) is likely too high. "
+            f"For {found.few_effective:,} of {found.protocol.images:,} images the estimate is "
+            "unreliable, because fewer than 10 samples count in it: -log p(x) is likely too high "
+            "there. "
         )
     if found is not None and found.cross_entropy:
         return (
