@@ -71,7 +71,9 @@ def draw_posterior(path: Path, steps: int) -> dict[str, float]:
     log_evidence = np.log(np.sum(np.exp(log_target)) * area)
     figure = Figure(figsize=(10.0, 3.6), layout="constrained")
     found = {}
-    for axes, (name, spec) in zip(figure.subplots(1, 3, sharey=True), FAMILIES.items(), strict=True):
+    for axes, (name, spec) in zip(
+        figure.subplots(1, 3, sharey=True), FAMILIES.items(), strict=True
+    ):
         q = fitted(spec, steps)
         z, log_prob = q.sample_and_log_prob(20_000, seed=1)
         found[name] = float(log_evidence + np.mean(log_prob - log_joint(z)))

@@ -54,12 +54,14 @@ class Measured(NamedTuple):
     """A figure in words.
 
     Attributes:
+      name: The attribute of `Evaluation` that holds it.
       label: What it is.
       value: Its value, with the standard error where there is one.
       how: How it was measured.
       level: 0, or how deep it is among the parts of a figure before it.
     """
 
+    name: str
     label: str
     value: str
     how: str
@@ -87,6 +89,7 @@ def measured(found: Evaluation) -> list[Measured]:
     """Returns the figures that there are, each with how it was measured."""
     return [
         Measured(
+            row.name,
             row.label.strip(),
             _shown(found, row.name),
             _how(row, found.protocol),

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfp_flowvae.models.facts import Facts, Figure
 from tfp_flowvae.runs.folder import CONFIG, RECORD
+from tfp_flowvae.runs.records import METRICS, read_json
 
 if TYPE_CHECKING:
     from tfp_flowvae.evaluation.figures import Evaluation
 
 _NATS = "nats per image"
-# The names in the header of the figures of an evaluation.
-_TYPES = {
-    "-log p(x)": "nll",
-    "bits per dimension": "bits_per_dimension",
-    "ELBO": "elbo",
-    "active units": "active_units",
-    "Frechet distance, squared": "frechet_distance",
-    "precision": "precision",
-    "recall": "recall",
-}
+# The figures of an evaluation that the header has.
+_IN_HEADER = (
+    "nll",
+    "bits_per_dimension",
+    "elbo",
+    "active_units",
+    "frechet_distance",
+    "precision",
+    "recall",
+)
 # Settings that are paths of the machine that trained the model.
 _LOCAL = ("data_dir", "plugin")
 
@@ -93,10 +93,7 @@ def read_facts(folder: Path, evaluation: Evaluation | None = None) -> Facts:
         figures = () if evaluation is None else _of_evaluation(evaluation)
         dataset = "" if evaluation is None else Path(evaluation.protocol.dataset).name
         return Facts(dataset=dataset, figures=figures)
-    config, metrics, record = (
-        json.loads((folder / name).read_text(encoding="utf-8"))
-        for name in (CONFIG, "metrics.json", RECORD)
-    )
+    config, metrics, record = (read_json(folder / name) for name in (CONFIG, METRICS, RECORD))
     return facts_of_run(folder.resolve().name, config, metrics, record, evaluation)
 
 
@@ -134,9 +131,9 @@ def _of_evaluation(found: Evaluation) -> list[Figure]:
     images = data(dataclasses.replace(found.protocol, dataset=dataset))
     return [
         Figure(
-            _TYPES.get(row.label, ""),
+            row.name if row.name in _IN_HEADER else "",
             row.label,
-            float(getattr(found, _TYPES.get(row.label, "nll"))),
+            float(getattr(found, row.name)),
             f"{row.how}; {images}",
             row.value,
             found.protocol.split,

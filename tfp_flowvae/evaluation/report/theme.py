@@ -13,14 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from tfp_flowvae.evaluation.canvas import BLUE, GREEN, ORANGE, PURPLE
+
 INK, FAINT, PAPER = "#1f2328", "#d5dae0", "#ffffff"
 
-# Okabe and Ito's colours for colour-blind readers, the yellow darker, and three more.
+# The colours of the other pictures, two more of Okabe and Ito's, and three more.
 COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
+    BLUE,
+    ORANGE,
+    GREEN,
+    PURPLE,
     "#e69f00",
     "#56b4e9",
     "#7a4aa0",
