@@ -5,6 +5,7 @@
 - `density.png`: the density that a `FlowDensity` has learned from two moons.
 - `samples.png`: means of p(x|z) for z from the prior of a flow VAE, of MNIST if it is installed, or
   else of the digits. `--run` takes a trained run instead of training one.
+- `report.png`: the top of that run's report, if Chromium is installed.
 
 It takes two minutes, and ten more to train on MNIST.
 """
@@ -12,6 +13,8 @@ It takes two minutes, and ten more to train on MNIST.
 from __future__ import annotations
 
 import argparse
+import shutil
+import subprocess
 import sys
 import tempfile
 from io import BytesIO
@@ -28,6 +31,7 @@ from tfp_flowvae.cli import main as command
 from tfp_flowvae.data import check_dataset
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.plots import image_grid
+from tfp_flowvae.runs.report import REPORT
 
 _HERE = Path(__file__).parent
 _COLOURS = 64  # of the palettes, which make the files smaller
@@ -56,7 +60,7 @@ def moons(seed: int, epochs: int) -> Figure:
 
 
 def trained_run(folder: Path) -> Path:
-    """Trains a flow VAE on MNIST, or on the digits if MNIST is not installed."""
+    """Trains a flow VAE on MNIST, or on the digits if MNIST is not installed, and reports on it."""
     try:
         check_dataset("mnist", None)
         options = ["--dataset", "mnist", "--latent-dim", "32", "--epochs", "20"]
@@ -64,7 +68,21 @@ def trained_run(folder: Path) -> Path:
         print(f"{error} The digits are used instead.")
         options = ["--epochs", "100"]
     command(["train", "--flow", "iaf", "--prior", "realnvp", *options, "--output", str(folder)])
+    command(["report", str(folder)])
     return folder
+
+
+def screenshot(page: Path, browser: str) -> Image.Image:
+    """The top of a page at a desktop's width, as far as the end of the samples."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "page.png"
+        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1280,1300"]
+        address = page.absolute().as_uri()
+        subprocess.run(
+            [browser, *options, f"--screenshot={file}", address], check=True, capture_output=True
+        )
+        top = Image.open(file).convert("RGB").crop((56, 0, 1000, 1135))
+    return top.resize((760, 914), Image.Resampling.LANCZOS)
 
 
 def save(picture: Image.Image, path: Path) -> None:
@@ -96,9 +114,14 @@ def main() -> None:
     save_figure(planar_flow(seed, arguments.steps), output / "flow.png", dpi=80)
     save_figure(moons(seed, arguments.epochs), output / "density.png", dpi=80)
     with tempfile.TemporaryDirectory() as folder:
-        model = fv.load(arguments.run or trained_run(Path(folder) / "run"))
-    samples = model.sample(36, seed).numpy()
-    save(Image.fromarray(image_grid(samples, columns=12)), output / "samples.png")
+        run = arguments.run or trained_run(Path(folder) / "iaf-realnvp")
+        samples = fv.load(run).sample(36, seed).numpy()
+        save(Image.fromarray(image_grid(samples, columns=12)), output / "samples.png")
+        browser = shutil.which("chromium") or shutil.which("google-chrome")
+        if browser is None:
+            print("report.png is not made: neither chromium nor google-chrome is installed.")
+        else:
+            save(screenshot(run / REPORT, browser), output / "report.png")
 
 
 if __name__ == "__main__":
