@@ -50,10 +50,20 @@ class Subject:
 
 def write_card(folder: Path, subject: Subject, facts: Facts) -> None:
     """Writes the card of the export in a folder, but not over a README.md that is none of ours."""
+    if not has_other_readme(folder):
+        (folder / CARD).write_text(card(folder, subject, facts), encoding="utf-8")
+
+
+def has_other_readme(folder: Path) -> bool:
+    """Whether a folder has a README.md that is no card of ours."""
     file = folder / CARD
-    if file.is_file() and f"library_name: {LIBRARY}\n" not in file.read_text("utf-8"):
-        return
-    file.write_text(card(folder, subject, facts), encoding="utf-8")
+    if not file.is_file():
+        return False
+    try:
+        header = yaml.safe_load(file.read_text("utf-8").partition("\n---\n")[0])
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return True
+    return not isinstance(header, Mapping) or header.get("library_name") != LIBRARY
 
 
 def card(folder: Path, subject: Subject, facts: Facts) -> str:

@@ -16,6 +16,7 @@ from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.saved import (
     How,
     fixed_images,
+    folder_of,
     load_model_and_images,
     progress_bar,
     read_config,
@@ -43,6 +44,8 @@ def evaluate_run(path: Path, how: How, file: Path | None = None, card: bool = Fa
     check_json(file)
     config = read_config(path, how)
     check_sizes(how)
+    if card:
+        _check_card(folder_of(path))
     found = _measured(path, config, how)
     from tfp_flowvae.evaluation.table import table
 
@@ -55,10 +58,21 @@ def evaluate_run(path: Path, how: How, file: Path | None = None, card: bool = Fa
         print(f"\nfigures   {file}")
 
 
+def _check_card(folder: Path) -> None:
+    import_tensorflow()
+    from tfp_flowvae.models.card import CARD, has_other_readme
+
+    if has_other_readme(folder):
+        raise UserError(
+            f"{str(folder / CARD)!r} is no model card of this package and is not overwritten; move "
+            "it away, or leave --card out."
+        )
+
+
 def _write_card(path: Path, found: Evaluation) -> None:
     from tfp_flowvae.saving import load
 
-    folder = path.parent if path.suffix == ".keras" else path
+    folder = folder_of(path)
     try:
         load(path).write_card(folder, read_facts(folder, found))
     except OSError as error:
