@@ -76,13 +76,13 @@ def screenshot(page: Path, browser: str) -> Image.Image:
     """The top of a page at a desktop's width, as far as the end of the samples."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "page.png"
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1280,1300"]
+        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1280,1400"]
         address = page.absolute().as_uri()
         subprocess.run(
             [browser, *options, f"--screenshot={file}", address], check=True, capture_output=True
         )
-        top = Image.open(file).convert("RGB").crop((56, 0, 1000, 1135))
-    return top.resize((760, 914), Image.Resampling.LANCZOS)
+        top = Image.open(file).convert("RGB").crop((56, 0, 1000, 1168))
+    return top.resize((760, 940), Image.Resampling.LANCZOS)
 
 
 def save(picture: Image.Image, path: Path) -> None:
