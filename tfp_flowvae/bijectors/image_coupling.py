@@ -70,6 +70,7 @@ class _ImageCoupling(JointEvaluation, tfb.Bijector):
         if self._shift_and_log_scale_fn is not None:
             inner = affine(*self._shift_and_log_scale_fn(kept, channels))
         else:
+            assert self._bijector_fn is not None
             inner = self._bijector_fn(kept, channels)
         if inner.forward_min_event_ndims != 0:
             raise ValueError(
