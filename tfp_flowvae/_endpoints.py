@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -180,12 +182,28 @@ def load(path: Path) -> Any:
       UserError: If TensorFlow cannot load it.
     """
     try:
-        return tf.saved_model.load(str(path))
+        with _without_second_derivatives():
+            return tf.saved_model.load(str(path))
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise UserError(
             f"{str(path)!r} holds a model that TensorFlow cannot load; export it again. "
             f"TensorFlow says: {str(error).splitlines()[0]}"
         ) from error
+
+
+@contextlib.contextmanager
+def _without_second_derivatives() -> Iterator[None]:
+    """Drops TensorFlow's warning that it has saved custom gradients to the first order only."""
+    logger = logging.getLogger("absl")
+
+    def drop(record: logging.LogRecord) -> bool:
+        return "unsaved custom gradients" not in record.msg
+
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
 
 
 def _flat(function: Function) -> Function:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.cli.one_sentence import whole_number
 
 
@@ -35,6 +36,7 @@ def add_command(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    import_tensorflow()
     from tfp_flowvae.evaluation.exported import sample_to_picture
 
     sample_to_picture(arguments.path, arguments.n, arguments.seed, arguments.output)

@@ -56,20 +56,32 @@ def write_card(folder: Path, subject: Subject, facts: Facts) -> None:
 
 def has_other_readme(folder: Path) -> bool:
     """Whether a folder has a README.md that is no card of ours."""
+    return (folder / CARD).is_file() and _read_header(folder).get("library_name") != LIBRARY
+
+
+def license_in(folder: Path) -> str:
+    """The license in the header of a folder's card, or ""."""
+    return str(_read_header(folder).get("license") or "")
+
+
+def _read_header(folder: Path) -> Mapping[str, Any]:
+    """The header of a folder's README.md; empty if there is none."""
     file = folder / CARD
     if not file.is_file():
-        return False
+        return {}
     try:
         header = yaml.safe_load(file.read_text("utf-8").partition("\n---\n")[0])
     except (yaml.YAMLError, UnicodeDecodeError):
-        return True
-    return not isinstance(header, Mapping) or header.get("library_name") != LIBRARY
+        return {}
+    return header if isinstance(header, Mapping) else {}
 
 
 def card(folder: Path, subject: Subject, facts: Facts) -> str:
     """Returns the card of the export in a folder."""
     name = facts.name or folder.name
-    header = yaml.safe_dump(_header(name, subject, facts), sort_keys=False, width=math.inf)
+    license = facts.license or license_in(folder) or "unknown"
+    header = _header(name, subject, facts, license)
+    text = yaml.safe_dump(header, sort_keys=False, width=math.inf)
     versions = {LIBRARY: __version__} | {package: version(package) for package in _PACKAGES}
     code = "\n".join(["import tensorflow as tf", "", 'served = tf.saved_model.load("PATH")'])
     sections = [
@@ -85,7 +97,7 @@ def card(folder: Path, subject: Subject, facts: Facts) -> str:
         _section("Size", _sizes(folder)),
         "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in subject.limits),
     ]
-    return f"---\n{header}---\n\n" + "\n\n".join(filter(None, sections)) + "\n"
+    return f"---\n{text}---\n\n" + "\n\n".join(filter(None, sections)) + "\n"
 
 
 def parts_of(layer: FlowDistribution) -> str:
@@ -102,9 +114,9 @@ def _name_of(part: Any) -> str:
     return type(part).__name__
 
 
-def _header(name: str, subject: Subject, facts: Facts) -> dict[str, Any]:
+def _header(name: str, subject: Subject, facts: Facts, license: str) -> dict[str, Any]:
     header: dict[str, Any] = {
-        "license": "unknown",
+        "license": license,
         "library_name": LIBRARY,
         "pipeline_tag": subject.task,
         "tags": [*_TAGS, *subject.tags],

@@ -38,6 +38,8 @@ class Facts:
       data: What is known of the data, by label.
       settings: The settings of the run, by name.
       figures: The figures.
+      license: The model's license, by Hugging Face's name for it; "" to keep that of a card that is
+        there already.
     """
 
     name: str = ""
@@ -45,3 +47,4 @@ class Facts:
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     figures: Sequence[Figure] = ()
+    license: str = ""

@@ -88,13 +88,16 @@ def facts_of_density(
 
 
 def read_facts(folder: Path, evaluation: Evaluation | None = None) -> Facts:
-    """What a card tells of the run in a folder, or of an export's evaluation alone."""
+    """What a card tells of the run in a folder, or of an evaluation if there is no run."""
     if not (folder / RECORD).is_file():
         figures = () if evaluation is None else _of_evaluation(evaluation)
         dataset = "" if evaluation is None else Path(evaluation.protocol.dataset).name
         return Facts(dataset=dataset, figures=figures)
     config, metrics, record = (read_json(folder / name) for name in (CONFIG, METRICS, RECORD))
-    return facts_of_run(folder.resolve().name, config, metrics, record, evaluation)
+    name = folder.resolve().name
+    if "data" in config:
+        return facts_of_density(name, config, metrics, record)
+    return facts_of_run(name, config, metrics, record, evaluation)
 
 
 def _of_metrics(

@@ -82,14 +82,15 @@ def export(
     export_converted(model, path, format, functions)
 
 
-def load(path: str | Path, prior: Any = None, flow: Any = None) -> Any:
-    """Gives back the model of a folder or of its `.keras` file, compiled as it was.
+def load(path: str | Path, prior: Any = None, flow: Any = None, compile: bool = True) -> Any:
+    """Gives back the model of a folder or of its `.keras` file.
 
     Args:
       path: A folder that `export` wrote, or a `.keras` file.
       prior: Your own distribution that the prior, or a density's base, was made of, or a function
         that makes it, where the file cannot hold it; its variables take the values in the file.
       flow: The same for your own bijector in a stack of flows.
+      compile: Whether to compile the model as it was, with the state of its optimizer.
 
     Returns:
       A `FlowVAE` or a `FlowDensity`.
@@ -108,7 +109,7 @@ def load(path: str | Path, prior: Any = None, flow: Any = None) -> Any:
         raise UserError(f"{str(file)!r} is not a Keras file: it is damaged, or holds other data.")
     try:
         with supplied(prior=prior, flow=flow):
-            model = keras.saving.load_model(file)
+            model = keras.saving.load_model(file, compile=compile)
     except UserError:
         raise
     except (ValueError, OSError, TypeError, KeyError) as error:
