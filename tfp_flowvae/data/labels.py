@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from tfp_flowvae.data.images import Classes
 from tfp_flowvae.data.sources import Source, open_source
 from tfp_flowvae.errors import UserError
 
 _MISSING = ("-1", "")
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The classes of a data set.
-
-    Attributes:
-      names: The names of the K classes: those of the training images, in the order of their
-        numbers if they are numbers, otherwise in alphabetical order.
-      train: The class of each training image, int32 `[N]`: a place in `names`, or -1 where the
-        label is missing.
-      valid: Of each validation image.
-      test: Of each test image.
-    """
-
-    names: tuple[str, ...]
-    train: np.ndarray
-    valid: np.ndarray
-    test: np.ndarray
 
 
 def load_labels(

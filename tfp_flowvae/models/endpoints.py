@@ -58,9 +58,7 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         return vae.posterior_layer.sample(n, vae.features(x, *label), seed, temperature)
 
     @_once(x, _N, _PAIR, _N, *each)
-    def weigh(
-        x: Any, n: Any, seed: Any, examples: Any, *label: Any
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def weigh(x: Any, n: Any, seed: Any, examples: Any, *label: Any) -> tuple[tf.Tensor, tf.Tensor]:
         noise = Noise(seed, examples)
         draw = vae.posterior_layer.draw(n, vae.features(x, *label), noise)
         return draw.z, vae.terms_of(draw, x, noise, False, *label).elbo
