@@ -156,7 +156,8 @@ class Session:
     def images_sum(self) -> str:
         """A checksum of the images and their classes.
 
-        With it a resumed run checks that they are unchanged. The checksum of a large data set takes only every k-th image.
+        With it a resumed run checks that they are unchanged. The checksum of a large data set takes
+        only every k-th image.
         """
         total = hashlib.sha256()
         for name in ("train", "valid", "test"):
