@@ -200,13 +200,18 @@ class FlowVAE(LatentVariableModel):
             if self.num_classes is not None:
                 check_fit(labels, len(images), self.num_classes)
 
-    def adapt(self, images: TensorLike) -> None:
+    def adapt(self, images: TensorLike, labels: TensorLike | None = None) -> None:
         """Starts from data the parts that start from data: the pseudo-inputs of a `Vamp` base.
 
         Args:
           images: `[N, H, W, C]` in [0, 1], before training.
+          labels: Their labels `[N]`, for a model with classes.
         """
-        self.prior_layer.base.adapt(self._images(images).numpy(), self.seed or 0)
+        images, own = self._images(images).numpy(), []
+        if labels is not None:
+            self.label_context(labels, len(images))  # checks them
+            own = [np.asarray(labels)]
+        self.prior_layer.base.adapt(images, self.seed or 0, *own)
 
     def endpoints(self) -> dict[str, Endpoint]:
         """The functions of the exported SavedModel; see `tfp_flowvae.export`."""

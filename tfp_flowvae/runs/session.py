@@ -89,7 +89,11 @@ class Session:
         for name in ("train", "valid", "test"):
             self.model.likelihood.check_data(getattr(splits, name), splits.levels)
         if self.model.prior_layer.base.starts_from_data:
-            self.model.adapt(to_unit(splits.train[:_ADAPTED], splits.levels))
+            labels = self._labels("train")
+            self.model.adapt(
+                to_unit(splits.train[:_ADAPTED], splits.levels),
+                None if labels is None else labels[:_ADAPTED],
+            )
         self.history = EpochHistory()
 
     def fit(
