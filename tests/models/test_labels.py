@@ -2,100 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_probability as tfp
-from scipy.stats import multivariate_normal
 
 import tfp_flowvae as fv
-from tfp_flowvae.distributions.normal import UNIT_SCALE
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.likelihoods.base import Likelihood
 from tfp_flowvae.models.labels import with_unknown
 from tfp_flowvae.training.noise import Noise
 
-tfd = tfp.distributions
-
-IMAGE, NOISE, SPREAD = (2, 3, 1), 0.7, 0.6
-MEANS = np.array([-2.0, 0.5, 3.0])  # of p(z|y) for the three classes
 EPS = float(np.finfo(np.float32).eps)
 
 
-@dataclass(frozen=True)
-class FixedGaussian(Likelihood):
-    """x|z ~ N(output, NOISE^2 I)."""
-
-    def distribution(self, output):
-        return tfd.Independent(tfd.Normal(output, NOISE), reinterpreted_batch_ndims=3)
-
-    def mean(self, output):
-        return output
-
-
-class ThreeGaussians:
-    """z|y ~ N(m_y, SPREAD^2), x|z ~ N(w z + b, NOISE^2 I), with the exact q(z|x, y).
-
-    p(x|y) is normal. An unknown class is the context 0, for which z has the mean 0.
-    """
-
-    def __init__(self):
-        rng = np.random.default_rng(1)
-        self.w, self.b = rng.normal(size=(1, 6)), rng.normal(size=6)
-        encoder, decoder = keras.layers.Dense(1), keras.layers.Dense(6)
-        self.model = fv.FlowVAE(
-            image_shape=IMAGE,
-            latent_size=1,
-            encoder=keras.Sequential([keras.layers.Flatten(), encoder]),
-            decoder=keras.Sequential([decoder, keras.layers.Reshape(IMAGE)]),
-            likelihood=FixedGaussian(),
-            num_classes=3,
-        )
-        decoder.set_weights([self.w, self.b])
-        variance = 1.0 / (SPREAD**-2 + np.sum(self.w**2) / NOISE**2)
-        gain = variance * self.w.T / NOISE**2
-        encoder.set_weights([gain, -self.b @ gain])
-        prior, posterior = self.model.prior_layer.base, self.model.posterior_layer.base
-        prior._loc.set_weights([MEANS[:, np.newaxis], np.zeros(1)])
-        kernel = np.array([1.0, *(variance * MEANS / SPREAD**2)])[:, np.newaxis]
-        posterior._loc.set_weights([kernel, np.zeros(1)])
-        for base, scale in ((prior, SPREAD), (posterior, np.sqrt(variance))):
-            kernel, _ = base._raw_scale.get_weights()
-            bias = np.array([np.log(np.expm1(scale)) - UNIT_SCALE])
-            base._raw_scale.set_weights([np.zeros_like(kernel), bias])
-
-    def images(self, labels, seed=0):
-        rng = np.random.default_rng(seed)
-        z = MEANS[labels] + SPREAD * rng.normal(size=len(labels))
-        x = z[:, np.newaxis] * self.w + self.b + NOISE * rng.normal(size=(len(labels), 6))
-        return x.reshape(-1, *IMAGE).astype(np.float32)
-
-    def log_prob(self, x, mean):
-        """log p(x|y) in float64, for the mean of p(z|y)."""
-        covariance = SPREAD**2 * self.w.T @ self.w + NOISE**2 * np.eye(6)
-        flat = np.asarray(x, np.float64).reshape(len(x), 6)
-        return multivariate_normal(mean * self.w[0] + self.b, covariance).logpdf(flat)
-
-
 @pytest.fixture(scope="module")
-def known():
-    keras.utils.set_random_seed(0)
-    return ThreeGaussians()
+def known(three_gaussians):
+    return three_gaussians
 
 
 def rounding(known, x):
     """Some 60 roundings of terms of the size of the squares in the densities at x."""
-    z = np.abs(x).max() * np.abs(known.w).sum() / NOISE**2
-    return 60 * EPS * (z**2 + (np.abs(x).max() / NOISE) ** 2 * 6)
+    z = np.abs(x).max() * np.abs(known.w).sum() / known.noise**2
+    return 60 * EPS * (z**2 + (np.abs(x).max() / known.noise) ** 2 * 6)
 
 
 def test_the_bound_is_the_density_of_the_class(known):
     labels = np.array([0, 1, 2, -1, 2, -1])
     x = known.images(np.maximum(labels, 0))
-    wanted = [known.log_prob(x[i : i + 1], m) for i, m in enumerate([*MEANS, 0.0, MEANS[2], 0.0])]
+    wanted = [
+        known.log_prob(x[i : i + 1], m)
+        for i, m in enumerate([*known.means, 0.0, known.means[2], 0.0])
+    ]
     found = known.model.elbo_terms(x, 4, seed=1, label=labels).elbo
     for draw in found.numpy():  # with the exact posterior every draw gives log p(x|y)
         np.testing.assert_allclose(draw, wanted, rtol=0, atol=rounding(known, x))
@@ -111,7 +48,8 @@ def test_one_label_stands_for_all_images_and_none_for_an_unknown_class(known):
     x = known.images([1, 1, 1])
     for label, same in ((1, [1, 1, 1]), (None, [-1, -1, -1])):
         np.testing.assert_array_equal(
-            known.model.elbo(x, seed=1, label=label), known.model.elbo(x, seed=1, label=same)
+            known.model.elbo(x, seed=1, label=label),
+            known.model.elbo(x, seed=1, label=same),
         )
         np.testing.assert_array_equal(
             known.model.nll(x, 7, seed=1, label=same),
@@ -122,33 +60,35 @@ def test_one_label_stands_for_all_images_and_none_for_an_unknown_class(known):
 def test_each_class_has_a_prior_of_its_own(known):
     prior = known.model.prior([0, 1, 2, -1])
     assert prior.batch_shape == [4]
-    np.testing.assert_allclose(prior.distribution.mean()[:, 0], [*MEANS, 0.0], rtol=2 * EPS)
+    np.testing.assert_allclose(prior.distribution.mean()[:, 0], [*known.means, 0.0], rtol=2 * EPS)
     assert known.model.prior(2).batch_shape == [1]
     # Without noise a sample is the mean of its class, decoded.
     labels = [2, 0, -1]
     images = known.model.sample(3, seed=0, temperature=0.0, label=labels).numpy().reshape(3, 6)
-    wanted = np.array([MEANS[2], MEANS[0], 0.0])[:, np.newaxis] * known.w + known.b
+    wanted = np.array([known.means[2], known.means[0], 0.0])[:, np.newaxis] * known.w + known.b
     np.testing.assert_allclose(images, wanted, atol=4 * EPS * np.abs(wanted).max())
     drawn = known.model.draw_prior(4000, seed=0, label=2).numpy()
-    assert abs(drawn.mean() - MEANS[2]) < 4 * SPREAD / np.sqrt(4000)  # standard errors
+    assert abs(drawn.mean() - known.means[2]) < 4 * known.spread / np.sqrt(4000)  # standard errors
     np.testing.assert_array_equal(
-        known.model.sample(5, seed=3, label=1), known.model.sample(5, seed=3, label=[1] * 5)
+        known.model.sample(5, seed=3, label=1),
+        known.model.sample(5, seed=3, label=[1] * 5),
     )
 
 
 def test_the_posterior_has_the_label(known):
     x = known.images([0, 0])
     means = known.model.posterior(x, [0, 2]).distribution.mean().numpy()[:, 0]
-    variance = 1.0 / (SPREAD**-2 + np.sum(known.w**2) / NOISE**2)
+    variance = 1.0 / (known.spread**-2 + np.sum(known.w**2) / known.noise**2)
     flat = x.reshape(2, 6).astype(np.float64)
-    from_image = variance * (flat - known.b) @ known.w[0] / NOISE**2
-    wanted = from_image + variance * MEANS[[0, 2]] / SPREAD**2
-    np.testing.assert_allclose(means, wanted, rtol=0, atol=rounding(known, x) * NOISE)
+    from_image = variance * (flat - known.b) @ known.w[0] / known.noise**2
+    wanted = from_image + variance * known.means[[0, 2]] / known.spread**2
+    np.testing.assert_allclose(means, wanted, rtol=0, atol=rounding(known, x) * known.noise)
     encoded = known.model.encode(x, seed=2, label=[0, 2])
     again = known.model.posterior_layer.sample(1, known.model.features(x, [0, 2]), 2)[0]
     np.testing.assert_array_equal(encoded, again)
     np.testing.assert_array_equal(
-        known.model.reconstruct(x, seed=2, label=[0, 2]), known.model.decode(encoded)
+        known.model.reconstruct(x, seed=2, label=[0, 2]),
+        known.model.decode(encoded),
     )
 
 

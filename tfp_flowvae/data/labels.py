@@ -91,7 +91,7 @@ def load_classes(
         unseen = sorted(set(labels.tolist()) - set(places), key=_by_number)
         if unseen:
             raise UserError(
-                f"Every class must have a training image in {source.where}; remove the images of "
+                f"{source.where} must have a training image of every class; remove the images of "
                 f"the others, or label them -1. Received: {unseen[0]!r} in the {split} images."
             )
     return Classes(

@@ -56,6 +56,8 @@ def sample_to_picture(
 
 def _draw(path: Path, n: int, seed: int, label: str | None) -> np.ndarray:
     import_tensorflow()
+    import tensorflow as tf
+
     from tfp_flowvae import _endpoints
 
     model = _endpoints.load(path)
@@ -72,7 +74,14 @@ def _draw(path: Path, n: int, seed: int, label: str | None) -> np.ndarray:
                 f"--labels. Received: --label {label}."
             )
         return model.sample(n, seed)["images"].numpy()
-    return model.sample(n, _number(path, label), seed)["images"].numpy()
+    number = _number(path, label)
+    try:
+        return model.sample(n, number, seed)["images"].numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise UserError(
+            f"--label must be a class of {str(path)!r}, a whole number from 0. "
+            f"Received: {label}, which is above the last one."
+        ) from error
 
 
 def _number(path: Path, label: str | None) -> int:
@@ -84,9 +93,9 @@ def _number(path: Path, label: str | None) -> int:
     if label in names:
         return names.index(label)
     if names or not label.isdecimal():
-        allowed = ", ".join(names) if names else "a whole number"
+        allowed = f": {', '.join(names)}" if names else ", a whole number from 0"
         raise UserError(
-            f"--label must be a class of {str(path)!r}: {allowed}. Received: {label!r}."
+            f"--label must be a class of {str(path)!r}{allowed}. Received: {label!r}."
             f"{nearest(label, names)}"
         )
     return int(label)

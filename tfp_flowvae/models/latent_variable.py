@@ -84,7 +84,11 @@ class LatentVariableModel(FastModel):
         if self.num_classes is None and label is None:
             return self.prior_layer.log_prob(z)
         z = tf.convert_to_tensor(z, dtype_hint=tf.float32)
-        return self.prior_layer.log_prob(z, self.label_context(label, tf.shape(z)[-2]))
+        context = self.label_context(label, tf.shape(z)[-2])
+        # Of the rank of z: TensorFlow's graph optimizer takes [1, 1, H] + [1, H] for [1, H].
+        ones = [1] * (z.shape.rank - 2)
+        context = tf.reshape(context, [*ones, -1, self.num_classes])
+        return self.prior_layer.log_prob(z, context)
 
     def draw_prior(
         self,
