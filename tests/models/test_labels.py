@@ -211,6 +211,8 @@ def test_labels_of_fit_are_checked(make_vae, digits):
     pairs = tf.data.Dataset.from_tensor_slices((x, y)).batch(40)
     with pytest.raises(UserError, match=r"has no classes.*num_classes"):
         without.fit(pairs, shuffle=False, verbose=0)
+    with pytest.raises(UserError, match="give fit the labels"):
+        with_classes.fit(tf.data.Dataset.from_tensors(x), shuffle=False, verbose=0)
     with pytest.raises(UserError, match=r"no classes.*or leave the label out"):
         without.sample(3, label=1)
     with pytest.raises(UserError, match="no classes"):

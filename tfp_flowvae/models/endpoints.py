@@ -47,9 +47,9 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         **defaults: Any,
     ) -> Endpoint:
         def call(*arguments: Any) -> dict[str, Any]:
-            first, label = arguments[: len(rows)], arguments[len(rows) : len(rows) + len(each)]
-            label = [asserted(y, vae.num_classes) for y in label]
-            return function(*first, *arguments[len(rows) + len(each) :], *label)
+            end = len(rows) + len(each)
+            label = [asserted(y, vae.num_classes) for y in arguments[len(rows) : end]]
+            return function(*arguments[: len(rows)], *arguments[end:], *label)
 
         return named(call, [*rows, *each, *scalars], **defaults)
 

@@ -100,8 +100,8 @@ def with_unknown(label: tf.Tensor, rate: float, noise: Noise) -> tf.Tensor:
     return tf.where(u < rate, UNKNOWN, label)
 
 
-def check_fit(y: Any, count: int, num_classes: int) -> None:
-    """Checks the labels that `fit` is given with an array of images.
+def check_fit(y: Any, num_classes: int, count: int | None = None) -> None:
+    """Checks the labels that `fit` is given with images, in arrays or in a batch.
 
     Raises:
       UserError: If there are none, or they are not one class for each of `count` images.

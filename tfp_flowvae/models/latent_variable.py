@@ -58,9 +58,10 @@ class LatentVariableModel(FastModel):
     def features(self, x: TensorLike, label: TensorLike | None = None) -> tf.Tensor:
         """The context of the posterior: the encoder's features `[B, F]`, and those of the label."""
         x = self._images(x)
-        features, context = self.encoder(x), self.label_context(label, tf.shape(x)[0])
-        if context is None:
+        features = self.encoder(x)
+        if self.num_classes is None and label is None:
             return features
+        context = self.label_context(label, tf.shape(x)[0])
         return tf.concat([features, tf.cast(context, features.dtype)], axis=-1)
 
     def posterior(

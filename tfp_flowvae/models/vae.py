@@ -167,6 +167,8 @@ class FlowVAE(LatentVariableModel):
         self, x: Any, y: Any = None, training: bool = False
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The loss and the metrics of each image, `[B]` each, in nats; y are the labels."""
+        if training and self.num_classes is not None:
+            check_fit(y, self.num_classes)
         if y is None:
             terms = ElboTerms(**self(x, training=training))
         else:
@@ -177,7 +179,7 @@ class FlowVAE(LatentVariableModel):
     def predict_step(self, data: Any) -> tf.Tensor:
         """Reconstructions `[B, H, W, C]`, for `predict`."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self.reconstruct(x, label=None if y is None else self._labels(y))
+        return self.reconstruct(x, label=None if self.num_classes is None else y)
 
     def _labels(self, y: Any) -> tf.Tensor:
         """The labels of a batch in int32; raises `UserError` without classes."""
@@ -192,13 +194,13 @@ class FlowVAE(LatentVariableModel):
         """Refuses images that do not suit the likelihood, and labels that do not suit the images.
 
         Raises:
-          UserError: If labels are missing, not wanted, or not one class for each image.
+          UserError: If labels are missing, or not one class for each image.
         """
         images, labels = arguments.get("x"), arguments.get("y")
         if isinstance(images, (np.ndarray, tf.Tensor)):
             self.likelihood.check_data(np.asarray(images))
             if self.num_classes is not None:
-                check_fit(labels, len(images), self.num_classes)
+                check_fit(labels, self.num_classes, len(images))
 
     def adapt(self, images: TensorLike, labels: TensorLike | None = None) -> None:
         """Starts from data the parts that start from data: the pseudo-inputs of a `Vamp` base.
