@@ -86,7 +86,7 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         return log_mean_weight(log_weights, (x, *label), num_samples, as_seed(seed))
 
     def between(x1: Any, x2: Any, steps: Any) -> dict[str, tf.Tensor]:
-        unknown = [tf.fill([tf.shape(x1)[0]], UNKNOWN)] * len(each)
+        unknown = [tf.fill([tf.shape(x1)[0]], UNKNOWN) for _ in each]
         first, second = (encode(x, SERVING_SEED, *unknown, temperature=0.0) for x in (x1, x2))
         path = vae.path(first, second, steps)
         images = decode(tf.reshape(path, [-1, vae.latent_size]))
