@@ -243,6 +243,44 @@ def test_a_resumed_run_equals_an_uninterrupted_run(values, stops, splits, tmp_pa
         assert whole.evaluate() == resumed.evaluate()
 
 
+@pytest.fixture(scope="module")
+def labelled(splits):
+    """The images with their classes, of which a third are missing in training."""
+    from tfp_flowvae.data import Classes, load_classes
+
+    found = load_classes("digits")
+    train = np.where(np.arange(200) % 3, found.train[:200], -1).astype(np.int32)
+    classes = Classes(found.names, train, found.valid[:40], found.test[:40])
+    return dataclasses.replace(splits, classes=classes)
+
+
+def test_a_resumed_run_with_labels_equals_an_uninterrupted_run(labelled, tmp_path):
+    more = {"labels": True, "epochs": 2, "batch_size": 3, "prior": "vamp:3", "diagnostics": True}
+    config = TrainConfig(**{**SMALL, **more})
+    whole = train(config, labelled, tmp_path / "whole")
+    asked, cut = [], tmp_path / "cut"
+
+    def stop():
+        asked.append(None)
+        return len(asked) == 3
+
+    assert train(config, labelled, cut, stop) is None
+    resumed = train(config, labelled, cut)
+    assert same(whole, resumed)
+    assert whole.evaluate() == resumed.evaluate()
+
+
+def test_other_labels_are_refused(labelled, tmp_path):
+    from tfp_flowvae.errors import UserError
+
+    config = TrainConfig(**{**SMALL, "epochs": 1, "labels": True})
+    train(config, labelled, tmp_path / "run")
+    classes = dataclasses.replace(labelled.classes, train=labelled.classes.train[::-1].copy())
+    other = dataclasses.replace(labelled, classes=classes)
+    with pytest.raises(UserError, match="images of 'digits' are not those the run began with"):
+        train(dataclasses.replace(config, epochs=2), other, tmp_path / "run")
+
+
 def test_other_images_are_refused(splits, tmp_path):
     from tfp_flowvae.errors import UserError
 

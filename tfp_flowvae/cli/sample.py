@@ -27,6 +27,12 @@ def add_command(commands: Any) -> None:
         "--seed", type=whole_number, default=0, help="the seed of the draw (default: 0)"
     )
     parser.add_argument(
+        "--label",
+        metavar="CLASS",
+        help="the class of the images, for a model that was trained with --labels: its name, or "
+        "its number in an export without run.json (default: images of an unknown class)",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         default=Path("samples.png"),
@@ -39,6 +45,8 @@ def _run(arguments: argparse.Namespace) -> int:
     import_tensorflow()
     from tfp_flowvae.evaluation.exported import sample_to_picture
 
-    sample_to_picture(arguments.path, arguments.n, arguments.seed, arguments.output)
+    sample_to_picture(
+        arguments.path, arguments.n, arguments.seed, arguments.output, arguments.label
+    )
     print(f"{arguments.n} samples from {arguments.path} written to {arguments.output}")
     return 0

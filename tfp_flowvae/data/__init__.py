@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tfp_flowvae._lazy import lazy
 from tfp_flowvae.data.binarize import BINARIZATIONS, binarize_fixed, check_binarization
-from tfp_flowvae.data.images import ImageSplits, to_unit
-from tfp_flowvae.data.labels import load_labels
+from tfp_flowvae.data.images import Classes, ImageSplits, to_unit
+from tfp_flowvae.data.labels import load_classes, load_labels
 from tfp_flowvae.data.loading import load_images
 from tfp_flowvae.data.sources import check_dataset
 from tfp_flowvae.data.stream import stream_images
@@ -19,10 +19,12 @@ _LAZY = {
 __all__ = [
     *_LAZY,
     "BINARIZATIONS",
+    "Classes",
     "ImageSplits",
     "binarize_fixed",
     "check_binarization",
     "check_dataset",
+    "load_classes",
     "load_images",
     "load_labels",
     "stream_images",

@@ -46,6 +46,7 @@ def training_batches(
     binarization: str,
     start_epoch: int = 0,
     start_step: int = 0,
+    labels: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Returns an endless stream of shuffled batches; `steps_per_epoch` of them are one epoch.
 
@@ -63,10 +64,12 @@ def training_batches(
         intensity: its probability is exact for black and white and within 2^-16 for grey.
       start_epoch: The epoch, counted from 0, with which the stream begins.
       start_step: The step of that epoch, counted from 0, with which the stream begins.
+      labels: int32 `[N]`, or None.
 
     Returns:
       A `tf.data.Dataset` of `[B, H, W, C]`, of infinite cardinality: float32 in [0, 1], or uint8
-      zeros and ones if the images are binary, which is a quarter of the bytes.
+      zeros and ones if the images are binary, which is a quarter of the bytes. With labels, of
+      pairs of such images and their labels `[B]`.
 
     Raises:
       UserError: If `binarization` is unknown.
@@ -94,7 +97,7 @@ def training_batches(
         images, levels = binarize_fixed(images, levels, binarization, "train")
     dynamic = binarization == "dynamic"
     size, steps = len(images), steps_per_epoch(len(images), batch_size)
-    stream = _streams(images, batch_size)
+    stream = _streams(images, batch_size, labels)
 
     def epoch_batches(epoch: Any) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
@@ -116,7 +119,11 @@ def training_batches(
 
 
 def evaluation_batches(
-    images: np.ndarray, batch_size: int, *, levels: int | None = None
+    images: np.ndarray,
+    batch_size: int,
+    *,
+    levels: int | None = None,
+    labels: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of all images, once and in order.
 
@@ -125,17 +132,19 @@ def evaluation_batches(
         on binary images, give the result of `binarize_fixed`.
       batch_size: Images in a batch, B; the last batch may be smaller.
       levels: The number of grey levels, or None.
+      labels: int32 `[N]`, or None.
 
     Returns:
       A `tf.data.Dataset` of `[B, H, W, C]` with `steps_per_epoch(N, B)` elements: float32 in
-      [0, 1], or uint8 zeros and ones if the images are binary.
+      [0, 1], or uint8 zeros and ones if the images are binary. With labels, of pairs of such images
+      and their labels `[B]`.
 
     Raises:
       ValueError: If there are no images, or `batch_size` is not positive.
     """
     _check_sizes(images, levels, batch_size)
     size, steps = len(images), steps_per_epoch(len(images), batch_size)
-    batches = _streams(images, batch_size)(
+    batches = _streams(images, batch_size, labels)(
         lambda start, stop: tf.range(start, tf.minimum(stop, size)),
         lambda chosen, _: _unit(chosen, levels),
         0,
@@ -153,7 +162,9 @@ def _check_sizes(images: np.ndarray, levels: int | None, batch_size: int) -> Non
         raise ValueError(f"batch_size must be at least 1. Received: {batch_size}.")
 
 
-def _streams(images: np.ndarray, batch_size: int) -> Callable[..., tf.data.Dataset]:
+def _streams(
+    images: np.ndarray, batch_size: int, labels: np.ndarray | None
+) -> Callable[..., tf.data.Dataset]:
     """Returns a function that makes streams of batches, and can be called within tf.data.
 
     The stream reads the images of a block of batches at a time. The function's arguments are:
@@ -163,18 +174,24 @@ def _streams(images: np.ndarray, batch_size: int) -> Callable[..., tf.data.Datas
       steps: The number after that of the last batch.
     """
     read, on_disk = _reader(images), isinstance(images, np.memmap)
+    read_labels = None if labels is None else _reader(labels)
     count = _READ_BYTES // max(1, batch_size * images[0].nbytes)
     count = min(max(count, 1), _MOST_PREFETCHED)
     parallel = {"num_parallel_calls": _READERS, "deterministic": True} if on_disk else {}
 
     def stream(order: _Order, finish: _Finish, first: Any, steps: int) -> tf.data.Dataset:
         def block(index: Any) -> Any:
-            return index, read(order(index * batch_size, (index + count) * batch_size))
+            places = order(index * batch_size, (index + count) * batch_size)
+            if read_labels is None:
+                return index, read(places)
+            return index, read(places), read_labels(places)
 
-        def batches(index: Any, chosen: Any) -> tf.data.Dataset:
+        def batches(index: Any, chosen: Any, *labels: Any) -> tf.data.Dataset:
             def batch(number: Any) -> Any:
                 start = (number - index) * batch_size
-                return finish(chosen[start : start + batch_size], number)
+                part = slice(start, start + batch_size)
+                finished = finish(chosen[part], number)
+                return (finished, labels[0][part]) if labels else finished
 
             return tf.data.Dataset.range(index, tf.minimum(index + count, steps)).map(batch)
 

@@ -13,6 +13,25 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
+class Classes:
+    """The classes of a data set's images.
+
+    Attributes:
+      names: The names of the K classes: those of the training images, in the order of their
+        numbers if they are numbers, otherwise in alphabetical order.
+      train: The class of each training image, int32 `[N]`: a place in `names`, or -1 where the
+        label is missing.
+      valid: Of each validation image.
+      test: Of each test image.
+    """
+
+    names: tuple[str, ...]
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class ImageSplits:
     """A data set's images, in three splits.
 
@@ -23,6 +42,7 @@ class ImageSplits:
       test: `[T, H, W, C]`, with train's dtype and range.
       levels: The number of grey levels of uint8 images (usually 256; 17 for digits); None for
         float32 images.
+      classes: The classes of the images; None if they have none, or a model is not to know them.
 
     Raises:
       ValueError: If dtype and `levels` do not fit each other or the image shapes differ.
@@ -33,6 +53,7 @@ class ImageSplits:
     valid: np.ndarray
     test: np.ndarray
     levels: int | None
+    classes: Classes | None = None
 
     def __post_init__(self) -> None:
         for split in (self.train, self.valid, self.test):

@@ -1,10 +1,14 @@
-"""The labels of a data set's images, for those that have any. Models are never given them."""
+"""The labels of a data set's images, for those that have any."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tfp_flowvae.data.sources import open_source
+from tfp_flowvae.data.images import Classes
+from tfp_flowvae.data.sources import Source, open_source
+from tfp_flowvae.errors import UserError
+
+_MISSING = ("-1", "")
 
 
 def load_labels(
@@ -39,7 +43,74 @@ def load_labels(
     labels = parts[own].labels()
     if labels is None or len(labels) != parts[own].shape[0]:
         return None
-    text = labels.astype(str)
-    into = {name: np.empty(size, text.dtype) for name, size in source.plan.sizes.items()}
-    source.plan.place(own, 0, text, into)
-    return into[split]
+    return _placed(source, {own: labels.astype(str)})[split]
+
+
+def load_classes(
+    dataset: str, data_dir: str | None = None, *, image_shape: tuple[int, ...] | None = None
+) -> Classes:
+    """Loads the classes of all images; a label "-1" or "" is a missing one.
+
+    Args:
+      dataset: As in `load_images`.
+      data_dir: As in `load_images`.
+      image_shape: As in `load_images`.
+
+    Raises:
+      UserError: If the data set cannot be opened, a split of it has no labels or not one for each
+        image, no training image has a label, or a class has no training image.
+
+    Example:
+      >>> classes = load_classes("digits")
+      >>> classes.names[:3], classes.train.shape
+      (('0', '1', '2'), (1257,))
+    """
+    source = open_source(dataset, data_dir, image_shape=image_shape)
+    found = {}
+    for split, part in source.parts().items():
+        labels = part.labels()
+        if labels is None:
+            raise UserError(
+                f"{source.where} has no labels of its {split} images: see load_labels for where "
+                "they may be, or train without --labels. Received: none."
+            )
+        if len(labels) != part.shape[0]:
+            raise UserError(
+                f"{source.where} must have one label for each of its {split} images. Received: "
+                f"{len(labels)} labels for {part.shape[0]} images."
+            )
+        found[split] = labels.astype(str)
+    placed = _placed(source, found)
+    names = sorted(set(placed["train"].tolist()) - set(_MISSING), key=_by_number)
+    if not names:
+        raise UserError(
+            f"{source.where} must have a label for some training images. Received: none but -1."
+        )
+    places = dict.fromkeys(_MISSING, -1) | {name: i for i, name in enumerate(names)}
+    for split, labels in placed.items():
+        unseen = sorted(set(labels.tolist()) - set(places), key=_by_number)
+        if unseen:
+            raise UserError(
+                f"{source.where} must have a training image of every class; remove the images of "
+                f"the others, or label them -1. Received: {unseen[0]!r} in the {split} images."
+            )
+    return Classes(
+        tuple(names),
+        **{
+            split: np.array([places[label] for label in labels.tolist()], np.int32)
+            for split, labels in placed.items()
+        },
+    )
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    return (int(name) if name.isdecimal() else -1, name)
+
+
+def _placed(source: Source, labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """From the labels of a source's splits, strings, to those of ours."""
+    longest = np.result_type(*labels.values())
+    into = {name: np.empty(size, longest) for name, size in source.plan.sizes.items()}
+    for split, text in labels.items():
+        source.plan.place(split, 0, text, into)
+    return into

@@ -65,7 +65,7 @@ def load_images(
         ) from error
     for note in notes:
         warnings.warn(f"{source.where} {note}", stacklevel=2)
-    return ImageSplits(name=dataset, **images, levels=levels)
+    return ImageSplits(name=dataset, **images, levels=levels, classes=None)
 
 
 def read_images(

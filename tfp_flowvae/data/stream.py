@@ -71,7 +71,7 @@ def stream_images(
     )
     for note in contents["notes"]:
         warnings.warn(f"{source.where} {note}", stacklevel=2)
-    return ImageSplits(name=dataset, **images, levels=contents["levels"])
+    return ImageSplits(name=dataset, **images, levels=contents["levels"], classes=None)
 
 
 def _folder_name(dataset: str, source: Source) -> str:

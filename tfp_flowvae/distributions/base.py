@@ -112,12 +112,13 @@ class Base(SizedLayer):
           image_shape: `(H, W, C)`.
         """
 
-    def adapt(self, images: np.ndarray, seed: int) -> None:
+    def adapt(self, images: np.ndarray, seed: int, labels: np.ndarray | None = None) -> None:
         """Starts the weights from data.
 
         Args:
           images: `[N, H, W, C]` in [0, 1].
           seed: Seed of random choices.
+          labels: The label of each image, int32 `[N]`, -1 where it is missing; None for none.
         """
 
 

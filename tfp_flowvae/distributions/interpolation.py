@@ -11,7 +11,11 @@ from tfp_flowvae.distributions.normal import Normal
 
 
 def interpolate(
-    distribution: FlowDistribution, first: TensorLike, second: TensorLike, steps: TensorLike
+    distribution: FlowDistribution,
+    first: TensorLike,
+    second: TensorLike,
+    steps: TensorLike,
+    context: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Points on a path from z1 to z2 that is simple in the space of the base.
 
@@ -23,10 +27,11 @@ def interpolate(
     origin than draws do. For other bases e(t) = (1 - t) e1 + t e2.
 
     Args:
-      distribution: A flow over a base, without a context.
+      distribution: A flow over a base.
       first: z1, `[B, D]`.
       second: z2, `[B, D]`.
       steps: The number of points on each path, both ends included; for 1 the first end.
+      context: `[B, F]` or `[1, F]`, or None; with one, e(t) is straight for every base.
 
     Returns:
       z(t), `[steps, B, D]`.
@@ -38,11 +43,12 @@ def interpolate(
     ```
     """
     ends = tf.stack([tf.cast(first, tf.float32), tf.cast(second, tf.float32)])
-    bijector = distribution.distribution().bijector
+    bijector = distribution.distribution(context).bijector
     first, second = tf.unstack(bijector.inverse(ends))
     last = tf.cast(tf.maximum(steps - 1, 1), tf.float32)
     t = (tf.cast(tf.range(steps), tf.float32) / last)[:, tf.newaxis, tf.newaxis]
-    on_arc = isinstance(distribution.base, Normal) and distribution.event_size > 1
+    standard = isinstance(distribution.base, Normal) and context is None
+    on_arc = standard and distribution.event_size > 1
     path = _arc(first, second, t) if on_arc else (1.0 - t) * first + t * second
     return bijector.forward(path)
 

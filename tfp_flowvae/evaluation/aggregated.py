@@ -51,7 +51,7 @@ def aggregated_posterior(
     """
     draw = model.draw(x, 1, seed)
     z, own = draw.z[0], draw.log_prob[0].numpy().astype(np.float64)
-    features = model.encoder(x)
+    features = model.features(x)
     count = len(x)
 
     @tf.function(autograph=False, reduce_retracing=True)
@@ -64,7 +64,7 @@ def aggregated_posterior(
     starts = progress(range(0, count, step))
     parts = [log_mixture(z[start : start + step]).numpy() for start in starts]
     aggregated = np.concatenate(parts).astype(np.float64)
-    log_prior = model.prior_layer.log_prob(z).numpy().astype(np.float64)
+    log_prior = model.log_prior(z).numpy().astype(np.float64)
     return Aggregated(
         mutual_information=float(np.mean(own - aggregated)),
         kl=float(np.mean(aggregated - log_prior)),

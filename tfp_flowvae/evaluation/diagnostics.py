@@ -50,6 +50,7 @@ class Diagnostics(keras.callbacks.Callback):
       seed: The seed of the draws.
       mutual_information: Whether to estimate the mutual information. It needs the density of the
         posterior, which is slow for an IAF: on a small data set it would take longer than training.
+      labels: The labels of the validation images, int32 `[N]`, for a model with classes; or None.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class Diagnostics(keras.callbacks.Callback):
         train_size: int,
         seed: int,
         mutual_information: bool = True,
+        labels: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         count = min(max(train_size // _SHARE, _FEWEST), _MOST)
         self._images = to_unit(images[:count], levels)
+        self._labels = None if labels is None else labels[:count]
         self._seed, self._mutual_information = seed, mutual_information
         self._measure: Any = None
 
@@ -70,8 +73,10 @@ class Diagnostics(keras.callbacks.Callback):
         """Makes the function that measures."""
         model, images = self.model, tf.constant(self._images)
         seed = tf.constant([self._seed, 0], tf.int32)
-        full = self._mutual_information
-        self._measure = tf.function(lambda: measure(model, images, seed, full), autograph=False)
+        full, label = self._mutual_information, self._labels
+        self._measure = tf.function(
+            lambda: measure(model, images, seed, full, label), autograph=False
+        )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the diagnostics to the logs, which later callbacks see."""
@@ -82,15 +87,19 @@ class Diagnostics(keras.callbacks.Callback):
 
 
 def measure(
-    model: FlowVAE, x: tf.Tensor, seed: tf.Tensor, mutual_information: bool = True
+    model: FlowVAE,
+    x: tf.Tensor,
+    seed: tf.Tensor,
+    mutual_information: bool = True,
+    label: np.ndarray | None = None,
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Returns the diagnostics for images `[N, H, W, C]`: the scalars, and `base_kl`, `[D]`."""
-    draw = model.draw(x, 2, seed)
+    draw = model.draw(x, 2, seed, label)
     log_densities = {
         "log_base": draw.log_base,
         "log_posterior": draw.log_prob,
         "log_det": draw.log_det,
-        "log_prior": model.prior_layer.log_prob(draw.z),
+        "log_prior": model.log_prior(draw.z, label),
     }
     scalars = {}
     for name, values in log_densities.items():
@@ -99,7 +108,8 @@ def measure(
     active = mean_variance(model, draw.distribution, seed) > ACTIVE_VARIANCE
     scalars["active_units"] = tf.reduce_sum(tf.cast(active, tf.float32))
     if mutual_information:
-        scalars["mutual_information"] = _mutual_information(model, x[:PAIRED], draw.z[0, :PAIRED])
+        posterior = model.posterior(x[:PAIRED], None if label is None else label[:PAIRED])
+        scalars["mutual_information"] = _mutual_information(posterior, draw.z[0, :PAIRED])
     return scalars, tf.reduce_mean(base_kl(draw.distribution.distribution), axis=0)
 
 
@@ -170,9 +180,9 @@ def _degrees_of_freedom(count: int) -> int:
     return max(count - 1, 1)
 
 
-def _mutual_information(model: FlowVAE, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-    """E_i[log q(z_i|x_i) - log mean_j q(z_i|x_j)] of images `[M, ...]` and their z `[M, D]`."""
-    posterior, count = model.posterior(x), tf.shape(z)[0]
+def _mutual_information(posterior: tfd.TransformedDistribution, z: tf.Tensor) -> tf.Tensor:
+    """E_i[log q(z_i|x_i) - log mean_j q(z_i|x_j)] of q(z|x), batch `[M]`, and its z `[M, D]`."""
+    count = tf.shape(z)[0]
     everyone = tf.tile(z[:, tf.newaxis], [1, count, 1])
     noise, log_det = inverse_and_log_det(posterior.bijector, everyone)
     log_density = posterior.distribution.log_prob(noise) + log_det

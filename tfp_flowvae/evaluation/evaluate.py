@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.aggregated import aggregated_posterior
+from tfp_flowvae.evaluation.classes import Labels, class_figures
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE, base_kl, mean_variance
 from tfp_flowvae.evaluation.figures import FEW_EFFECTIVE, QUICK, Evaluation, Protocol
 from tfp_flowvae.evaluation.free_energy import elbo_term_means
@@ -37,6 +38,7 @@ def evaluate(
     images: np.ndarray,
     train_images: np.ndarray | None = None,
     *,
+    labels: Labels | None = None,
     quick: bool = False,
     progress: Progress | None = None,
     **protocol: Any,
@@ -47,13 +49,14 @@ def evaluate(
       model: A trained model.
       images: `[N, H, W, C]` in [0, 1], binarised already if the model needs it.
       train_images: `[M, H, W, C]`, for the generalisation gap and the nearest training images.
+      labels: The labels of the images, for the figures of each class; None for none.
       quick: Whether to use the sizes of `QUICK`.
       progress: A function of an iterable and a title that shows its progress; None for none.
       **protocol: Attributes of `Protocol`, such as `samples=500` and `seed=1`.
 
     Raises:
-      UserError: If there are fewer than two images, they have another shape than the model's, or a
-        number of the protocol is not allowed.
+      UserError: If there are fewer than two images, they have another shape than the model's, the
+        labels do not fit the images or the model, or a number of the protocol is not allowed.
 
     Example:
     ```python
@@ -62,6 +65,8 @@ def evaluate(
     ```
     """
     images = _checked(model, images)
+    if labels is not None:
+        model.label_context(labels.images, len(images))  # checks them
     if train_images is not None:
         train_images = _checked(model, train_images)
     sizes = {**(QUICK if quick else {}), **protocol}
@@ -73,6 +78,7 @@ def evaluate(
         **_gaps(model, images, how, show),
         **_latents(model, images[: how.aggregated_images], how.seed, show),
         **_quality(model, images, train_images, how)._asdict(),
+        **_classes(model, images, labels, how, show),
     )
 
 
@@ -187,6 +193,23 @@ def _latents(model: FlowVAE, images: np.ndarray, seed: int, show: Progress) -> d
         "aggregated_kl": aggregated.kl,
         "base_kl": tuple(per_dimension.tolist()),
     }
+
+
+def _classes(
+    model: FlowVAE, images: np.ndarray, labels: Labels | None, how: Protocol, show: Progress
+) -> dict[str, Any]:
+    """The figures that need labels; none with fewer than two."""
+    if labels is None or np.sum(labels.images >= 0) < 2:
+        return {}
+    return class_figures(
+        model,
+        images,
+        labels,
+        how.aggregated_images,
+        how.samples,
+        how.seed,
+        lambda places: show(places, "classes"),
+    )
 
 
 class _Quality(NamedTuple):

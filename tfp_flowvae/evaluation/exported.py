@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 
 from tfp_flowvae._files import written_aside
 from tfp_flowvae._quiet import import_tensorflow
-from tfp_flowvae.errors import UserError
+from tfp_flowvae.errors import UserError, nearest
 from tfp_flowvae.evaluation.plots import save_samples
 
 MOST_SAMPLES = 10_000
 
 
-def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
+def sample_to_picture(
+    path: Path, n: int, seed: int, output: Path, label: str | None = None
+) -> None:
     """Draws images from the prior of an exported model and writes them as one picture.
 
     Args:
@@ -22,6 +25,8 @@ def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
       n: The number of images.
       seed: The seed of the draw.
       output: The .png file, which is written completely or not at all.
+      label: The class of the images: its name in the folder's run.json, or its number; None for
+        images of an unknown class, or of a model without classes.
 
     Raises:
       UserError: If the folder holds no such model, or an argument is not allowed, or the picture
@@ -41,7 +46,7 @@ def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
             f"The folder of --output {str(output)!r} does not exist; make it first, or "
             "choose another."
         )
-    images = _draw(path, n, seed)
+    images = _draw(path, n, seed, label)
     try:
         with written_aside(output) as file:
             save_samples(file, images)
@@ -49,8 +54,10 @@ def sample_to_picture(path: Path, n: int, seed: int, output: Path) -> None:
         raise UserError(f"Cannot write {str(output)!r}: {error.strerror}.") from error
 
 
-def _draw(path: Path, n: int, seed: int) -> np.ndarray:
+def _draw(path: Path, n: int, seed: int, label: str | None) -> np.ndarray:
     import_tensorflow()
+    import tensorflow as tf
+
     from tfp_flowvae import _endpoints
 
     model = _endpoints.load(path)
@@ -59,4 +66,36 @@ def _draw(path: Path, n: int, seed: int) -> np.ndarray:
             f"{str(path)!r} is a SavedModel without the endpoint 'sample'; tfp_flowvae has not "
             "exported it."
         )
-    return model.sample(n, seed)["images"].numpy()
+    specs = model.signatures["sample"].structured_input_signature[1]
+    if "label" not in specs:
+        if label is not None:
+            raise UserError(
+                f"{str(path)!r} holds a model without classes: leave --label out, or train with "
+                f"--labels. Received: --label {label}."
+            )
+        return model.sample(n, seed)["images"].numpy()
+    number = _number(path, label)
+    try:
+        return model.sample(n, number, seed)["images"].numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise UserError(
+            f"--label must be a class of {str(path)!r}, a whole number from 0. "
+            f"Received: {label}, which is above the last one."
+        ) from error
+
+
+def _number(path: Path, label: str | None) -> int:
+    """The number of a class that is given by its name or number; -1 for None."""
+    if label is None:
+        return -1
+    record = path / "run.json"
+    names = json.loads(record.read_text("utf-8")).get("classes", []) if record.is_file() else []
+    if label in names:
+        return names.index(label)
+    if names or not label.isdecimal():
+        allowed = f": {', '.join(names)}" if names else ", a whole number from 0"
+        raise UserError(
+            f"--label must be a class of {str(path)!r}{allowed}. Received: {label!r}."
+            f"{nearest(label, names)}"
+        )
+    return int(label)

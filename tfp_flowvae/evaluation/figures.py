@@ -123,6 +123,16 @@ class Evaluation:
       elbo_per_image: `[N]`.
       nll_per_image: `[N]`.
       effective_samples_per_image: `[N]`.
+      label_nll: The importance-weighted estimate of -log p(x|y) given the labels, with S samples,
+        for a model with classes. All other figures of such a model are of p(x), the density of an
+        image whose class is not known. None, or empty, without labels, as the rest below.
+      label_nll_se: Its standard error over images.
+      accuracy: The share of the first `aggregated_images` images whose label has the highest
+        p(y) p(x|y).
+      class_names: The names of the K classes.
+      class_images: How many of the images are of each class.
+      class_nll: `label_nll` of the images of each class; None for a class without images.
+      class_accuracy: `accuracy` of the images of each class, likewise.
     """
 
     protocol: Protocol
@@ -160,6 +170,13 @@ class Evaluation:
     elbo_per_image: np.ndarray = dataclasses.field(repr=False)
     nll_per_image: np.ndarray = dataclasses.field(repr=False)
     effective_samples_per_image: np.ndarray = dataclasses.field(repr=False)
+    label_nll: float | None = None
+    label_nll_se: float | None = None
+    accuracy: float | None = None
+    class_names: tuple[str, ...] = ()
+    class_images: tuple[int, ...] = ()
+    class_nll: tuple[float | None, ...] = ()
+    class_accuracy: tuple[float | None, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures and the protocol as JSON can hold them."""

@@ -73,7 +73,7 @@ def posterior_gaps(
     first, last = [], []
     for place in progress(range(0, len(x), _BATCH)):
         images = tf.constant(x[place : place + _BATCH])
-        start = tf.cast(model.encoder(images), tf.float32)
+        start = tf.cast(model.features(images), tf.float32)
         key = tf.constant([seed, place], tf.int32)
         best = minimise(start, images, tf.random.fold_in(key, 0))
         key = tf.random.fold_in(key, 1)

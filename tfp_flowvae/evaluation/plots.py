@@ -51,9 +51,9 @@ def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return grid
 
 
-def save_samples(output: Path | BinaryIO, images: np.ndarray) -> None:
+def save_samples(output: Path | BinaryIO, images: np.ndarray, columns: int | None = None) -> None:
     """Writes images `[N, H, W, C]` as a PNG grid to a path or an open file; see `image_grid`."""
-    Image.fromarray(image_grid(images)).save(output, format="png")
+    Image.fromarray(image_grid(images, columns)).save(output, format="png")
 
 
 def reconstruction_rows(originals: np.ndarray, reconstructions: np.ndarray) -> list[np.ndarray]:

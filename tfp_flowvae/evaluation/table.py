@@ -9,13 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.evaluation.classes import CLASSIFIED_SAMPLES
 from tfp_flowvae.evaluation.figures import FEW_EFFECTIVE, Evaluation, Protocol
 
 
 class _Row(NamedTuple):
     """A figure: what it is, the attribute of `Evaluation` that holds it, and how it is measured.
 
-    `how` is a template; its fields are attributes of `Protocol`, and `best`.
+    `how` is a template; its fields are attributes of `Protocol`, `best` and `classified`.
     """
 
     label: str
@@ -29,6 +30,8 @@ _ROWS = (
     _Row("  effective samples", "effective_samples", "of {samples}, median over images"),
     _Row("  images with too few", "few_effective", f"of {{images}}, below {FEW_EFFECTIVE}"),
     _Row("  generalization gap", "generalization_gap", "less that of as many training images"),
+    _Row("-log p(x|y)", "label_nll", "given the labels, {samples} samples an image"),
+    _Row("accuracy of Bayes' rule", "accuracy", "p(y) p(x|y), {classified}"),
     _Row("ELBO", "elbo", "{samples} samples an image"),
     _Row("  E_q[log p(x|z)]", "log_likelihood", "one sample an image"),
     _Row("  KL(q(z|x) || p(z))", "kl", "E_q[log q(z|x) - log p(z)], one sample an image"),
@@ -81,8 +84,36 @@ def table(title: str, found: Evaluation) -> str:
     rows = [("  " * row.level + row.label, row.value, row.how) for row in measured(found)]
     parts = " ".join(f"{kl:.2f}" for kl in found.base_kl)
     text = f"{title}: {data(found.protocol)}\nnats per image, +- standard error over images\n\n"
-    text += f"{aligned(rows)}\n\nKL of each dimension of the posterior's base: {parts}"
+    text += f"{aligned(rows)}\n\n{_by_class(found)}"
+    text += f"KL of each dimension of the posterior's base: {parts}"
     return "\n".join([text, *(f"Note: {note}" for note in notes(found))])
+
+
+def _by_class(found: Evaluation) -> str:
+    """The figures of each class, a line each; "" without classes."""
+    if not found.class_names:
+        return ""
+    rows = [("class", "images", "-log p(x|y)", "accuracy"), *class_rows(found)]
+    return f"{aligned(rows)}\n\n"
+
+
+def class_rows(found: Evaluation) -> list[tuple[str, str, str, str]]:
+    """Returns the name of each class, its number of images, -log p(x|y) and the accuracy."""
+    return [
+        (
+            name,
+            f"{count}",
+            "-" if nll is None else f"{nll:.3f}",
+            "-" if share is None else f"{share:.1%}",
+        )
+        for name, count, nll, share in zip(
+            found.class_names,
+            found.class_images,
+            found.class_nll,
+            found.class_accuracy,
+            strict=True,
+        )
+    ]
 
 
 def measured(found: Evaluation) -> list[Measured]:
@@ -113,6 +144,11 @@ def notes(found: Evaluation) -> list[str]:
         said.append(
             "the images are grey and the likelihood is for binary ones, so p(x) is no likelihood; "
             "do not compare it with that of other likelihoods."
+        )
+    if found.class_names:
+        said.append(
+            "p(x) is the density of an image whose class is not known to the model, and all "
+            "figures but those of p(x|y) are of it."
         )
     return said
 
@@ -178,7 +214,9 @@ def data(how: Protocol) -> str:
 def _how(row: _Row, protocol: Protocol) -> str:
     """How a figure was measured."""
     best = f"{protocol.gap_steps} steps for each of {protocol.gap_images} images"
-    return row.how.format_map(vars(protocol) | {"best": best})
+    samples = min(protocol.samples, CLASSIFIED_SAMPLES)
+    classified = f"{samples} samples for each class, {protocol.aggregated_images} images"
+    return row.how.format_map(vars(protocol) | {"best": best, "classified": classified})
 
 
 def _shown(found: Evaluation, name: str) -> str:

@@ -28,10 +28,15 @@ def vae_subject(vae: Any) -> Subject:
         "parameters": f"{vae.count_params():,}",
         "seed": vae.seed,
     }
+    classes = vae.num_classes is not None
+    if classes:
+        parts["classes y"] = f"{vae.num_classes}, in the context of posterior and prior"
+    one, each, label = ("label, ", "labels, ", " label,") if classes else ("", "", "")
     usage = [
-        'served.sample(64, 0)["images"]  # n, seed -> means of p(x|z)',
-        'served.encode(x, 0)["z"]  # x, seed',
-        'served.log_prob(x, 1000, 0)["log_prob"]  # x, importance samples, seed -> nats',
+        f'served.sample(64, {one}0)["images"]  # n,{label} seed -> means of p(x|z)',
+        f'served.encode(x, {each}0)["z"]  # x,{label} seed',
+        f'served.log_prob(x, {each}1000, 0)["log_prob"]  # x,{label} importance samples, seed -> '
+        "nats",
     ]
     limits = [
         f"Images are float32 `[B, {height}, {width}, {channels}]` in [0, 1] and are taken as they "
@@ -39,6 +44,15 @@ def vae_subject(vae: Any) -> Subject:
         *(
             ["The likelihood is that of binary images: for grey ones log p(x) is none."]
             if likelihood == "bernoulli"
+            else []
+        ),
+        *(
+            [
+                f"Labels are int32, 0 to {vae.num_classes - 1}, or -1 where the class is not "
+                "known: p(x) is then the density that the model has learned for such images, not "
+                "the mean of p(x|y) over the classes."
+            ]
+            if classes
             else []
         ),
         _COMPARE,

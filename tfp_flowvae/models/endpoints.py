@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flowvae._endpoints import Endpoint, by_row, named
-from tfp_flowvae.distributions.interpolation import interpolate
 from tfp_flowvae.models.importance import log_mean_weight
+from tfp_flowvae.models.labels import UNKNOWN, asserted
 from tfp_flowvae.training.noise import Noise, as_seed
 
 SCORE_SAMPLES = 100
@@ -37,71 +37,103 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         tf.TensorSpec([None, *vae.image_shape], tf.float32, name=name) for name in ("x", "x1", "x2")
     )
     z = tf.TensorSpec([None, vae.latent_size], tf.float32, name="z")
+    # Exported functions take the label before the scalars; the functions below take it last.
+    one, each = (_labels(vae.num_classes, shape) for shape in ([], [None]))
 
-    @_once(x, _N, _PAIR, _TEMPERATURE)
-    def draw(x: Any, n: Any, seed: Any, temperature: Any) -> tf.Tensor:
-        return vae.posterior_layer.sample(n, vae.encoder(x), seed, temperature)
+    def given(
+        function: Callable[..., dict[str, Any]],
+        rows: Sequence[tf.TensorSpec],
+        scalars: Sequence[tf.TensorSpec] = (),
+        **defaults: Any,
+    ) -> Endpoint:
+        def call(*arguments: Any) -> dict[str, Any]:
+            end = len(rows) + len(each)
+            label = [asserted(y, vae.num_classes) for y in arguments[len(rows) : end]]
+            return function(*arguments[: len(rows)], *arguments[end:], *label)
 
-    @_once(x, _N, _PAIR, _N)
-    def weigh(x: Any, n: Any, seed: Any, examples: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        return named(call, [*rows, *each, *scalars], **defaults)
+
+    @_once(x, _N, _PAIR, _TEMPERATURE, *each)
+    def draw(x: Any, n: Any, seed: Any, temperature: Any, *label: Any) -> tf.Tensor:
+        return vae.posterior_layer.sample(n, vae.features(x, *label), seed, temperature)
+
+    @_once(x, _N, _PAIR, _N, *each)
+    def weigh(x: Any, n: Any, seed: Any, examples: Any, *label: Any) -> tuple[tf.Tensor, tf.Tensor]:
         noise = Noise(seed, examples)
-        draw = vae.posterior_layer.draw(n, vae.encoder(x), noise)
-        return draw.z, vae.terms_of(draw, x, noise).elbo
+        draw = vae.posterior_layer.draw(n, vae.features(x, *label), noise)
+        return draw.z, vae.terms_of(draw, x, noise, False, *label).elbo
 
-    def draw_prior(n: Any, seed: Any, temperature: Any) -> tf.Tensor:
-        return vae.prior_layer.sample(n, seed=seed, temperature=temperature)
+    def draw_prior(n: Any, *rest: Any) -> tf.Tensor:
+        *label, seed, temperature = rest
+        label = [asserted(y, vae.num_classes) for y in label]
+        return vae.draw_prior(n, seed, temperature, *label)
 
     @_once(z)
     def decode(z: Any) -> tf.Tensor:
         return vae.decode(z)
 
-    def encode(x: Any, seed: Any, temperature: Any = 1.0) -> tf.Tensor:
-        return draw(x, 1, as_seed(seed), temperature)[0]
+    def encode(x: Any, seed: Any, *label: Any, temperature: Any = 1.0) -> tf.Tensor:
+        return draw(x, 1, as_seed(seed), temperature, *label)[0]
 
-    def elbo(x: Any, seed: Any) -> tf.Tensor:
-        return weigh(x, 1, as_seed(seed), tf.shape(x)[0])[1][0]
+    def elbo(x: Any, seed: Any, *label: Any) -> tf.Tensor:
+        return weigh(x, 1, as_seed(seed), tf.shape(x)[0], *label)[1][0]
 
-    def log_prob(x: Any, num_samples: Any, seed: Any, examples: Any) -> tf.Tensor:
-        def log_weights(x: Any, n: Any, seed: Any) -> tf.Tensor:
-            return weigh(x, n, seed, examples)[1]
+    def log_prob(x: Any, num_samples: Any, seed: Any, examples: Any, *label: Any) -> tf.Tensor:
+        def log_weights(inputs: Any, n: Any, seed: Any) -> tf.Tensor:
+            x, *label = inputs
+            return weigh(x, n, seed, examples, *label)[1]
 
-        return log_mean_weight(log_weights, x, num_samples, as_seed(seed))
+        return log_mean_weight(log_weights, (x, *label), num_samples, as_seed(seed))
 
     def between(x1: Any, x2: Any, steps: Any) -> dict[str, tf.Tensor]:
-        first, second = (encode(x, SERVING_SEED, 0.0) for x in (x1, x2))
-        path = interpolate(vae.prior_layer, first, second, steps)
+        unknown = [tf.fill([tf.shape(x1)[0]], UNKNOWN) for _ in each]
+        first, second = (encode(x, SERVING_SEED, *unknown, temperature=0.0) for x in (x1, x2))
+        path = vae.path(first, second, steps)
         images = decode(tf.reshape(path, [-1, vae.latent_size]))
         return {"images": tf.reshape(images, [*tf.unstack(tf.shape(path)[:2]), *vae.image_shape])}
 
-    def serving_default(x: Any) -> dict[str, tf.Tensor]:
-        z, log_weight = weigh(x, 1, as_seed(SERVING_SEED), 1)
+    def serving_default(x: Any, *label: Any) -> dict[str, tf.Tensor]:
+        z, log_weight = weigh(x, 1, as_seed(SERVING_SEED), 1, *label)
         return {"reconstruction": decode(z[0]), "elbo": log_weight[0], "z": z[0]}
 
     posterior = vae.posterior_layer
     found = {
-        **_sampling(vae.prior_layer, draw_prior, lambda z: {"images": decode(z)}),
-        "encode": named(lambda x, seed: {"z": encode(x, seed)}, [x, _SEED]),
+        **_sampling(vae.prior_layer, draw_prior, lambda z: {"images": decode(z)}, one),
+        "encode": given(lambda x, seed, *y: {"z": encode(x, seed, *y)}, [x], [_SEED]),
         "decode": named(lambda z: {"images": decode(z)}, [z]),
-        "reconstruct": named(lambda x, seed: {"images": decode(encode(x, seed))}, [x, _SEED]),
-        "elbo": named(lambda x, seed: {"elbo": elbo(x, seed)}, [x, _SEED]),
-        "log_prior": named(lambda z: {"log_prior": vae.prior_layer.log_prob(z)}, [z]),
-        "log_prob": named(
-            lambda x, samples, seed: {"log_prob": log_prob(x, samples, seed, tf.shape(x)[0])},
-            [x, _SAMPLES, _SEED],
+        "reconstruct": given(
+            lambda x, seed, *y: {"images": decode(encode(x, seed, *y))}, [x], [_SEED]
         ),
-        "sample_posterior": named(
-            lambda x, n, seed: {"z": draw(x, n, as_seed(seed), 1.0)}, [x, _N, _SEED]
+        "elbo": given(lambda x, seed, *y: {"elbo": elbo(x, seed, *y)}, [x], [_SEED]),
+        "log_prior": given(lambda z, *y: {"log_prior": vae.log_prior(z, *y)}, [z]),
+        "log_prob": given(
+            lambda x, samples, seed, *y: {
+                "log_prob": log_prob(x, samples, seed, tf.shape(x)[0], *y)
+            },
+            [x],
+            [_SAMPLES, _SEED],
+        ),
+        "sample_posterior": given(
+            lambda x, n, seed, *y: {"z": draw(x, n, as_seed(seed), 1.0, *y)}, [x], [_N, _SEED]
         ),
         # Nothing in it is random; it takes a seed as all other functions of x and seed do.
-        "log_posterior": named(
-            lambda z, x, _: {"log_posterior": posterior.log_prob(z, vae.encoder(x))},
-            [z, x, _SEED],
+        "log_posterior": given(
+            lambda z, x, _, *y: {"log_posterior": posterior.log_prob(z, vae.features(x, *y))},
+            [z, x],
+            [_SEED],
             seed=0,
         ),
-        "score": named(lambda x: {"score": -log_prob(x, SCORE_SAMPLES, SERVING_SEED, 1)}, [x]),
+        "score": given(
+            lambda x, *y: {"score": -log_prob(x, SCORE_SAMPLES, SERVING_SEED, 1, *y)}, [x]
+        ),
         "interpolate": named(between, [x1, x2, _STEPS]),
     }
-    return {**found, **_by_row(found), "serving_default": named(serving_default, [x])}
+    return {**found, **_by_row(found), "serving_default": given(serving_default, [x])}
+
+
+def _labels(num_classes: int | None, shape: Sequence[int | None]) -> list[tf.TensorSpec]:
+    """The specification of the labels, alone in a list; an empty one without classes."""
+    return [] if num_classes is None else [tf.TensorSpec(shape, tf.int32, name="label")]
 
 
 def density_endpoints(density: Any) -> dict[str, Endpoint]:

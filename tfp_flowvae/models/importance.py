@@ -43,6 +43,7 @@ def importance_estimates(
     *,
     jit_compile: bool,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    labels: np.ndarray | None = None,
 ) -> Estimates:
     """Estimates -log p(x) of each image, for images in memory or mapped from a file.
 
@@ -58,6 +59,7 @@ def importance_estimates(
       seed: The seed of the samples. Image i depends only on it and on i // B.
       jit_compile: Whether to use XLA.
       progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
+      labels: int32 `[N]`, or None. With them `log_weights` takes a pair, of images and labels.
 
     Raises:
       ValueError: If a number is below 1.
@@ -70,13 +72,19 @@ def importance_estimates(
     program = make_estimator(log_weights, num_samples, jit_compile)
     found = np.zeros([3, len(images)])
     for start in progress(range(0, len(images), batch_size)):
-        x = np.asarray(images[start : start + batch_size], np.float32)
-        # The last batch is padded, because another shape would need another program.
-        padding = [(0, batch_size - len(x)), *[(0, 0)] * (x.ndim - 1)]
+        part = slice(start, start + batch_size)
+        inputs = _padded(np.asarray(images[part], np.float32), batch_size)
+        if labels is not None:
+            inputs = (inputs, _padded(labels[part], batch_size))
         batch_seed = tf.constant([first, start // batch_size], tf.int32)
-        values = program(tf.constant(np.pad(x, padding)), batch_seed).numpy()
-        found[:, start : start + batch_size] = values[:, : len(x)]
+        values = program(inputs, batch_seed).numpy()
+        found[:, part] = values[:, : len(images[part])]
     return Estimates(*found)
+
+
+def _padded(part: np.ndarray, size: int) -> tf.Tensor:
+    """The part with zeros behind, `[size, ...]`: another shape would need another program."""
+    return tf.constant(np.pad(part, [(0, size - len(part)), *[(0, 0)] * (part.ndim - 1)]))
 
 
 def estimates_of(
@@ -86,8 +94,9 @@ def estimates_of(
     batch_size: int | None = None,
     seed: int | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    label: TensorLike | None = None,
 ) -> Estimates:
-    """Estimates -log p(x) of each image under a model.
+    """Estimates -log p(x), or -log p(x|y), of each image under a model.
 
     Args:
       model: A Keras model with the method `elbo_terms` of a `FlowVAE`.
@@ -96,15 +105,27 @@ def estimates_of(
       batch_size: B.
       seed: The seed.
       progress: The function that shows the progress.
+      label: The label of all images, or of each, `[N]`; None for -log p(x).
     """
+    labels = None
+    if label is not None:
+        count = len(images)
+        model.label_context(label, count)  # checks the label
+        labels = np.broadcast_to(np.asarray(label, np.int32), [count])
+
+    def log_weights(inputs: Any, samples: int, key: tf.Tensor) -> tf.Tensor:
+        x, y = (inputs, None) if labels is None else inputs
+        return model.elbo_terms(x, samples, key, label=y).elbo
+
     return importance_estimates(
-        lambda x, samples, key: model.elbo_terms(x, samples, key).elbo,
+        log_weights,
         images,
         num_samples,
         batch_size,
         seed,
         jit_compile=xla_suits(model),
         progress=progress,
+        labels=labels,
     )
 
 

@@ -12,6 +12,7 @@ from tfp_flowvae.distributions.flow_distribution import Draw, FlowDistribution
 from tfp_flowvae.distributions.interpolation import interpolate
 from tfp_flowvae.likelihoods.base import Likelihood
 from tfp_flowvae.models.importance import estimates_of
+from tfp_flowvae.models.labels import as_context
 from tfp_flowvae.models.objective import ElboTerms
 from tfp_flowvae.models.parts import batch_of
 from tfp_flowvae.training.model import FastModel
@@ -23,6 +24,11 @@ _PIXEL_STREAM = 0x91C5  # the stream of the noise of drawn pixels
 class LatentVariableModel(FastModel):
     """p(x, z) = p(z) p(x|z), and an approximation q(z|x) of the posterior.
 
+    With classes y, p(x, z|y) = p(z|y) p(x|z) and q(z|x, y). Every method of images or of z then
+    takes a `label`: an integer, or an integer for each of them. A label of -1, or None for all,
+    means that the class is not known: p(x) is the model's density of such an image, a density of
+    its own and not sum_y p(y) p(x|y).
+
     A subclass makes the parts and says how they are trained.
 
     Attributes:
@@ -33,6 +39,7 @@ class LatentVariableModel(FastModel):
       prior_layer: p(z).
       decoder: From latent vectors `[B, D]` to the likelihood's parameters `[B, H, W, P]`.
       likelihood: p(x|z).
+      num_classes: K, the number of classes; None for a model without.
     """
 
     image_shape: tuple[int, ...]
@@ -42,22 +49,78 @@ class LatentVariableModel(FastModel):
     prior_layer: FlowDistribution
     decoder: keras.layers.Layer
     likelihood: Likelihood
+    num_classes: int | None
 
-    def posterior(self, x: TensorLike) -> tfd.TransformedDistribution:
+    def label_context(self, label: TensorLike | None, count: int | tf.Tensor) -> tf.Tensor | None:
+        """The context `[count, K]` of a label, or of `count` labels; None without classes."""
+        return as_context(label, self.num_classes, count)
+
+    def features(self, x: TensorLike, label: TensorLike | None = None) -> tf.Tensor:
+        """The context of the posterior: the encoder's features `[B, F]`, and those of the label."""
+        x = self._images(x)
+        features = self.encoder(x)
+        if self.num_classes is None and label is None:
+            return features
+        context = self.label_context(label, tf.shape(x)[0])
+        return tf.concat([features, tf.cast(context, features.dtype)], axis=-1)
+
+    def posterior(
+        self, x: TensorLike, label: TensorLike | None = None
+    ) -> tfd.TransformedDistribution:
         """q(z|x) with batch shape `[B]` and event shape `[D]`, for images `[B, H, W, C]`."""
-        return self.posterior_layer.distribution(self.encoder(self._images(x)))
+        return self.posterior_layer.distribution(self.features(x, label))
 
-    def prior(self) -> tfd.TransformedDistribution:
-        """p(z) with batch shape `[]` and event shape `[D]`; its variables are the live weights."""
-        return self.prior_layer.distribution()
+    def prior(self, label: TensorLike | None = None) -> tfd.TransformedDistribution:
+        """p(z) with batch shape `[]` and event shape `[D]`; its variables are the live weights.
 
-    def draw(self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None) -> Draw:
+        Args:
+          label: With classes, B labels give p(z|y) with batch shape `[B]`; an integer, or None for
+            an unknown class, has B = 1.
+        """
+        count = 1 if label is None else tf.size(label)
+        return self.prior_layer.distribution(self.label_context(label, count))
+
+    def log_prior(self, z: TensorLike, label: TensorLike | None = None) -> tf.Tensor:
+        """log p(z), or log p(z|y), of z `[..., B, D]`; `[..., B]`, in nats."""
+        if self.num_classes is None and label is None:
+            return self.prior_layer.log_prob(z)
+        z = tf.convert_to_tensor(z, dtype_hint=tf.float32)
+        context = self.label_context(label, tf.shape(z)[-2])
+        # Of the rank of z: TensorFlow's graph optimizer takes [1, 1, H] + [1, H] for [1, H].
+        ones = [1] * (z.shape.rank - 2)
+        context = tf.reshape(context, [*ones, -1, self.num_classes])
+        return self.prior_layer.log_prob(z, context)
+
+    def draw_prior(
+        self,
+        n: TensorLike,
+        seed: TensorLike | None = None,
+        temperature: TensorLike | None = None,
+        label: TensorLike | None = None,
+    ) -> tf.Tensor:
+        """n draws from p(z), or one from p(z|y) for each of n labels, `[n, D]`; see `sample`."""
+        seed, context = self.stateless_seed(seed), self.label_context(label, n)
+        if context is None:
+            return self.prior_layer.sample(n, seed=seed, temperature=temperature)
+        return self.prior_layer.sample(1, context, seed, temperature)[0]
+
+    def draw(
+        self,
+        x: TensorLike,
+        num_samples: int = 1,
+        seed: TensorLike | None = None,
+        label: TensorLike | None = None,
+    ) -> Draw:
         """S draws from q(z|x) for each image `[B, H, W, C]`, and the terms of their densities."""
-        features = self.encoder(self._images(x))
+        features = self.features(x, label)
         return self.posterior_layer.draw(num_samples, features, self.stateless_seed(seed))
 
     def elbo_terms(
-        self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None
+        self,
+        x: TensorLike,
+        num_samples: int = 1,
+        seed: TensorLike | None = None,
+        label: TensorLike | None = None,
     ) -> ElboTerms:
         """The terms of the evidence lower bound, each `[S, B]`, in nats.
 
@@ -65,9 +128,10 @@ class LatentVariableModel(FastModel):
           x: Images `[B, H, W, C]`.
           num_samples: S, how many z to draw for each image.
           seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+          label: The label, or the labels `[B]`, of a model with classes.
         """
         seed = self.stateless_seed(seed)
-        return self.terms_of(self.draw(x, num_samples, seed), x, seed)
+        return self.terms_of(self.draw(x, num_samples, seed, label), x, seed, label=label)
 
     def terms_of(
         self,
@@ -75,6 +139,7 @@ class LatentVariableModel(FastModel):
         x: TensorLike,
         seed: TensorLike | Noise | None = None,
         per_dimension: bool = False,
+        label: TensorLike | None = None,
     ) -> ElboTerms:
         """The terms of the bound at draws from q(z|x).
 
@@ -84,6 +149,7 @@ class LatentVariableModel(FastModel):
           seed: Of a likelihood's dequantisation, if it has one; or the `Noise` itself.
           per_dimension: Whether to give the KL of each dimension, where posterior and prior
             factorise.
+          label: The label, or the labels `[B]`, of a model with classes.
         """
         kl_per_dimension = None
         if per_dimension:
@@ -93,7 +159,7 @@ class LatentVariableModel(FastModel):
         seen = self.likelihood.prepare(self._images(x), noise)
         return ElboTerms(
             log_likelihood=self.likelihood.log_prob(self._decode_parameters(draw.z), seen),
-            log_prior=self.prior_layer.log_prob(draw.z),
+            log_prior=self.log_prior(draw.z, label),
             log_posterior=draw.log_prob,
             log_base=draw.log_base,
             log_det=draw.log_det,
@@ -101,10 +167,17 @@ class LatentVariableModel(FastModel):
         )
 
     def elbo(
-        self, x: TensorLike, num_samples: int = 1, seed: TensorLike | None = None
+        self,
+        x: TensorLike,
+        num_samples: int = 1,
+        seed: TensorLike | None = None,
+        label: TensorLike | None = None,
     ) -> tf.Tensor:
-        """The evidence lower bound of each image, `[B]`, in nats: the mean over S samples."""
-        return tf.reduce_mean(self.elbo_terms(x, num_samples, seed).elbo, axis=0)
+        """The evidence lower bound of each image, `[B]`, in nats: the mean over S samples.
+
+        With a label it bounds log p(x|y), otherwise log p(x).
+        """
+        return tf.reduce_mean(self.elbo_terms(x, num_samples, seed, label).elbo, axis=0)
 
     def nll(
         self,
@@ -112,6 +185,7 @@ class LatentVariableModel(FastModel):
         num_samples: int = 5000,
         batch_size: int | None = None,
         seed: int | None = None,
+        label: TensorLike | None = None,
     ) -> np.ndarray:
         """The importance-weighted estimate of -log p(x) of each image, `[N]`, in nats.
 
@@ -124,17 +198,20 @@ class LatentVariableModel(FastModel):
           num_samples: S.
           batch_size: How many images to take at once; 100 by default.
           seed: Of the samples; None draws a fresh one.
+          label: The label, or the labels `[N]`: the result is then -log p(x|y).
 
         Raises:
           ValueError: If `num_samples` or `batch_size` is below 1.
         """
-        return estimates_of(self, self._images(x).numpy(), num_samples, batch_size, seed).nll
+        images = self._images(x).numpy()
+        return estimates_of(self, images, num_samples, batch_size, seed, label=label).nll
 
     def sample(
         self,
         n: TensorLike,
         seed: TensorLike | None = None,
         temperature: TensorLike | None = None,
+        label: TensorLike | None = None,
     ) -> tf.Tensor:
         """Mean images `[n, H, W, C]` in [0, 1] of n draws from the prior.
 
@@ -144,28 +221,32 @@ class LatentVariableModel(FastModel):
           temperature: T, which scales the draws of the prior's base about their mean, before the
             prior's flow: below 1 images are more typical and less varied. See
             `FlowDistribution.sample`. None for 1, the prior itself.
+          label: The label of all images, or the label of each, `[n]`.
 
         Raises:
           UserError: If there is a temperature and the prior's base is a distribution without a
             mean.
         """
-        seed = self.stateless_seed(seed)
-        return self.decode(self.prior_layer.sample(n, seed=seed, temperature=temperature))
+        return self.decode(self.draw_prior(n, seed, temperature, label))
 
-    def draw_images(self, n: int, seed: TensorLike | None = None) -> tf.Tensor:
+    def draw_images(
+        self, n: int, seed: TensorLike | None = None, label: TensorLike | None = None
+    ) -> tf.Tensor:
         """n images drawn from p(x), `[n, H, W, C]`: z from the prior, then x from p(x|z).
 
         They are comparable with data: binary for a Bernoulli likelihood, where `sample` gives the
         probability of each pixel. Both take the same z for the same n and seed.
         """
         seed = self.stateless_seed(seed)
-        z = self.prior_layer.sample(n, seed=seed)
+        z = self.draw_prior(n, seed, label=label)
         pixels = Noise(seed).stream(_PIXEL_STREAM).seed
         return self.likelihood.sample(self._decode_parameters(z), pixels)
 
-    def encode(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
+    def encode(
+        self, x: TensorLike, seed: TensorLike | None = None, label: TensorLike | None = None
+    ) -> tf.Tensor:
         """One draw from q(z|x) for each image `[B, H, W, C]`; `[B, D]`."""
-        features = self.encoder(self._images(x))
+        features = self.features(x, label)
         return self.posterior_layer.sample(1, features, self.stateless_seed(seed))[0]
 
     def decode(self, z: TensorLike) -> tf.Tensor:
@@ -177,9 +258,11 @@ class LatentVariableModel(FastModel):
             )
         return self.likelihood.mean(self._decode_parameters(z))
 
-    def reconstruct(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
+    def reconstruct(
+        self, x: TensorLike, seed: TensorLike | None = None, label: TensorLike | None = None
+    ) -> tf.Tensor:
         """Mean images `[B, H, W, C]` of one posterior draw for each image."""
-        return self.decode(self.encode(x, seed))
+        return self.decode(self.encode(x, seed, label))
 
     def interpolate(self, x1: TensorLike, x2: TensorLike, steps: TensorLike) -> tf.Tensor:
         """Mean images along the paths from x1 to x2, `[steps, B, H, W, C]`.
@@ -193,10 +276,14 @@ class LatentVariableModel(FastModel):
           steps: The number of images on each path, with both ends.
         """
         first, second = (
-            self.posterior_layer.sample(1, self.encoder(self._images(x)), 0, temperature=0.0)[0]
+            self.posterior_layer.sample(1, self.features(x), 0, temperature=0.0)[0]
             for x in (x1, x2)
         )
-        return self.decode(interpolate(self.prior_layer, first, second, steps))
+        return self.decode(self.path(first, second, steps))
+
+    def path(self, first: TensorLike, second: TensorLike, steps: TensorLike) -> tf.Tensor:
+        """The points of `interpolate` between z1 and z2 `[B, D]`, `[steps, B, D]`."""
+        return interpolate(self.prior_layer, first, second, steps, self.label_context(None, 1))
 
     def _images(self, x: TensorLike) -> tf.Tensor:
         x = tf.cast(tf.convert_to_tensor(x, dtype_hint=tf.float32), tf.float32)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae.distributions import FlowDistribution
 from tfp_flowvae.likelihoods.base import Likelihood
@@ -20,6 +21,7 @@ def build_parts(
     prior: FlowDistribution,
     decoder: keras.layers.Layer,
     likelihood: Likelihood,
+    num_classes: int | None = None,
 ) -> None:
     """Builds every part at once: a built model needs no symbolic call before training.
 
@@ -36,10 +38,16 @@ def build_parts(
             f"The encoder must map images {batch_of(image_shape)} to features [B, F]. "
             f"Received: an encoder whose output has shape {tuple(features.shape)} for B = 1."
         )
-    ensure_built(posterior, latents, (None, features.shape[-1]))
-    prior.base.attach(lambda x: posterior.base.distribution(encoder(x)), image_shape)
-    ensure_built(prior, latents)
-    _check_distributions(posterior, prior)
+    ensure_built(posterior, latents, (None, features.shape[-1] + (num_classes or 0)))
+
+    def posterior_base(x: tf.Tensor) -> tfd.Distribution:
+        features = encoder(x)
+        unknown = [[0, 0], [0, num_classes or 0]]
+        return posterior.base.distribution(tf.pad(features, unknown) if num_classes else features)
+
+    prior.base.attach(posterior_base, image_shape)
+    ensure_built(prior, latents, *([] if num_classes is None else [(None, num_classes)]))
+    _check_distributions(posterior, prior, num_classes)
     output = _trial("decoder", decoder, [latent_size])
     event_shape = None
     if output.shape.rank == 4:
@@ -53,15 +61,18 @@ def build_parts(
         )
 
 
-def _check_distributions(posterior: FlowDistribution, prior: FlowDistribution) -> None:
+def _check_distributions(
+    posterior: FlowDistribution, prior: FlowDistribution, num_classes: int | None
+) -> None:
     if not posterior.base.reparameterized:
         raise ValueError(
             "The base of a posterior must have draws with a gradient, as 'normal' and 'tril' "
             f"have. Received: {type(posterior.base).__name__}."
         )
-    if prior.context_size is not None:
+    if prior.context_size != num_classes:
+        wanted = "without a context" if num_classes is None else f"for a context of {num_classes}"
         raise ValueError(
-            "A prior has weights of its own: build it without a context. "
+            f"The prior's context is the class, if there are classes: build it {wanted}. "
             f"Received: a prior with context_size={prior.context_size}."
         )
 
@@ -77,7 +88,8 @@ def check_dropout(input_dropout: float) -> None:
 
 def check_free_bits(free_bits: float, posterior: FlowDistribution, prior: FlowDistribution) -> None:
     """Raises `ValueError` for free bits with a KL that is no sum over dimensions."""
-    if free_bits and not (posterior.factorises and prior.factorises):
+    standard = prior.factorises and prior.context_size is None
+    if free_bits and not (posterior.factorises and standard):
         raise ValueError(
             "free_bits needs a KL that is a sum over dimensions: a diagonal posterior without "
             "a flow and the standard normal prior; use min_information, which works with all. "

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.flow_distribution import as_distribution
+from tfp_flowvae.errors import UserError
 from tfp_flowvae.likelihoods import make_likelihood
 from tfp_flowvae.likelihoods.base import Likelihood
 from tfp_flowvae.models.card import write_card
@@ -20,6 +21,7 @@ from tfp_flowvae.models.card_subjects import vae_subject
 from tfp_flowvae.models.endpoints import vae_endpoints
 from tfp_flowvae.models.facts import Facts
 from tfp_flowvae.models.gradients import for_training
+from tfp_flowvae.models.labels import check_fit, check_options, checked_labels, with_unknown
 from tfp_flowvae.models.latent_variable import LatentVariableModel
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.parts import build_parts, check_dropout, check_free_bits
@@ -27,6 +29,7 @@ from tfp_flowvae.networks.registry import make_decoder, make_encoder
 from tfp_flowvae.training.noise import Noise
 
 _DROPOUT_STREAM = 0xD407  # the stream of the noise that hides pixels from the encoder
+_LABEL_STREAM = 0x1ABE  # the stream of the noise that hides labels
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -39,6 +42,13 @@ class FlowVAE(LatentVariableModel):
 
     Train it with `compile` (an optimizer is all it takes) and `fit` on images; there are no
     targets. The logged metrics are `loss`, `elbo`, `log_likelihood` and `kl`, in nats per image.
+
+    With `num_classes`, q(z|x, y) and p(z|y) depend on the class y of an image: `fit(images,
+    labels)`, `sample(n, label=3)`, `elbo(x, label=y)`. The class is a one-hot vector in the context
+    of the posterior and the prior; p(x|z) does not depend on it. A class that is not known, the
+    label -1, is a vector of zeros: p(x) is the density of an image whose class is not known, which
+    `fit` learns from images without a label, and from a tenth of the others, whose labels it hides
+    (`label_dropout`, as Ho & Salimans 2022, https://arxiv.org/abs/2207.12598, do for diffusion).
 
     Args:
       image_shape: `(H, W, C)`.
@@ -58,6 +68,8 @@ class FlowVAE(LatentVariableModel):
       input_dropout: The share of the image's pixels that the encoder does not see in training, as
         in `keras.layers.Dropout`; the likelihood is that of the whole image. It keeps the encoder
         from overfitting (Shu et al. 2018, https://arxiv.org/abs/1805.08913).
+      num_classes: K, the number of classes, whose labels are 0 to K - 1; None for none.
+      label_dropout: The share of the labels that are hidden in training.
       **kwargs: See `keras.Model`.
 
     Raises:
@@ -90,6 +102,8 @@ class FlowVAE(LatentVariableModel):
         objective: Objective | None = None,
         seed: int | None = None,
         input_dropout: float = 0.0,
+        num_classes: int | None = None,
+        label_dropout: float = 0.1,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, **kwargs)
@@ -109,7 +123,9 @@ class FlowVAE(LatentVariableModel):
         self.prior_layer = as_distribution(prior, name="prior")
         self.objective = Objective() if objective is None else objective
         self.input_dropout = input_dropout
+        self.num_classes, self.label_dropout = num_classes, label_dropout
         check_dropout(input_dropout)
+        check_options(num_classes, label_dropout)
         build_parts(
             self.image_shape,
             latent_size,
@@ -118,19 +134,25 @@ class FlowVAE(LatentVariableModel):
             self.prior_layer,
             self.decoder,
             self.likelihood,
+            num_classes,
         )
         check_free_bits(self.objective.free_bits, self.posterior_layer, self.prior_layer)
         self.built = True
 
-    def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    def call(
+        self, x: tf.Tensor, training: bool = False, label: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
         objective, seed = self.objective, self.stateless_seed(None)
         seen = self._dropped_out(x, seed) if training and self.input_dropout else x
-        draw = self.draw(seen, objective.num_samples, seed)
+        if training and self.label_dropout and label is not None:
+            label = with_unknown(label, self.label_dropout, Noise(seed).stream(_LABEL_STREAM))
+        draw = self.draw(seen, objective.num_samples, seed, label)
         scaled = None
         if training:
             draw, scaled = for_training(draw, objective)
-        terms = self.terms_of(draw, x, seed, per_dimension=objective.free_bits > 0)
+        per_dimension = objective.free_bits > 0
+        terms = self.terms_of(draw, x, seed, per_dimension=per_dimension, label=label)
         if scaled is not None:
             scaled.factors = objective.path_factors(terms, self.step)
         return terms.named()
@@ -144,29 +166,54 @@ class FlowVAE(LatentVariableModel):
     def example_terms(
         self, x: Any, y: Any = None, training: bool = False
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """The loss and the metrics of each image, `[B]` each, in nats."""
-        terms = ElboTerms(**self(x, training=training))
+        """The loss and the metrics of each image, `[B]` each, in nats; y are the labels."""
+        if training and self.num_classes is not None:
+            check_fit(y, self.num_classes)
+        if y is None:
+            terms = ElboTerms(**self(x, training=training))
+        else:
+            terms = ElboTerms(**self(x, training=training, label=self._labels(y)))
         means = {name: tf.reduce_mean(getattr(terms, name), axis=0) for name in self.metric_names}
         return self.objective.loss(terms, self.step if training else None), means
 
     def predict_step(self, data: Any) -> tf.Tensor:
         """Reconstructions `[B, H, W, C]`, for `predict`."""
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self.reconstruct(x)
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self.reconstruct(x, label=None if self.num_classes is None else y)
+
+    def _labels(self, y: Any) -> tf.Tensor:
+        """The labels of a batch in int32; raises `UserError` without classes."""
+        if self.num_classes is None:
+            raise UserError(
+                "This FlowVAE has no classes, and fit takes labels only with classes: give its "
+                "constructor num_classes, or fit images alone. Received: labels."
+            )
+        return checked_labels(y, self.num_classes)
 
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
-        """Refuses images that do not suit the likelihood."""
-        images = arguments.get("x")
+        """Refuses images that do not suit the likelihood, and labels that do not suit the images.
+
+        Raises:
+          UserError: If labels are missing, or not one class for each image.
+        """
+        images, labels = arguments.get("x"), arguments.get("y")
         if isinstance(images, (np.ndarray, tf.Tensor)):
             self.likelihood.check_data(np.asarray(images))
+            if self.num_classes is not None:
+                check_fit(labels, self.num_classes, len(images))
 
-    def adapt(self, images: TensorLike) -> None:
+    def adapt(self, images: TensorLike, labels: TensorLike | None = None) -> None:
         """Starts from data the parts that start from data: the pseudo-inputs of a `Vamp` base.
 
         Args:
           images: `[N, H, W, C]` in [0, 1], before training.
+          labels: Their labels `[N]`, for a model with classes.
         """
-        self.prior_layer.base.adapt(self._images(images).numpy(), self.seed or 0)
+        images, own = self._images(images).numpy(), []
+        if labels is not None:
+            self.label_context(labels, len(images))  # checks them
+            own = [np.asarray(labels)]
+        self.prior_layer.base.adapt(images, self.seed or 0, *own)
 
     def endpoints(self) -> dict[str, Endpoint]:
         """The functions of the exported SavedModel; see `tfp_flowvae.export`."""
@@ -186,6 +233,7 @@ class FlowVAE(LatentVariableModel):
             "likelihood": self.likelihood,
             "objective": self.objective,
         }
+        classes = {"num_classes": self.num_classes, "label_dropout": self.label_dropout}
         return {
             **super().get_config(),
             "image_shape": self.image_shape,
@@ -193,4 +241,5 @@ class FlowVAE(LatentVariableModel):
             **keras.saving.serialize_keras_object(parts),
             "seed": self.seed,
             "input_dropout": self.input_dropout,
+            **({} if self.num_classes is None else classes),
         }

@@ -19,7 +19,11 @@ _OPTIMIZERS = {
 
 
 def build_model(
-    config: TrainConfig, image_shape: tuple[int, int, int], levels: int | None, steps: int
+    config: TrainConfig,
+    image_shape: tuple[int, int, int],
+    levels: int | None,
+    steps: int,
+    num_classes: int | None = None,
 ) -> FlowVAE:
     """Returns the model that a config describes, with new weights.
 
@@ -30,6 +34,7 @@ def build_model(
       image_shape: `(H, W, C)`.
       levels: The number of grey levels of the images, or None.
       steps: The number of steps per epoch.
+      num_classes: The number of classes of the images, or None.
 
     Raises:
       UserError: If the likelihood does not fit the images.
@@ -53,6 +58,8 @@ def build_model(
         objective=build_objective(config, steps),
         seed=config.seed,
         input_dropout=config.input_dropout,
+        num_classes=num_classes,
+        label_dropout=config.label_dropout,
     )
 
 

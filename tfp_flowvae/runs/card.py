@@ -51,6 +51,7 @@ def facts_of_run(
         "data set": dataset,
         "images": ", ".join(f"{count} {split}" for split, count in counts.items()),
         "shape": " x ".join(map(str, record["image_shape"])),
+        **({"classes": ", ".join(record["classes"])} if "classes" in record else {}),
         "binarization": config["binarization"],
         "epochs": record["epochs"],
     }
@@ -113,6 +114,8 @@ def _of_metrics(
         ("nll", "-log p(x)", f"importance-weighted, {config['nll_samples']} samples, {_NATS}"),
     )
     seen = f"binarization {config['binarization']}, seed {config['seed']}"
+    if config.get("labels"):
+        seen = f"given their labels, {seen}"
     return [
         Figure(
             name,

@@ -71,6 +71,12 @@ def _check_objective(settings: Settings) -> None:
     if complaint:
         raise UserError(complaint)
     plain = str(settings.posterior_spec) == str(settings.prior_spec) == "none"
+    if settings.free_bits and settings.labels:
+        raise UserError(
+            "--free-bits needs the standard normal prior, and with --labels the prior depends on "
+            "the class: use --min-information instead. Received: --free-bits "
+            f"{settings.free_bits:g} and --labels."
+        )
     if settings.free_bits and not plain:
         raise UserError(
             "--free-bits needs a KL that is a sum over the latent dimensions: give --flow none, "

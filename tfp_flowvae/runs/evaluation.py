@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tfp_flowvae._files import written_aside
 from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.data import ImageSplits
@@ -157,12 +159,18 @@ def measure(model: FlowVAE, splits: ImageSplits, config: TrainConfig, how: How) 
       config: The config.
       how: How it is evaluated.
     """
+    from tfp_flowvae.evaluation.classes import Labels
     from tfp_flowvae.evaluation.evaluate import evaluate
 
+    labels, classes = None, splits.classes
+    if classes is not None:
+        counts = np.bincount(classes.train[classes.train >= 0], minlength=len(classes.names))
+        labels = Labels(getattr(classes, how.split), classes.names, counts / counts.sum())
     return evaluate(
         model,
         fixed_images(splits, config, how.split),
         None if how.split == "train" else fixed_images(splits, config, "train"),
+        labels=labels,
         quick=how.quick,
         progress=progress_bar,
         dataset=config.dataset,

@@ -30,12 +30,15 @@ def summary(
         more += f"\n  bits/dim         {metrics['test_bits_per_dimension']:.3f}"
     if "test_nll" in metrics:
         how = f"importance-weighted, {config.nll_samples} samples"
+        how += "" if splits.classes is None else ", given their labels"
         more += f"\n-log p(x)          {metrics['test_nll']:.2f} ({how})"
     peak = record["peak_memory_mib"]
     memory = "" if peak is None else f"\nmemory    {peak} MiB at the most"
     seen = f"{config.binarization} binarization"
     if config.binarization == "none":
         seen = "grey levels as they are"
+    if splits.classes is not None:
+        seen += ", given their labels"
     return f"""
 test free energy   {metrics["test_free_energy"]:.2f} nats per image \
 (-ELBO, one sample; {len(splits.test)} images, {seen})

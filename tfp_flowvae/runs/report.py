@@ -186,8 +186,12 @@ def _free_energy(
 ) -> Mapping[str, float]:
     from tfp_flowvae.evaluation.free_energy import free_energy
 
-    if found is None:
-        return free_energy(model, fixed_images(splits, config, "test"), None, seed)
+    classes = splits.classes
+    if found is None or classes is not None:
+        images, labels = fixed_images(splits, config, "test"), None
+        if classes is not None:
+            labels = classes.test
+        return free_energy(model, images, None, seed, labels)
     terms = {"log_likelihood": found.log_likelihood, "kl": found.kl}
     return {"free_energy": found.kl - found.log_likelihood, **terms}
 

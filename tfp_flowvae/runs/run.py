@@ -189,6 +189,7 @@ class _Run:
             self._seconds(),
             images={name: len(getattr(splits, name)) for name in ("train", "valid", "test")},
             image_shape=list(splits.image_shape),
+            **({} if splits.classes is None else {"classes": list(splits.classes.names)}),
         )
         with failing("write the results", folder, self.output):
             session.write(folder.staging)

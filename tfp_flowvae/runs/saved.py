@@ -65,7 +65,8 @@ def read_config(path: Path, how: How) -> TrainConfig:
         )
     given: dict[str, Any] = {}
     if how.dataset is not None:
-        given |= {"dataset": how.dataset, "image_shape": None}
+        # The classes of another data set need not be those of the model.
+        given |= {"dataset": how.dataset, "image_shape": None, "labels": False}
     if how.binarization is not None:
         given["binarization"] = how.binarization
     if has_config(path):

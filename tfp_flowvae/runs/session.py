@@ -46,6 +46,8 @@ _ADAPTED = 10_000
 _SUMMED_BYTES = 2**28
 # With so many training images, an epoch takes much longer than the density of any posterior.
 _LARGE = 10_000
+# The samples of each class in samples.png.
+_IN_ROW = 8
 
 
 class Session:
@@ -78,13 +80,20 @@ class Session:
         # XLA compiles a program for one device.
         jit = set_precision(config.precision) and config.jit and strategy is None
         with contextlib.nullcontext() if strategy is None else strategy.scope():
-            self.model = build_model(config, splits.image_shape, splits.levels, self._steps)
+            classes = None if splits.classes is None else len(splits.classes.names)
+            self.model = build_model(
+                config, splits.image_shape, splits.levels, self._steps, classes
+            )
             optimizer = build_optimizer(config, self._steps)
             self.model.compile(optimizer=optimizer, jit_compile="auto" if jit else False)
         for name in ("train", "valid", "test"):
             self.model.likelihood.check_data(getattr(splits, name), splits.levels)
         if self.model.prior_layer.base.starts_from_data:
-            self.model.adapt(to_unit(splits.train[:_ADAPTED], splits.levels))
+            labels = self._labels("train")
+            self.model.adapt(
+                to_unit(splits.train[:_ADAPTED], splits.levels),
+                None if labels is None else labels[:_ADAPTED],
+            )
         self.history = EpochHistory()
 
     def fit(
@@ -120,8 +129,11 @@ class Session:
             binarization=config.binarization,
             start_epoch=epoch,
             start_step=step,
+            labels=self._labels("train"),
         )
-        validation = evaluation_batches(self._valid, EVALUATION_BATCH, levels=self._levels)
+        validation = evaluation_batches(
+            self._valid, EVALUATION_BATCH, levels=self._levels, labels=self._labels("valid")
+        )
         validation_steps = None
         if self._strategy is not None:  # Keras cannot count batches that replicas share.
             validation = validation.repeat()
@@ -140,11 +152,16 @@ class Session:
             verbose=0,  # `ProgressLine` shows the progress.
         )
 
+    def _labels(self, split: str) -> np.ndarray | None:
+        classes = self._splits.classes
+        return None if classes is None else getattr(classes, split)
+
     @functools.cached_property
     def images_sum(self) -> str:
-        """A checksum of the images, with which a resumed run checks that they are unchanged.
+        """A checksum of the images and their classes.
 
-        The checksum of a large data set takes only every k-th image.
+        With it a resumed run checks that they are unchanged. The checksum of a large data set takes
+        only every k-th image.
         """
         total = hashlib.sha256()
         for name in ("train", "valid", "test"):
@@ -153,6 +170,9 @@ class Session:
             every = -(-images.nbytes // _SUMMED_BYTES)
             for image in images[::every]:
                 total.update(np.ascontiguousarray(image).data)
+            labels = self._labels(name)
+            if labels is not None:
+                total.update(labels.data)
         return total.hexdigest()
 
     def _callbacks(
@@ -168,7 +188,14 @@ class Session:
             size = len(self._splits.train)
             fast = all(flow.entry.fast_density for flow in config.posterior_spec.flows)
             callbacks.append(
-                Diagnostics(self._valid, self._levels, size, config.seed, fast or size >= _LARGE)
+                Diagnostics(
+                    self._valid,
+                    self._levels,
+                    size,
+                    config.seed,
+                    fast or size >= _LARGE,
+                    self._labels("valid"),
+                )
             )
         gradient_norm = GradientNorm()
         callbacks += [gradient_norm, self.history]
@@ -198,12 +225,15 @@ class Session:
     def evaluate(self) -> dict[str, float]:
         """Returns the free energy and its terms on the validation and test images, in nats.
 
+        For a model with classes they are those of log p(x|y), given the labels.
+
         A likelihood of grey levels adds bits per dimension. With `nll_samples` in the config, the
         importance-weighted estimate of -log p(x) of the test images is added.
         """
         metrics: dict[str, float] = {}
         for split, images in (("valid", self._valid), ("test", self._test)):
-            values = free_energy(self.model, images, self._levels, self.config.seed)
+            labels = self._labels(split)
+            values = free_energy(self.model, images, self._levels, self.config.seed, labels)
             if LIKELIHOODS[self.config.likelihood].takes_levels and self.model.likelihood.discrete:
                 nats = values["free_energy"] / math.prod(self._splits.image_shape)
                 values["bits_per_dimension"] = nats / math.log(2.0)
@@ -211,7 +241,8 @@ class Session:
         samples = self.config.nll_samples
         if samples:
             images = to_unit(self._test, self._levels)
-            nll = self.model.nll(images, samples, seed=self.config.seed)
+            label = self._labels("test")
+            nll = self.model.nll(images, samples, seed=self.config.seed, label=label)
             metrics["test_nll"] = float(np.mean(nll))
         return metrics
 
@@ -219,8 +250,19 @@ class Session:
         """Writes the SavedModel, the `.keras` file and the pictures."""
         export(self.model, folder)
         seed = self.config.seed
-        save_samples(folder / "samples.png", self.model.sample(64, seed).numpy())
-        originals = to_unit(self._test[:20], self._levels)
-        reconstructions = self.model.reconstruct(originals, seed).numpy()
+        self._write_samples(folder / "samples.png")
+        originals, labels = to_unit(self._test[:20], self._levels), self._labels("test")
+        label = None if labels is None else labels[:20]
+        reconstructions = self.model.reconstruct(originals, seed, label).numpy()
         save_reconstructions(folder / "reconstructions.png", originals, reconstructions)
         save_training(folder / "training.png", self.history.rows)
+
+    def _write_samples(self, file: Path) -> None:
+        """Writes 64 samples, or for classes a row of 8 samples of each."""
+        classes = self.model.num_classes
+        if classes is None:
+            save_samples(file, self.model.sample(64, self.config.seed).numpy())
+            return
+        label = np.repeat(np.arange(classes), _IN_ROW)
+        images = self.model.sample(len(label), self.config.seed, label=label).numpy()
+        save_samples(file, images, _IN_ROW)

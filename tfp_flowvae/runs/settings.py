@@ -107,6 +107,12 @@ class Settings:
         length=3,
         at_least=1,
     )
+    labels: bool = option(
+        False,
+        "give the model the class of each image: the label of a TFDS data set, y_train (and the "
+        "like) beside x_train in an .npz file, or the name of a picture's folder; a label -1 is "
+        "missing",
+    )
     binarization: str = option(
         None,
         "how images become black and white; static: each pixel is drawn once, and is 1 with its "
@@ -142,6 +148,14 @@ class Settings:
     input_dropout: float = option(
         0.0,
         "the share of the pixels that are hidden from the encoder in training",
+        metavar="SHARE",
+        at_least=0.0,
+        below=1.0,
+    )
+    label_dropout: float = option(
+        0.1,
+        "the share of the labels that are hidden in training with --labels, from which the model "
+        "learns images of an unknown class",
         metavar="SHARE",
         at_least=0.0,
         below=1.0,

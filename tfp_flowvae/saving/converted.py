@@ -89,6 +89,11 @@ def export_converted(
         raise UserError(
             f"Functions must be among {', '.join(NOISE_FUNCTIONS)}. Received: {name!r}."
         )
+    if vae.num_classes is not None and set(chosen) != {"decode"}:
+        raise UserError(
+            f"Of a FlowVAE with classes {how.title} can convert decode alone: give --functions "
+            f"decode (in Python: functions=['decode']). Received: {', '.join(chosen)}."
+        )
     contents: dict[str, bytes] = {}
     for name in chosen:
         try:

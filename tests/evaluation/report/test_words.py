@@ -40,7 +40,7 @@ def said(make_vae, active=4, median=2.0, evaluation=None, **values):
 
 def figures(**values):
     zero = dict.fromkeys(
-        ("bits_per_dimension", "generalization_gap", "generalization_gap_se"),
+        ("bits_per_dimension", "generalization_gap", "generalization_gap_se", "label_nll"),
     )
     figures = {"nll": 22.0, "nll_se": 0.2, "few_effective": 0, "cross_entropy": False}
     protocol = Protocol(split="test", images=360, samples=5000)
@@ -100,5 +100,10 @@ def test_figures_of_evaluate_are_quoted_with_their_protocol(make_vae):
     text = said(make_vae, evaluation=gap)
     assert "overfits to some degree. The difference is 1.00 ± 0.10 nats per image." in text
     assert "For 3 of 360 images the estimate is unreliable" in text
+    classes = figures(label_nll=20.0, label_nll_se=0.3, accuracy=0.875)
+    text = said(make_vae, model=make_vae(num_classes=2), evaluation=classes)
+    assert "20.00 ± 0.30 given the labels, from which Bayes' rule finds 87.5% of the labels" in text
+    assert "of the 360 test images is 25.00 nats per image, given their labels" in text
+    assert "upper bound of -log p(x|y)" in said(make_vae, model=make_vae(num_classes=2))
     grey = figures(cross_entropy=True)
     assert "this is a cross entropy" in said(make_vae, evaluation=grey, binarization="none")

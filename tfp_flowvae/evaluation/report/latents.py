@@ -36,7 +36,7 @@ class Latents(NamedTuple):
 def measure(model: FlowVAE, images: np.ndarray, seed: int) -> Latents:
     """Encodes images `[N, H, W, C]`, and draws as many z from the prior."""
     draw = model.draw(images, 1, seed)
-    prior = model.prior_layer.sample(2 * len(images), seed=seed).numpy()
+    prior = model.draw_prior(2 * len(images), seed).numpy()
     return Latents(
         posterior=draw.z[0].numpy(),
         prior=prior[: len(images)],

@@ -56,10 +56,8 @@ def latent_map(subject: Subject, found: Latents) -> Map:
     if subject.labels is None:
         text.append("The images have no labels, so all points have one colour.")
     else:
-        text.append(
-            "Colours are labels, which the model has never seen; a label's name is at the median "
-            "of its points."
-        )
+        unseen = ", which the model has never seen" if subject.model.num_classes is None else ""
+        text.append(f"Colours are labels{unseen}; a label's name is at the median of its points.")
     by = "" if subject.labels is None else ", coloured by label"
     return Map(
         figure=Figure(charts.latent_map(plane, groups), f"Map of test latents{by}."),

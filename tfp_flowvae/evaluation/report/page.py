@@ -41,6 +41,7 @@ def render(subject: Subject, progress: Progress = lambda items, title: items) ->
         active = subject.evaluation.active_units
     parts: list[Callable[[], Any]] = [
         lambda: sections.samples(subject),
+        *([] if subject.model.num_classes is None else [lambda: sections.classes(subject)]),
         lambda: sections.reconstructions(subject),
         lambda: sections.interpolations(subject, found),
         lambda: sections.traversals(subject, found),

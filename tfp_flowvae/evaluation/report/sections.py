@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfp_flowvae.distributions import interpolate
 from tfp_flowvae.evaluation.report import charts, latents, words
 from tfp_flowvae.evaluation.report.latents import Latents
 from tfp_flowvae.evaluation.report.nearest import Nearest
 from tfp_flowvae.evaluation.report.pictures import strip
 from tfp_flowvae.evaluation.report.subject import Subject
 from tfp_flowvae.evaluation.report.theme import Picture
+from tfp_flowvae.evaluation.table import class_rows
 
 COLUMNS = 10
 """Images side by side."""
 
 _TEMPERATURES = (0.5, 0.75, 1.0, 1.25)
-_PATHS, _TRAVERSALS, _PAIRS = 5, 8, 3
+_PATHS, _TRAVERSALS, _PAIRS, _CLASSES = 5, 8, 3, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +78,34 @@ def samples(subject: Subject) -> Section:
     return Section("Samples", [text], rows)
 
 
+def classes(subject: Subject) -> Section:
+    """Samples of each class, and its figures if there are any."""
+    model, found = subject.model, subject.evaluation
+    names = subject.record.get("classes") or list(map(str, range(model.num_classes)))
+    captions = [f"class {name}" for name in names]
+    text = "Means of p(x|z) for z drawn from p(z|y), a class in each row."
+    if found is not None and found.class_names:
+        captions = [
+            f"class {name}: -log p(x|y) {nll}, accuracy {share}"
+            for name, _, nll, share in class_rows(found)
+        ]
+        text += (
+            " -log p(x|y) is in nats per image; the accuracy is the share of its images for which "
+            "Bayes' rule, p(y) p(x|y), finds the class."
+        )
+    if len(names) > _CLASSES:
+        text += f" Shown are the first {_CLASSES} of {len(names)} classes."
+    rows = [
+        Figure(
+            strip(model.sample(COLUMNS, subject.seed, label=k).numpy()),
+            f"{COLUMNS} samples of class {names[k]}.",
+            captions[k],
+        )
+        for k in range(min(len(names), _CLASSES))
+    ]
+    return Section("Classes", [text], rows)
+
+
 def reconstructions(subject: Subject) -> Section:
     """Originals over reconstructions."""
     rows: list[Figure] = []
@@ -96,7 +124,7 @@ def interpolations(subject: Subject, found: Latents) -> Section:
     """Paths between test images in the space of the prior's base."""
     first, second = _ends(subject)
     z = found.posterior
-    paths = interpolate(subject.model.prior_layer, z[first], z[second], COLUMNS - 2).numpy()
+    paths = subject.model.path(z[first], z[second], COLUMNS - 2).numpy()
     rows: list[Figure] = []
     for a, b, path in zip(first, second, np.swapaxes(paths, 0, 1), strict=True):
         between = subject.model.decode(path).numpy()

@@ -75,8 +75,11 @@ def _likelihood(subject: Subject) -> str:
         f"The free energy (-ELBO, one sample an image) of the {count:,} test images is {free:.2f} "
         f"nats per image"
     )
+    if subject.model.num_classes is not None:
+        bound += ", given their labels"
     if found is None:
-        return f"{bound}, an upper bound of -log p(x); {how}."
+        density = "p(x)" if subject.model.num_classes is None else "p(x|y)"
+        return f"{bound}, an upper bound of -log {density}; {how}."
     text = (
         f"On {found.protocol.images:,} {found.protocol.split} images, -log p(x) is {found.nll:.2f} "
         f"± {found.nll_se:.2f} nats per image (importance-weighted estimate with "
@@ -84,6 +87,11 @@ def _likelihood(subject: Subject) -> str:
     )
     if found.bits_per_dimension is not None:
         text += f"; {found.bits_per_dimension:.3f} bits per dimension"
+    if found.label_nll is not None:
+        text += (
+            f"; {found.label_nll:.2f} ± {found.label_nll_se:.2f} given the labels, from which "
+            f"Bayes' rule finds {found.accuracy:.1%} of the labels"
+        )
     return f"{text}). {bound}; {how}."
 
 

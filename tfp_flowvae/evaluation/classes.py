@@ -1,0 +1,115 @@
+"""The figures of a model with classes: the density of each class, and what Bayes' rule makes of it.
+
+p(y|x) is in proportion to p(y) p(x|y). How often the class with the highest p(y|x) is the label
+checks the densities p(x|y) against each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfp_flowvae.models import FlowVAE
+from tfp_flowvae.models.importance import estimates_of
+
+CLASSIFIED_SAMPLES = 200
+"""The most importance samples of each image and class in `class_log_likelihoods`."""
+
+
+def class_log_likelihoods(
+    model: FlowVAE,
+    images: np.ndarray,
+    num_samples: int = CLASSIFIED_SAMPLES,
+    seed: int = 0,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> np.ndarray:
+    """Returns importance-weighted estimates of log p(x|y) for every class, `[N, K]`, in nats.
+
+    Args:
+      model: A model with K classes.
+      images: `[N, H, W, C]` in [0, 1].
+      num_samples: The number of importance samples of each image and class.
+      seed: The seed of the samples.
+      progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
+
+    Example:
+    ```python
+    log_likelihoods = class_log_likelihoods(vae, x_test)  # [N, 10]
+    np.mean(np.argmax(log_likelihoods, axis=1) == y_test)  # for equally frequent classes
+    ```
+    """
+    count, classes = len(images), model.num_classes
+    found = estimates_of(
+        model,
+        np.tile(images, (classes, 1, 1, 1)),  # in one call, because each call compiles a program
+        num_samples,
+        seed=seed,
+        progress=progress,
+        label=np.repeat(np.arange(classes), count),
+    )
+    return -found.nll.reshape(classes, count).T
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The labels with which a model is evaluated.
+
+    Attributes:
+      images: The label of each image, int32 `[N]`, -1 where it is missing.
+      names: The names of the K classes.
+      frequencies: p(y), `[K]`.
+    """
+
+    images: np.ndarray
+    names: Sequence[str]
+    frequencies: np.ndarray
+
+
+def class_figures(
+    model: FlowVAE,
+    images: np.ndarray,
+    labels: Labels,
+    classified: int,
+    samples: int,
+    seed: int,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> dict[str, Any]:
+    """Returns the figures of `Evaluation` that need labels.
+
+    Args:
+      model: A model with classes.
+      images: `[N, H, W, C]` in [0, 1].
+      labels: Their labels, at least two of them known.
+      classified: How many of the images are classified, from the first.
+      samples: The number of importance samples for -log p(x|y).
+      seed: The seed of the samples.
+      progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
+    """
+    known = labels.images >= 0
+    own = labels.images[known]
+    nll = estimates_of(model, images[known], samples, seed=seed, progress=progress, label=own).nll
+    first = np.flatnonzero(known)[:classified]
+    log_likelihoods = class_log_likelihoods(
+        model, images[first], min(samples, CLASSIFIED_SAMPLES), seed, progress
+    )
+    with np.errstate(divide="ignore"):  # a class without training images has p(y) = 0
+        found = np.argmax(log_likelihoods + np.log(labels.frequencies), axis=1)
+    right = found == labels.images[first]
+    return {
+        "label_nll": float(nll.mean()),
+        "label_nll_se": float(np.std(nll, ddof=1) / np.sqrt(len(nll))),
+        "accuracy": float(right.mean()),
+        "class_names": tuple(labels.names),
+        "class_images": tuple(np.bincount(own, minlength=len(labels.names)).tolist()),
+        "class_nll": _means(nll, own, len(labels.names)),
+        "class_accuracy": _means(right, labels.images[first], len(labels.names)),
+    }
+
+
+def _means(values: np.ndarray, label: np.ndarray, classes: int) -> tuple[float | None, ...]:
+    """The mean of the values of each class; None for a class without any."""
+    chosen = [values[label == k] for k in range(classes)]
+    return tuple(float(part.mean()) if len(part) else None for part in chosen)
