@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from tfp_flowvae._files import written_aside
-from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.errors import UserError, nearest
 from tfp_flowvae.evaluation.plots import save_samples
 
@@ -55,7 +54,6 @@ def sample_to_picture(
 
 
 def _draw(path: Path, n: int, seed: int, label: str | None) -> np.ndarray:
-    import_tensorflow()
     import tensorflow as tf
 
     from tfp_flowvae import _endpoints
