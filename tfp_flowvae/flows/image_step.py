@@ -124,9 +124,7 @@ class ImageStep(keras.layers.Layer):
             initializer=lambda *_, **__: packed,
             autocast=False,
         )
-        self._sign = self._vector(
-            "sign", channels, lambda *_, **__: linear.sign, trainable=False
-        )
+        self._sign = self._vector("sign", channels, lambda *_, **__: linear.sign, trainable=False)
         self._permutation = self._vector(
             "permutation",
             channels,
