@@ -59,4 +59,7 @@ def _draw(path: Path, n: int, seed: int) -> np.ndarray:
             f"{str(path)!r} is a SavedModel without the endpoint 'sample'; tfp_flowvae has not "
             "exported it."
         )
-    return model.sample(n, seed)["images"].numpy()
+    images = model.sample(n, seed)["images"].numpy()
+    if hasattr(model, "levels"):  # a density of whole numbers
+        return images / (int(model.levels()["levels"]) - 1.0)
+    return images

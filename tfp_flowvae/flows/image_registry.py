@@ -38,6 +38,15 @@ IMAGE_FLOWS: Registry[Entry] = Registry(
 )
 
 
+def check_no_image_flow(name: str, text: str) -> None:
+    """Raises `UserError` if a name in the spec of a flow of vectors is that of a flow of images."""
+    if name in IMAGE_FLOWS:
+        raise UserError(
+            f"{name!r} is a flow of images and stands alone: give it to FlowDensity with an "
+            f"event_shape, or to train with --model flow. Received: {text!r}."
+        )
+
+
 def check_levels(name: str, levels: int, image_shape: Sequence[int]) -> None:
     """Refuses images whose height or width cannot be halved so many times.
 

@@ -150,6 +150,7 @@ def image_density_endpoints(density: Any) -> dict[str, Endpoint]:
         ),
         "encode": named(lambda x, seed: {"z": density.encode(x, as_seed(seed))}, [x, _SEED]),
         "decode": named(lambda z: {"images": density.decode(z)}, [z]),
+        "levels": named(lambda: {"levels": tf.constant(density.levels)}, []),
     }
     default = named(lambda x: bound(x, 1, SERVING_SEED, 1), [x])
     return {**found, **_by_row(found), "serving_default": default}

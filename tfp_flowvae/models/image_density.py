@@ -15,11 +15,9 @@ from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.bijectors import inverse_and_log_det
 from tfp_flowvae.distributions.flow_distribution import FlowDistribution, as_distribution
-from tfp_flowvae.distributions.registry import BASES
+from tfp_flowvae.distributions.spec import parse_image_flow
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.image import ImageFlow
-from tfp_flowvae.flows.image_registry import IMAGE_FLOWS
-from tfp_flowvae.flows.registry import FLOWS
 from tfp_flowvae.likelihoods.base import check_levels
 from tfp_flowvae.models.card import write_card
 from tfp_flowvae.models.card_subjects import image_density_subject
@@ -31,7 +29,6 @@ from tfp_flowvae.models.importance import importance_estimates
 from tfp_flowvae.models.objective import importance_bound
 from tfp_flowvae.models.pixels import Pixels, check_pixels
 from tfp_flowvae.models.rows import batches_of, is_array
-from tfp_flowvae.spec import parse
 from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.noise import Noise, as_noise
 from tfp_flowvae.training.xla import xla_suits
@@ -265,9 +262,8 @@ class ImageDensity(FlowDensity):
 def _parts_of(flow: Any, base: Any, event_shape: tuple[int, ...]) -> FlowDistribution:
     """The base and the flows, not built yet."""
     if isinstance(flow, str):
-        name = flow.partition("+")[0].partition(":")[0]
-        if name not in FLOWS and name not in BASES:
-            flow = parse(IMAGE_FLOWS, flow).build(image_shape=event_shape)
+        spec = parse_image_flow(flow)
+        flow = flow if spec is None else spec.build(image_shape=event_shape)
     plain = isinstance(base, str) and base == "normal"
     return as_distribution(flow) if plain else FlowDistribution(flow, base)
 
