@@ -13,10 +13,22 @@ from tensorflow_probability import bijectors as tfb
 from tfp_flowvae import _compat
 from tfp_flowvae import bijectors as fvb
 from tfp_flowvae.flows.base import composed, derived
-from tfp_flowvae.flows.conditioner import Conditioner, shift_and_log_scale
+from tfp_flowvae.flows.conditioner import Conditioner
 from tfp_flowvae.networks.glow import CouplingNetwork
 
-_BINS, _COMPONENTS = 8, 4
+_BINS, _COMPONENTS, _RAW_BOUND = 8, 4, 5.0
+
+
+def _glow_scale(out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads `[..., M, 2]` as a shift and a log-scale, `[..., M]` each.
+
+    The scale is sigmoid(2 + r) / sigmoid(2), as in Glow, with r bounded. It is at most 1.14, so
+    that a wrong step of the optimizer cannot expand images from one coupling to the next; ActNorm
+    expands where that is needed, by the same factor for all images.
+    """
+    shift, raw = tf.unstack(out, num=2, axis=-1)
+    bounded = 2.0 + _RAW_BOUND * tf.tanh(raw / _RAW_BOUND)
+    return shift, tf.math.log_sigmoid(bounded) - tf.math.log_sigmoid(tf.constant(2.0, raw.dtype))
 
 
 def _shift(out: tf.Tensor) -> tuple[tf.Tensor, None]:
@@ -26,7 +38,7 @@ def _shift(out: tf.Tensor) -> tuple[tf.Tensor, None]:
 # For each coupling: how many parameters move a number, what reads them, and the argument of the
 # bijector that takes the result.
 _COUPLINGS: dict[str, tuple[int, Callable[[tf.Tensor], Any], str]] = {
-    "affine": (2, shift_and_log_scale, "shift_and_log_scale_fn"),
+    "affine": (2, _glow_scale, "shift_and_log_scale_fn"),
     "additive": (1, _shift, "shift_and_log_scale_fn"),
     "spline": (3 * _BINS - 1, fvb.spline_from_raw, "bijector_fn"),
     "mixture": (

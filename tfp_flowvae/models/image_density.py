@@ -206,12 +206,12 @@ class ImageDensity(FlowDensity):
         images = np.asarray(next(batches_of(x, steps=1))[0])
         check_pixels(images, self.event_shape, self.levels)
         noisy, _ = self._noisy(images, 1, 0 if self.seed is None else self.seed)
-        values = self._units.bijector().inverse(tf.identity(noisy[0]))
+        values = self._pixels.bijector().inverse(tf.identity(noisy[0]))
         for flow in reversed(self.layer.flow.flows[0].flows):
             if isinstance(flow, ImageFlow):
                 flow.initialize(values)
             values = flow.bijector().inverse(tf.identity(values))
-        self._units.adapted.assign(1.0)
+        self._pixels.adapted.assign(1.0)
 
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
         """Checks arrays, and sets every ActNorm from the training images if need be."""
@@ -220,7 +220,7 @@ class ImageDensity(FlowDensity):
         if x is not None and is_array(x):
             check_pixels(x, self.event_shape, self.levels)
             x = x[: int(len(x) * (1.0 - (arguments.get("validation_split") or 0.0)))]
-        if not self._units.adapted.numpy():
+        if not self._pixels.adapted.numpy():
             self.adapt(x)
 
     def endpoints(self) -> dict[str, Endpoint]:
@@ -230,6 +230,10 @@ class ImageDensity(FlowDensity):
     def write_card(self, folder: Path, facts: Facts | None = None) -> None:
         """Writes README.md into an export's folder; see `FastModel.write_card`."""
         write_card(folder, image_density_subject(self), facts or Facts())
+
+    @property
+    def _pixels(self) -> Pixels:
+        return self.layer.flow.flows[-1]
 
     def _noisy(
         self, x: TensorLike, n: TensorLike, seed: TensorLike | Noise
