@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfp_flowvae.distributions.registry import BASES
+from tfp_flowvae.flows.image_registry import IMAGE_FLOWS
 from tfp_flowvae.flows.registry import FLOWS
 from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.networks.registry import NETWORKS
@@ -31,6 +32,13 @@ def epilog() -> str:
         _list("flows", _summaries(FLOWS)),
         _GRAMMAR,
         _list("options of flows (K is the number of layers)", options),
+        _list(
+            "flows of images (--model flow)",
+            {
+                name: f"{entry.summary} [{_describe_options(entry)}]"
+                for name, entry in IMAGE_FLOWS.items()
+            },
+        ),
         _list("bases (in a prior, before its flows: mixture:20, vamp:100+realnvp:4)", bases),
         _list("likelihoods", _summaries(LIKELIHOODS)),
         _list("encoders and decoders", _summaries(NETWORKS)),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from tfp_flowvae.distributions.registry import BASES
 from tfp_flowvae.errors import UserError, nearest
+from tfp_flowvae.flows.image_registry import IMAGE_FLOWS, check_no_image_flow
 from tfp_flowvae.flows.registry import FLOWS
 from tfp_flowvae.flows.spec import format_stack, parse_stack
 from tfp_flowvae.spec import Spec, parse
@@ -32,6 +33,16 @@ class DistributionSpec:
         return "+".join([str(self.base), *map(str, self.flows)])
 
 
+def parse_image_flow(text: str) -> Spec | None:
+    """Parses the spec of a flow of images; None if it begins with a flow of vectors or a base.
+
+    Raises:
+      UserError: If the spec is wrong.
+    """
+    name = text.partition("+")[0].partition(":")[0]
+    return None if name in FLOWS or name in BASES else parse(IMAGE_FLOWS, text)
+
+
 def parse_distribution(text: str) -> DistributionSpec:
     """Reads the spec string of a distribution.
 
@@ -46,6 +57,7 @@ def parse_distribution(text: str) -> DistributionSpec:
                 f"it comes first and alone; write {name}+{names[0]} instead."
             )
     for name in names:
+        check_no_image_flow(name, text)
         if name not in FLOWS and name not in BASES:
             raise UserError(
                 f"Unknown flow or base {name!r} in {text!r}; known bases are {', '.join(BASES)}, "

@@ -71,7 +71,10 @@ def _draw(path: Path, n: int, seed: int, label: str | None) -> np.ndarray:
                 f"{str(path)!r} holds a model without classes: leave --label out, or train with "
                 f"--labels. Received: --label {label}."
             )
-        return model.sample(n, seed)["images"].numpy()
+        images = model.sample(n, seed)["images"].numpy()
+        if hasattr(model, "levels"):  # a density of whole numbers
+            return images / (int(model.levels()["levels"]) - 1.0)
+        return images
     number = _number(path, label)
     try:
         return model.sample(n, number, seed)["images"].numpy()

@@ -109,6 +109,14 @@ def save_training(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     _save(figure, path)
 
 
+def save_bits(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Plots the history of training of a flow of images: bits per dimension."""
+    figure, ((axes,),) = new_figure(6.0, 4.0, 1, 1)
+    _draw_pair(axes, rows, "bits_per_dim", "bound of -log2 P(x) / D", 1.0)
+    axes.set_ylabel("bits per dimension")
+    _save(figure, path)
+
+
 def _draw_pair(
     axes: Axes, rows: Sequence[Mapping[str, float]], name: str, title: str, sign: float
 ) -> None:

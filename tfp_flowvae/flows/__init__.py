@@ -6,14 +6,17 @@ Importing this package loads nothing heavy: the layers come when they are asked 
 from __future__ import annotations
 
 from tfp_flowvae._lazy import lazy
+from tfp_flowvae.flows.image_registry import IMAGE_FLOWS
 from tfp_flowvae.flows.registry import FLOWS, FlowEntry, register_flow
 
 _LAZY = {
     "Adopted": "adopted",
     "Affine": "linear",
     "Flow": "base",
+    "Glow": "image",
     "Householder": "householder",
     "IAF": "autoregressive",
+    "ImageFlow": "image",
     "LU": "linear",
     "MAF": "autoregressive",
     "NICE": "nice",
@@ -22,6 +25,7 @@ _LAZY = {
     "Planar": "planar",
     "Radial": "radial",
     "RealNVP": "coupling",
+    "RealNVPImage": "image",
     "RepeatedFlow": "base",
     "Residual": "residual",
     "SplineCoupling": "spline",
@@ -32,6 +36,6 @@ _LAZY = {
     "make_flow": "stack",
 }
 
-__all__ = [*_LAZY, "FLOWS", "FlowEntry", "register_flow"]
+__all__ = [*_LAZY, "FLOWS", "IMAGE_FLOWS", "FlowEntry", "register_flow"]
 
 __getattr__ = lazy(__name__, _LAZY)

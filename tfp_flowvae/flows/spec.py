@@ -9,6 +9,7 @@ The grammar of one flow is that of `tfp_flowvae.spec`. For example `iaf`, `plana
 from __future__ import annotations
 
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows.image_registry import check_no_image_flow
 from tfp_flowvae.flows.registry import FLOWS, FlowEntry
 from tfp_flowvae.spec import Spec, parse, spec_error
 
@@ -33,6 +34,7 @@ def parse_stack(text: str, whole: str | None = None, start: int = 0) -> tuple[Sp
     flows: list[Spec] = []
     position = start
     for item in text.split("+"):
+        check_no_image_flow(item.partition(":")[0], whole)
         flows.append(parse(FLOWS, item, whole, position))
         position += len(item) + 1
     if any(flow.name == "none" for flow in flows) and len(flows) > 1:

@@ -6,10 +6,14 @@ from tfp_flowvae._lazy import lazy
 
 _LAZY = {
     "DataUnits": "data_units",
+    "Dequantize": "dequantize",
     "ElboTerms": "objective",
     "FlowDensity": "density",
     "FlowVAE": "vae",
+    "ImageDensity": "image_density",
     "Objective": "objective",
+    "Pixels": "pixels",
+    "VariationalDequantize": "dequantize",
 }
 
 __all__ = [*_LAZY]

@@ -18,7 +18,9 @@ import yaml
 from tfp_flowvae._version import __version__
 from tfp_flowvae.distributions import BASES
 from tfp_flowvae.distributions.flow_distribution import FlowDistribution
+from tfp_flowvae.flows.image_registry import IMAGE_FLOWS
 from tfp_flowvae.flows.registry import FLOWS
+from tfp_flowvae.flows.stack import Stack
 from tfp_flowvae.models.facts import Facts, Figure
 
 CARD = "README.md"
@@ -102,11 +104,18 @@ def card(folder: Path, subject: Subject, facts: Facts) -> str:
 
 def parts_of(layer: FlowDistribution) -> str:
     """The base and the flows of a distribution by their names, such as `normal+iaf`."""
-    return "+".join(_name_of(part) for part in (layer.base, *layer.flow.flows))
+    return "+".join(map(_name_of, (layer.base, *_flat(layer.flow))))
+
+
+def _flat(flow: Any) -> list[Any]:
+    """The flows of a stack, and of stacks in it."""
+    return (
+        [part for one in flow.flows for part in _flat(one)] if isinstance(flow, Stack) else [flow]
+    )
 
 
 def _name_of(part: Any) -> str:
-    for name, entry in (*BASES.items(), *FLOWS.items()):
+    for name, entry in (*BASES.items(), *FLOWS.items(), *IMAGE_FLOWS.items()):
         target = entry.target
         known = target.rpartition(":")[2] if isinstance(target, str) else target.__name__
         if known == type(part).__name__:

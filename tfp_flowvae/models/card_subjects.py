@@ -96,6 +96,37 @@ def density_subject(density: Any) -> Subject:
     return Subject("tabular-regression", ["density-estimation"], summary, parts, usage, limits)
 
 
+def image_density_subject(density: Any) -> Subject:
+    """What a card tells of an `ImageDensity`."""
+    height, width, channels = density.event_shape
+    parts = {
+        "images": f"{height} x {width}, {channels} {'channel' if channels == 1 else 'channels'}, "
+        f"{density.levels} levels",
+        "base and flows": parts_of(density.layer),
+        "dequantisation": _words(type(density.dequantize).__name__),
+        "parameters": f"{density.count_params():,}",
+        "seed": density.seed,
+    }
+    usage = [
+        'served.sample(64, 0, 0.8)["images"]  # n, seed, temperature -> whole numbers',
+        'served.log_prob(x, 1, 0)["log_prob_bound"]  # x, samples, seed -> nats',
+        'served.decode(served.encode(x, 0)["z"])["images"]  # x again',
+    ]
+    limits = [
+        f"Images are float32 `[B, {height}, {width}, {channels}]` of whole numbers from 0 to "
+        f"{density.levels - 1}.",
+        "The log-probability is a lower bound, because of the dequantisation.",
+        _COMPARE,
+        _LIKELIHOOD.format("an image"),
+    ]
+    summary = (
+        f"A normalizing flow of images, {parts_of(density.layer)}, that bounds the probability of "
+        "an image and draws images. The SavedModel needs only TensorFlow."
+    )
+    tags = ["density-estimation", "generative-model"]
+    return Subject("unconditional-image-generation", tags, summary, parts, usage, limits)
+
+
 def _words(name: str) -> str:
     """`LogisticMixture` as `logistic mixture`."""
     return re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()

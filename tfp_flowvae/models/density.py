@@ -11,11 +11,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flowvae import models
 from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.base import Base
 from tfp_flowvae.distributions.flow_distribution import FlowDistribution, as_distribution
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows.base import Flow
 from tfp_flowvae.flows.stack import Stack
 from tfp_flowvae.models.card import write_card
 from tfp_flowvae.models.card_subjects import density_subject
@@ -44,6 +46,9 @@ class FlowDensity(FastModel):
     columns of the context are standardised, too. g is the identity, or maps each column into its
     bounds. A spline flow moves points within its box, 4 standard deviations around the mean by
     default (`bound`), and is the identity outside, where the density has the base's tails.
+
+    With `event_shape=(H, W, C)` in place of `event_size` it is an `ImageDensity`, of images of
+    whole numbers: `fv.FlowDensity("glow:levels=2,steps=8", event_shape=(28, 28, 1))`.
 
     Args:
       flow: The name or spec string of a flow whose density is one pass, such as `"maf:5"`, with a
@@ -77,6 +82,11 @@ class FlowDensity(FastModel):
 
     metric_names = ("log_likelihood",)
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Makes an `ImageDensity` where there is an event_shape."""
+        of_images = cls is FlowDensity and "event_shape" in kwargs
+        return super().__new__(models.ImageDensity if of_images else cls, *args, **kwargs)
+
     def __init__(
         self,
         flow: Any = "maf:5",
@@ -99,10 +109,23 @@ class FlowDensity(FastModel):
                 "FlowDensity does not know the size of its vectors: give it event_size. "
                 "Received: event_size=None."
             )
-        check_density_flows([parts.flow], event_size)
         self.standardize = standardize
+        self._assemble(parts, DataUnits(bounds, name="x"), event_size, context_size)
+
+    def _assemble(
+        self, parts: FlowDistribution, units: Flow, event_size: int, context_size: int | None
+    ) -> None:
+        """Creates all variables.
+
+        Args:
+          parts: The base and the flows of standardised vectors.
+          units: From there to the data.
+          event_size: D.
+          context_size: C, or None.
+        """
+        check_density_flows([parts.flow], event_size)
         self.layer = FlowDistribution(
-            Stack([parts.flow, DataUnits(bounds, name="x")]),
+            Stack([parts.flow, units]),
             parts.base,
             event_size=event_size,
             context_size=context_size,

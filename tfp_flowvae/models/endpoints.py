@@ -157,6 +157,37 @@ def density_endpoints(density: Any) -> dict[str, Endpoint]:
     return {**found, **_by_row(found), "serving_default": found["log_prob"]}
 
 
+def image_density_endpoints(density: Any) -> dict[str, Endpoint]:
+    """The endpoints of an `ImageDensity`; see `tfp_flowvae.export`."""
+    x = tf.TensorSpec([None, *density.event_shape], tf.float32, name="x")
+    z = tf.TensorSpec([None, density.event_size], tf.float32, name="z")
+
+    @_once(x, _N, _PAIR, _N)
+    def weigh(x: Any, n: Any, seed: Any, examples: Any) -> tf.Tensor:
+        return density.log_weights(x, n, Noise(seed, examples))
+
+    def bound(x: Any, num_samples: Any, seed: Any, examples: Any) -> dict[str, tf.Tensor]:
+        def log_weights(x: Any, n: Any, seed: Any) -> tf.Tensor:
+            return weigh(x, n, seed, examples)
+
+        return {"log_prob_bound": log_mean_weight(log_weights, x, num_samples, as_seed(seed))}
+
+    def draw(n: Any, seed: Any, temperature: Any) -> tf.Tensor:
+        return density.sample(n, seed=seed, temperature=temperature)
+
+    found = {
+        **_sampling(density.layer, draw, lambda images: {"images": images}),
+        "log_prob": named(
+            lambda x, n, seed: bound(x, n, seed, tf.shape(x)[0]), [x, _SAMPLES, _SEED]
+        ),
+        "encode": named(lambda x, seed: {"z": density.encode(x, as_seed(seed))}, [x, _SEED]),
+        "decode": named(lambda z: {"images": density.decode(z)}, [z]),
+        "levels": named(lambda: {"levels": tf.constant(density.levels)}, []),
+    }
+    default = named(lambda x: bound(x, 1, SERVING_SEED, 1), [x])
+    return {**found, **_by_row(found), "serving_default": default}
+
+
 def _once(*signature: tf.TensorSpec) -> Callable[[Callable[..., Any]], Any]:
     return tf.function(input_signature=signature, autograph=False)
 

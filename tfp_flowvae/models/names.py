@@ -6,6 +6,7 @@ BOUNDS = ("elbo", "iwae", "dreg")
 GRADIENTS = ("total", "stl")
 WARMUPS = ("none", "linear", "cyclic")
 NOISE_FUNCTIONS = ("decode", "encode", "log_prior", "sample_from_noise")
+DEQUANTIZE = ("uniform", "variational")
 CONVERTED_FORMATS = ("litert", "onnx")
 
 

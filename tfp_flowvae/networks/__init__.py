@@ -11,6 +11,7 @@ from tfp_flowvae.networks.registry import NETWORKS, NetworkEntry, register_netwo
 _LAZY = {
     "AutoregressiveNetwork": "autoregressive_network",
     "BatchNormalization": "batch_norm",
+    "CouplingNetwork": "glow",
     "GatedConvDecoder": "gated_conv",
     "GatedConvEncoder": "gated_conv",
     "GatedMLPDecoder": "gated_mlp",

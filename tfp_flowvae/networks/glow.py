@@ -1,4 +1,4 @@
-"""The networks that TFP offers for its `Glow` bijector, for Keras 3.
+"""The networks of couplings of images: ours, and those that TFP offers for its `Glow` bijector.
 
 Kingma & Dhariwal (2018), https://arxiv.org/abs/1807.03039.
 """
@@ -133,3 +133,65 @@ class GlowDefaultExitNetwork(_Convolutions):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "output_chan": self._convolutions[0].filters // 2}
+
+
+@keras.saving.register_keras_serializable(package="tfp_flowvae")
+class CouplingNetwork(_Convolutions):
+    """The network of a coupling of images: from the numbers that stay to P for each that moves.
+
+    Three convolutions of `width` channels, of 3 x 3, 1 x 1 and 3 x 3 pixels, with ReLUs between
+    them, as in Glow. The last one starts at zero, so that the coupling starts as the identity.
+
+    Example:
+      >>> CouplingNetwork((4, 4, 2), moving=3, params=2, width=8)(tf.zeros([5, 4, 4, 2])).shape
+      TensorShape([5, 4, 4, 3, 2])
+
+    Args:
+      input_shape: `[H, W, C]`.
+      moving: M, how many channels move.
+      params: P, the number of parameters for each number that moves.
+      width: Channels between the convolutions.
+      context_channels: The channels of the context image, 0 for none.
+      **kwargs: See `keras.layers.Layer`.
+
+    Input shape: `[..., H, W, C]`, and a context `[B, H, W, context_channels]` or None.
+    Output shape: `[..., H, W, M, P]`.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        moving: int,
+        params: int,
+        width: int = 64,
+        context_channels: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        height, image_width, channels = input_shape
+        layers = [(width, 3), (width, 1), (moving * params, 3)]
+        super().__init__((height, image_width, channels + context_channels), layers, **kwargs)
+        self._arguments = {
+            "input_shape": tuple(input_shape),
+            "moving": moving,
+            "params": params,
+            "width": width,
+            "context_channels": context_channels,
+        }
+
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
+        """Maps images, and a context image for each, to parameters."""
+        x = tf.cast(x, self.variable_dtype)
+        if context is not None:
+            channels = self._arguments["context_channels"]
+            shape = tf.concat([tf.shape(x)[:-1], [channels]], axis=0)
+            x = tf.concat([x, tf.broadcast_to(tf.cast(context, x.dtype), shape)], axis=-1)
+        out = super().call(x)
+        event = [self._arguments["moving"], self._arguments["params"]]
+        shaped = tf.reshape(out, tf.concat([tf.shape(out)[:-1], event], axis=0))
+        return tf.ensure_shape(shaped, out.shape[:-1].concatenate(event))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = super().get_config()
+        del config["kernel_shape"]
+        return {**config, **self._arguments}

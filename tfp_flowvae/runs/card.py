@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfp_flowvae.models.facts import Facts, Figure
+from tfp_flowvae.runs.flow_checks import OF_FLOWS, OF_VAES
 from tfp_flowvae.runs.folder import CONFIG, RECORD
 from tfp_flowvae.runs.records import METRICS, read_json
 
@@ -55,7 +56,8 @@ def facts_of_run(
         "binarization": config["binarization"],
         "epochs": record["epochs"],
     }
-    settings = {k: v for k, v in config.items() if k not in _LOCAL and v is not None}
+    hidden = {*_LOCAL, *(OF_VAES if config["model"] == "flow" else OF_FLOWS)}
+    settings = {k: v for k, v in config.items() if k not in hidden and v is not None}
     figures = _of_metrics(config, metrics, counts)
     if evaluation is not None:
         figures += _of_evaluation(evaluation)
@@ -105,12 +107,14 @@ def _of_metrics(
     config: Mapping[str, Any], metrics: Mapping[str, float], counts: Mapping[str, int]
 ) -> list[Figure]:
     """The figures of metrics.json, with their protocol."""
+    bound = "upper bound" if config["model"] == "flow" else "free energy"
     one = f"one sample an image, {_NATS}"
     rows = (
         ("free_energy", "free energy, -ELBO", one),
         ("log_likelihood", "E_q[log p(x|z)]", one),
         ("kl", "KL(q(z|x) || p(z))", one),
-        ("bits_per_dimension", "bits per dimension", "free energy / (H W C log 2)"),
+        ("nll_bound", "upper bound of -log P(x)", f"one draw of the noise an image, {_NATS}"),
+        ("bits_per_dimension", "bits per dimension", f"{bound} / (H W C log 2)"),
         ("nll", "-log p(x)", f"importance-weighted, {config['nll_samples']} samples, {_NATS}"),
     )
     seen = f"binarization {config['binarization']}, seed {config['seed']}"

@@ -83,13 +83,18 @@ def _check_objective(settings: Settings) -> None:
             "--base normal and --prior none, or use --min-information instead. Received: --flow "
             f"{settings.flow}, --base {settings.base}, --prior {settings.prior}."
         )
+    check_weight_decay(settings)
+    if settings.full_weight_epoch > settings.epochs:
+        raise UserError(_unfinished_warmup(settings))
+
+
+def check_weight_decay(settings: Settings) -> None:
+    """Raises `UserError` if there is a weight decay and the optimizer takes none."""
     if settings.weight_decay is not None and settings.optimizer != "adamw":
         raise UserError(
             "--weight-decay needs --optimizer adamw. Received: --weight-decay "
             f"{settings.weight_decay:g} with --optimizer {settings.optimizer}."
         )
-    if settings.full_weight_epoch > settings.epochs:
-        raise UserError(_unfinished_warmup(settings))
 
 
 def _unfinished_warmup(settings: Settings) -> str:

@@ -13,6 +13,7 @@ from tfp_flowvae.errors import UserError, nearest
 from tfp_flowvae.flows.spec import check_event_size
 from tfp_flowvae.likelihoods import LIKELIHOODS
 from tfp_flowvae.runs.checks import check_together
+from tfp_flowvae.runs.flow_checks import check_image_flow, check_model
 from tfp_flowvae.runs.options import check_value
 from tfp_flowvae.runs.plugins import import_plugin
 from tfp_flowvae.runs.settings import Settings
@@ -35,8 +36,11 @@ class TrainConfig(Settings):
         kinds = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
             check_value(field, getattr(self, field.name), kinds[field.name])
+        check_model(self)
+        if self.flow is None:
+            object.__setattr__(self, "flow", "glow" if self.model == "flow" else "iaf")
         if self.binarization is None:
-            grey = LIKELIHOODS[self.likelihood].takes_levels
+            grey = self.model == "flow" or LIKELIHOODS[self.likelihood].takes_levels
             # config.json must tell what the run did, so the default is written into the field.
             object.__setattr__(self, "binarization", "none" if grey else "dynamic")
         if self.warmup_epochs is None:
@@ -44,6 +48,9 @@ class TrainConfig(Settings):
             # 2019).
             cyclic = max(1, self.epochs // (2 * self.cycles))
             object.__setattr__(self, "warmup_epochs", cyclic if self.warmup == "cyclic" else 20)
+        if self.model == "flow":
+            check_image_flow(self)
+            return
         for spec in (self.posterior_spec, self.prior_spec):
             check_event_size(spec.flows, self.latent_dim)
         check_together(self)

@@ -24,6 +24,8 @@ def summary(
     record: dict[str, Any],
 ) -> str:
     """Returns the summary that a run prints at its end."""
+    if config.model == "flow":
+        return _summary_of_flow(path, config, splits, metrics)
     sample = ["-m", "tfp_flowvae", "sample", str(path), "-n", "64", "--output", "grid.png"]
     more = ""
     if "test_bits_per_dimension" in metrics:
@@ -48,6 +50,24 @@ test free energy   {metrics["test_free_energy"]:.2f} nats per image \
 model     {path}/ (a SavedModel, and model.keras for tfp_flowvae.load)
 pictures  {path}/samples.png, reconstructions.png, training.png
 metrics   {path}/metrics.json, history.csv{memory}
+sample    {shlex.join([python(), *sample])}"""
+
+
+def _summary_of_flow(
+    path: Path, config: TrainConfig, splits: ImageSplits, metrics: dict[str, float]
+) -> str:
+    more = ""
+    if "test_nll" in metrics:
+        more = f"\n  with {config.nll_samples} draws    {metrics['test_nll']:.2f} nats per image"
+    sample = ["-m", "tfp_flowvae", "sample", str(path), "-n", "64", "--output", "grid.png"]
+    return f"""
+test bits/dim      {metrics["test_bits_per_dimension"]:.3f}, an upper bound \
+({config.dequantize} dequantisation; {len(splits.test)} images)
+  -log P(x)        {metrics["test_nll_bound"]:.2f} nats per image at the most{more}
+
+model     {path}/ (a SavedModel, and model.keras for tfp_flowvae.load)
+pictures  {path}/samples.png (temperature {config.temperature:g}), training.png
+metrics   {path}/metrics.json, history.csv
 sample    {shlex.join([python(), *sample])}"""
 
 

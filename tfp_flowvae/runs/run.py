@@ -107,6 +107,8 @@ def _folder(
 
 def _stem(config: TrainConfig) -> str:
     """The start of the name of a numbered folder, such as `digits-iaf-vamp-100`."""
+    if config.model == "flow":
+        return f"{Path(config.dataset).stem}-{config.flow}"
     prior = str(config.prior_spec)
     parts = [Path(config.dataset).stem, format_stack(config.posterior_spec.flows)]
     return "-".join([*parts, prior] if prior != "none" else parts)
@@ -149,9 +151,7 @@ class _Run:
         warning = precision_warning(config.precision)
         if warning:
             print(f"Warning: {warning}", file=sys.stderr)
-        from tfp_flowvae.runs.session import Session
-
-        session = Session(config, splits, self.strategy)
+        session = self._session(splits)
         try:
             self._fit(session, store, start)
         except NonFiniteError as error:
@@ -161,6 +161,13 @@ class _Run:
             return EXIT_DIVERGED
         self._finish(session, splits)
         return 0
+
+    def _session(self, splits: ImageSplits) -> Session:
+        from tfp_flowvae.runs.flow_session import FlowSession
+        from tfp_flowvae.runs.session import Session
+
+        kind = FlowSession if self.config.model == "flow" else Session
+        return kind(self.config, splits, self.strategy)
 
     def _fit(self, session: Session, store: CheckpointStore, start: Checkpoint | None) -> None:
         from tfp_flowvae.runs.checkpoint import Interrupted, Saving
@@ -210,8 +217,8 @@ class _Run:
         """Writes the report, in place of one of fewer epochs; a failure must not cost the run."""
         folder = self.folder
         (folder.path / REPORT).unlink(missing_ok=True)
-        if self.output.no_report:
-            return
+        if self.output.no_report or self.config.model == "flow":
+            return  # The report is about latent variables.
         try:
             write_run_report(folder.staging, folder.path, session.model, splits, self.config)
         except OSError:

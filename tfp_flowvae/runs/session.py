@@ -7,6 +7,7 @@ import functools
 import hashlib
 import math
 from pathlib import Path
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -61,7 +62,14 @@ class Session:
     Attributes:
       model: The model.
       history: The history so far.
+      shown: The metrics that the progress shows.
+      monitor: The metric that stops a run early.
+      mode: Whether it is to be large, "max", or small, "min".
     """
+
+    shown: ClassVar[tuple[str, ...]] = ("loss", "elbo", "kl", "val_elbo")
+    monitor: ClassVar[str] = "val_elbo"
+    mode: ClassVar[str] = "max"
 
     def __init__(
         self,
@@ -80,12 +88,21 @@ class Session:
         # XLA compiles a program for one device.
         jit = set_precision(config.precision) and config.jit and strategy is None
         with contextlib.nullcontext() if strategy is None else strategy.scope():
-            classes = None if splits.classes is None else len(splits.classes.names)
-            self.model = build_model(
-                config, splits.image_shape, splits.levels, self._steps, classes
-            )
+            self.model = self._build()
             optimizer = build_optimizer(config, self._steps)
             self.model.compile(optimizer=optimizer, jit_compile="auto" if jit else False)
+        self._adapt()
+        self.history = EpochHistory()
+
+    def _build(self) -> Any:
+        """The model, with new weights."""
+        splits = self._splits
+        classes = None if splits.classes is None else len(splits.classes.names)
+        return build_model(self.config, splits.image_shape, splits.levels, self._steps, classes)
+
+    def _adapt(self) -> None:
+        """Checks the images, and starts from them the parts that start from data."""
+        splits = self._splits
         for name in ("train", "valid", "test"):
             self.model.likelihood.check_data(getattr(splits, name), splits.levels)
         if self.model.prior_layer.base.starts_from_data:
@@ -94,7 +111,6 @@ class Session:
                 to_unit(splits.train[:_ADAPTED], splits.levels),
                 None if labels is None else labels[:_ADAPTED],
             )
-        self.history = EpochHistory()
 
     def fit(
         self, verbose: int, tensorboard: Path | None = None, saving: Saving | None = None
@@ -121,18 +137,22 @@ class Session:
                 )
             if start.stopped_early:
                 epoch = config.epochs
-        batches = training_batches(
-            self._splits.train,
-            levels=self._splits.levels,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            binarization=config.binarization,
-            start_epoch=epoch,
-            start_step=step,
-            labels=self._labels("train"),
+        batches = self._as_taken(
+            training_batches(
+                self._splits.train,
+                levels=self._splits.levels,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                binarization=config.binarization,
+                start_epoch=epoch,
+                start_step=step,
+                labels=self._labels("train"),
+            )
         )
-        validation = evaluation_batches(
-            self._valid, EVALUATION_BATCH, levels=self._levels, labels=self._labels("valid")
+        validation = self._as_taken(
+            evaluation_batches(
+                self._valid, EVALUATION_BATCH, levels=self._levels, labels=self._labels("valid")
+            )
         )
         validation_steps = None
         if self._strategy is not None:  # Keras cannot count batches that replicas share.
@@ -155,6 +175,10 @@ class Session:
     def _labels(self, split: str) -> np.ndarray | None:
         classes = self._splits.classes
         return None if classes is None else getattr(classes, split)
+
+    def _as_taken(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches of images in [0, 1] as the model takes them."""
+        return batches
 
     @functools.cached_property
     def images_sum(self) -> str:
@@ -182,45 +206,45 @@ class Session:
         config = self.config
         callbacks: list[keras.callbacks.Callback] = []
         if verbose:
-            shown = ("loss", "elbo", "kl", "val_elbo")
-            callbacks.append(ProgressLine(verbose, shown))
-        if config.diagnostics:
-            size = len(self._splits.train)
-            fast = all(flow.entry.fast_density for flow in config.posterior_spec.flows)
-            callbacks.append(
-                Diagnostics(
-                    self._valid,
-                    self._levels,
-                    size,
-                    config.seed,
-                    fast or size >= _LARGE,
-                    self._labels("valid"),
-                )
-            )
+            callbacks.append(ProgressLine(verbose, self.shown))
+        callbacks += self._diagnostics()
         gradient_norm = GradientNorm()
         callbacks += [gradient_norm, self.history]
         early = None
         if config.patience is not None:
             early = keras.callbacks.EarlyStopping(
-                "val_elbo",
-                mode="max",
+                self.monitor,
+                mode=self.mode,
                 patience=config.patience,
                 restore_best_weights=True,
                 start_from_epoch=config.full_weight_epoch,
             )
             callbacks.append(early)
         if tensorboard is not None:
-            test = to_unit(self._test[:BOARD_IMAGES], self._levels)
-            labels = load_labels(config.dataset, config.data_dir, image_shape=config.image_shape)
-            callbacks += [
-                keras.callbacks.TensorBoard(tensorboard, write_graph=False),
-                Board(tensorboard, test, config.seed, labels),
-            ]
+            callbacks.append(keras.callbacks.TensorBoard(tensorboard, write_graph=False))
+            callbacks += self._board(tensorboard)
         if config.ema is not None:
             callbacks.append(AveragedWeights())  # The callbacks before it see the averages.
         if saving is not None:
             callbacks.append(Checkpoints(saving, self.history, self._steps, early, gradient_norm))
         return callbacks
+
+    def _diagnostics(self) -> list[keras.callbacks.Callback]:
+        """What measures the model after each epoch, for history.csv."""
+        config, size = self.config, len(self._splits.train)
+        if not config.diagnostics:
+            return []
+        fast = all(flow.entry.fast_density for flow in config.posterior_spec.flows)
+        skip = fast or size >= _LARGE
+        labels = self._labels("valid")
+        return [Diagnostics(self._valid, self._levels, size, config.seed, skip, labels)]
+
+    def _board(self, tensorboard: Path) -> list[keras.callbacks.Callback]:
+        """What writes pictures for TensorBoard."""
+        config = self.config
+        test = to_unit(self._test[:BOARD_IMAGES], self._levels)
+        labels = load_labels(config.dataset, config.data_dir, image_shape=config.image_shape)
+        return [Board(tensorboard, test, config.seed, labels)]
 
     def evaluate(self) -> dict[str, float]:
         """Returns the free energy and its terms on the validation and test images, in nats.

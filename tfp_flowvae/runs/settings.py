@@ -12,7 +12,7 @@ from tfp_flowvae.distributions.registry import BASES
 from tfp_flowvae.distributions.spec import DistributionSpec, parse_distribution
 from tfp_flowvae.flows.spec import parse_stack
 from tfp_flowvae.likelihoods import LIKELIHOODS
-from tfp_flowvae.models.names import BOUNDS, GRADIENTS, WARMUPS
+from tfp_flowvae.models.names import BOUNDS, DEQUANTIZE, GRADIENTS, WARMUPS
 from tfp_flowvae.networks.registry import NETWORKS, NORMS
 from tfp_flowvae.runs.options import option
 from tfp_flowvae.spec import parse
@@ -20,6 +20,7 @@ from tfp_flowvae.training.precision import PRECISIONS
 
 ACTIVATIONS = ("elu", "relu", "silu", "softplus", "tanh", "gelu")
 SCHEDULES = ("cosine", "inverse-time", "constant")
+MODELS = ("vae", "flow")
 OPTIMIZERS = ("adam", "adamax", "adamw")
 
 
@@ -27,8 +28,31 @@ OPTIMIZERS = ("adam", "adamax", "adamw")
 class Settings:
     """The fields of `TrainConfig`, unchecked."""
 
+    model: str = option(
+        "vae",
+        "what to train; vae: a flow VAE; flow: a flow of the pixels, without latent variables of "
+        "fewer dimensions",
+        choices=MODELS,
+        group="model",
+    )
     flow: str = option(
-        "iaf", "the flow of the posterior q(z|x), see below", metavar="SPEC", group="model"
+        None,
+        "the flow of the posterior q(z|x), or with --model flow that of the images, see below",
+        metavar="SPEC",
+        optional=True,
+        shown="iaf; glow for --model flow",
+    )
+    dequantize: str = option(
+        "uniform",
+        "the noise that makes grey levels continuous for --model flow; variational: learned",
+        choices=DEQUANTIZE,
+    )
+    temperature: float = option(
+        1.0,
+        "the temperature of the images in samples.png of --model flow; below 1 they are more "
+        "typical and less varied",
+        metavar="T",
+        at_least=0.0,
     )
     base: str = option(
         "normal",

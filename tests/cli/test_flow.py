@@ -1,0 +1,130 @@
+"""`train --model flow`: a run on the digits, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tfp_flowvae.cli import main
+from tfp_flowvae.data import load_images
+from tfp_flowvae.errors import UserError
+from tfp_flowvae.evaluation.plots import image_grid
+from tfp_flowvae.runs import TrainConfig
+from tfp_flowvae.runs.flow_checks import OF_FLOWS, OF_VAES
+from tfp_flowvae.saving import load
+
+ARGUMENTS = [
+    *("train", "--model", "flow", "--flow", "glow:levels=1,steps=2,width=8", "--verbose", "0"),
+    *("--temperature", "0.5", "--nll-samples", "3", "--learning-rate", "1e-3"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flow") / "first"
+    assert main([*ARGUMENTS, "--epochs", "2", "--output", str(folder)]) == 0
+    return folder
+
+
+def _json(file):
+    return json.loads(file.read_text())
+
+
+def _history(folder):
+    with (folder / "history.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_a_run_writes_its_files_and_no_report(run):
+    names = {path.name for path in run.iterdir()}
+    assert {"samples.png", "training.png", "model.keras", "saved_model.pb", "README.md"} <= names
+    assert not {"report.html", "reconstructions.png"} & names
+    assert "latent_dim" not in (run / "README.md").read_text()
+
+
+def test_metrics_are_those_of_the_model(run):
+    metrics, test = _json(run / "metrics.json"), load_images("digits").test
+    model = load(run)
+    assert model.levels == 17
+    nats = float(np.mean(model.nll(test, 1, seed=0)))
+    # The same program on the same numbers, built anew.
+    np.testing.assert_allclose(metrics["test_nll_bound"], nats, rtol=100 * np.finfo("f4").eps)
+    bits = metrics["test_bits_per_dimension"]
+    np.testing.assert_allclose(bits, metrics["test_nll_bound"] / (64 * math.log(2.0)), rtol=1e-12)
+    assert "test_nll" in metrics
+    first, last = (float(row["val_bits_per_dim"]) for row in _history(run))
+    assert last < first
+
+
+def test_samples_have_the_temperature(run):
+    model = load(run)
+    images = model.sample(64, seed=0, temperature=0.5).numpy() / 16.0
+    np.testing.assert_array_equal(np.asarray(Image.open(run / "samples.png")), image_grid(images))
+
+
+def test_the_export_samples_pictures(run, tmp_path):
+    picture = tmp_path / "grid.png"
+    assert main(["sample", str(run), "-n", "4", "--seed", "1", "--output", str(picture)]) == 0
+    images = tf.saved_model.load(run).sample(4, 1)["images"].numpy() / 16.0
+    np.testing.assert_array_equal(np.asarray(Image.open(picture)), image_grid(images))
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(run, tmp_path):
+    cut = tmp_path / "cut"
+    # A constant schedule does not depend on the number of epochs.
+    schedule = ["--schedule", "constant", "--output", str(cut)]
+    assert main([*ARGUMENTS, *schedule, "--epochs", "1"]) == 0
+    assert main([*ARGUMENTS, *schedule, "--epochs", "2", "--resume"]) == 0
+    whole = tmp_path / "whole"
+    assert main([*ARGUMENTS, *schedule[:2], "--epochs", "2", "--output", str(whole)]) == 0
+    assert _json(cut / "metrics.json") == _json(whole / "metrics.json")
+    assert len(_history(cut)) == 2
+
+
+def test_other_commands_refuse_the_run(run, refusal, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for command in ("evaluate", "report"):
+        assert "only a FlowVAE can be evaluated" in refusal(command, str(run))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prior", "maf"], "--prior is an option of --model vae: leave it out"),
+        (["--likelihood", "gaussian"], "--likelihood is an option of --model vae"),
+        (["--binarization", "dynamic"], "--binarization is an option of --model vae"),
+        (["--preset", "best"], "is an option of --model vae"),
+        (["--flow", "iaf"], "use 'maf' instead"),
+        (["--flow", "glow:steps=0"], "steps must be a whole number of at least 1"),
+        (["--flow", "glow:levels=4"], "or take levels=3. Received: image_shape=(8, 8, 1)"),
+        (["--weight-decay", "0.1"], "--weight-decay needs --optimizer adamw"),
+        (["--dataset", "floats.npz"], "models grey levels, which are whole numbers"),
+        (["--temperature", "-1"], "--temperature must be at least 0"),
+    ],
+)
+def test_mistakes_get_one_sentence(refusal, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).uniform(size=[300, 8, 8, 1]).astype("f4")
+    np.savez("floats.npz", x_train=x, x_test=x)
+    assert message in refusal("train", "--model", "flow", *arguments)
+
+
+def test_a_vae_refuses_options_of_flows(refusal):
+    assert "--temperature is an option of --model flow" in refusal("train", "--temperature", "0.5")
+    assert "give --model flow" in refusal("train", "--dequantize", "variational")
+    assert "is a flow of images and stands alone" in refusal("train", "--flow", "glow")
+
+
+def test_the_config_of_a_flow_reads_its_own_json():
+    config = TrainConfig(model="flow")
+    assert (config.flow, config.binarization) == ("glow", "none")
+    assert TrainConfig.from_mapping(json.loads(config.to_json()), "json") == config
+    assert set(OF_VAES + OF_FLOWS) <= set(json.loads(config.to_json()))
+    with pytest.raises(UserError, match="--samples is an option of --model vae"):
+        TrainConfig(model="flow", samples=2)
