@@ -235,9 +235,9 @@ class Session:
         if not config.diagnostics:
             return []
         fast = all(flow.entry.fast_density for flow in config.posterior_spec.flows)
-        skip = fast or size >= _LARGE
+        information = fast or size >= _LARGE
         labels = self._labels("valid")
-        return [Diagnostics(self._valid, self._levels, size, config.seed, skip, labels)]
+        return [Diagnostics(self._valid, self._levels, size, config.seed, information, labels)]
 
     def _board(self, tensorboard: Path) -> list[keras.callbacks.Callback]:
         """What writes pictures for TensorBoard."""
