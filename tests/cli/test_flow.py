@@ -71,7 +71,8 @@ def test_samples_have_the_temperature(run):
 def test_the_export_samples_pictures(run, tmp_path):
     picture = tmp_path / "grid.png"
     assert main(["sample", str(run), "-n", "4", "--seed", "1", "--output", str(picture)]) == 0
-    images = tf.saved_model.load(run).sample(4, 1)["images"].numpy() / 16.0
+    served = tf.saved_model.load(run)
+    images = served.sample(4, 1)["images"].numpy() / 16.0
     np.testing.assert_array_equal(np.asarray(Image.open(picture)), image_grid(images))
 
 
@@ -102,17 +103,32 @@ def test_other_commands_refuse_the_run(run, refusal, monkeypatch, tmp_path):
         (["--preset", "best"], "is an option of --model vae"),
         (["--flow", "iaf"], "use 'maf' instead"),
         (["--flow", "glow:steps=0"], "steps must be a whole number of at least 1"),
-        (["--flow", "glow:levels=4"], "or take levels=3. Received: image_shape=(8, 8, 1)"),
         (["--weight-decay", "0.1"], "--weight-decay needs --optimizer adamw"),
-        (["--dataset", "floats.npz"], "models grey levels, which are whole numbers"),
         (["--temperature", "-1"], "--temperature must be at least 0"),
     ],
 )
 def test_mistakes_get_one_sentence(refusal, monkeypatch, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
+    assert message in refusal("train", "--model", "flow", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--flow", "glow:levels=4"], "or take levels=3. Received: image_shape=(8, 8, 1)"),
+        (["--dataset", "floats.npz"], "models grey levels, which are whole numbers"),
+    ],
+)
+def test_images_that_do_not_fit_get_one_sentence(capsys, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
     x = np.random.default_rng(0).uniform(size=[300, 8, 8, 1]).astype("f4")
     np.savez("floats.npz", x_train=x, x_test=x)
-    assert message in refusal("train", "--model", "flow", *arguments)
+    # The images are known once they are loaded; the folder of the run is there by then.
+    assert main(["train", "--model", "flow", *arguments, "--output", "out"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_vae_refuses_options_of_flows(refusal):
