@@ -21,7 +21,7 @@ def _options(levels: str, steps: str) -> dict[str, Option]:
 
 
 IMAGE_FLOWS: Registry[Entry] = Registry(
-    "flow of images",
+    "image flow",
     "flows of images",
     {
         "glow": Entry(
