@@ -197,7 +197,7 @@ def test_pixels_that_are_no_whole_numbers_in_range_are_refused(x, words):
     ("arguments", "words"),
     [
         ({"flow": "glow:levels=3"}, "pad the images to 8 x 8 with numpy.pad, or take levels=2"),
-        ({"flow": "glwo"}, "Unknown flow of images 'glwo'.*Did you mean 'glow'"),
+        ({"flow": "glwo"}, "Unknown image flow 'glwo'.*Did you mean 'glow'"),
         ({"flow": "glow:depth=3"}, "has no option 'depth'"),
         ({"flow": "iaf"}, "use 'maf'"),
         ({"event_shape": (4, 4)}, r"event_shape must be \(H, W, C\)"),

@@ -22,7 +22,7 @@ def _options(levels: str, steps: str) -> dict[str, Option]:
 
 IMAGE_FLOWS: Registry[Entry] = Registry(
     "image flow",
-    "flows of images",
+    "image flows",
     {
         "glow": Entry(
             summary="scales of ActNorm, 1 x 1 convolution, coupling (Kingma & Dhariwal 2018)",
