@@ -283,75 +283,78 @@ def loopback_cluster():
 
 @pytest.fixture(scope="session")
 def three_gaussians():
+    """A `ThreeGaussians`, whose model is not to be changed."""
+    return ThreeGaussians()
+
+
+class ThreeGaussians:
     """A FlowVAE with three classes and one latent dimension, whose densities are known.
 
     z|y ~ N(m_y, spread^2), x|z ~ N(w z + b, noise^2 I), and q(z|x, y) is exact, so that p(x|y) is
-    normal. An unknown class is the context 0, for which z has the mean 0. Attributes: `model`,
-    `means` (m), `w`, `b`, `spread`, `noise`, `images(labels, seed)` drawn from p(x|y), and
-    `log_prob(x, mean)`, log p(x|y) in float64 for the mean of p(z|y).
+    normal. An unknown class is the context 0, for which z has the mean 0. `means` are m.
     """
-    from types import SimpleNamespace
-
-    import keras
-    from scipy.stats import multivariate_normal
-    from tensorflow_probability import distributions as tfd
-
-    from tfp_flowvae import FlowVAE
-    from tfp_flowvae.distributions.normal import UNIT_SCALE
-    from tfp_flowvae.likelihoods.base import Likelihood
 
     noise, spread, means = 0.7, 0.6, np.array([-2.0, 0.5, 3.0])
-    rng = np.random.default_rng(1)
-    w, b = rng.normal(size=(1, 6)), rng.normal(size=6)
 
-    class FixedGaussian(Likelihood):
-        def distribution(self, output):
-            return tfd.Independent(tfd.Normal(output, noise), reinterpreted_batch_ndims=3)
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        self.w, self.b = rng.normal(size=(1, 6)), rng.normal(size=6)
+        self.model = self._model()
 
-        def mean(self, output):
-            return output
-
-    encoder, decoder = keras.layers.Dense(1), keras.layers.Dense(6)
-    model = FlowVAE(
-        image_shape=(2, 3, 1),
-        latent_size=1,
-        encoder=keras.Sequential([keras.layers.Flatten(), encoder]),
-        decoder=keras.Sequential([decoder, keras.layers.Reshape((2, 3, 1))]),
-        likelihood=FixedGaussian(),
-        num_classes=3,
-    )
-    variance = 1.0 / (spread**-2 + np.sum(w**2) / noise**2)
-    gain = variance * w.T / noise**2
-    encoder.set_weights([gain, -b @ gain])
-    decoder.set_weights([w, b])
-    prior, posterior = model.prior_layer.base, model.posterior_layer.base
-    of_label = variance * means / spread**2
-    for base, kernel, scale in (
-        (prior, means, spread),
-        (posterior, np.array([1.0, *of_label]), np.sqrt(variance)),
-    ):
-        base._loc.set_weights([kernel[:, np.newaxis], np.zeros(1)])
-        raw = np.log(np.expm1(scale)) - UNIT_SCALE
-        base._raw_scale.set_weights([np.zeros([len(kernel), 1]), np.array([raw])])
-
-    def images(labels, seed=0):
+    def images(self, labels, seed=0):
+        """Images drawn from p(x|y), float32 `[N, 2, 3, 1]`."""
         rng = np.random.default_rng(seed)
-        z = means[labels] + spread * rng.normal(size=len(labels))
-        x = z[:, np.newaxis] * w + b + noise * rng.normal(size=(len(labels), 6))
+        z = self.means[labels] + self.spread * rng.normal(size=len(labels))
+        x = z[:, np.newaxis] * self.w + self.b + self.noise * rng.normal(size=(len(labels), 6))
         return x.reshape(-1, 2, 3, 1).astype(np.float32)
 
-    def log_prob(x, mean):
-        covariance = spread**2 * w.T @ w + noise**2 * np.eye(6)
-        flat = np.asarray(x, np.float64).reshape(len(x), 6)
-        return multivariate_normal(mean * w[0] + b, covariance).logpdf(flat)
+    def log_prob(self, x, mean):
+        """log p(x|y) in float64, `[N]`, for the mean of p(z|y)."""
+        from scipy.stats import multivariate_normal
 
-    return SimpleNamespace(
-        model=model,
-        means=means,
-        w=w,
-        b=b,
-        spread=spread,
-        noise=noise,
-        images=images,
-        log_prob=log_prob,
-    )
+        covariance = self.spread**2 * self.w.T @ self.w + self.noise**2 * np.eye(6)
+        flat = np.asarray(x, np.float64).reshape(len(x), 6)
+        return multivariate_normal(mean * self.w[0] + self.b, covariance).logpdf(flat)
+
+    def _model(self):
+        import keras
+        from tensorflow_probability import distributions as tfd
+
+        from tfp_flowvae import FlowVAE
+        from tfp_flowvae.likelihoods.base import Likelihood
+
+        noise = self.noise
+
+        class FixedGaussian(Likelihood):
+            def distribution(self, output):
+                return tfd.Independent(tfd.Normal(output, noise), reinterpreted_batch_ndims=3)
+
+            def mean(self, output):
+                return output
+
+        encoder, decoder = keras.layers.Dense(1), keras.layers.Dense(6)
+        model = FlowVAE(
+            image_shape=(2, 3, 1),
+            latent_size=1,
+            encoder=keras.Sequential([keras.layers.Flatten(), encoder]),
+            decoder=keras.Sequential([decoder, keras.layers.Reshape((2, 3, 1))]),
+            likelihood=FixedGaussian(),
+            num_classes=3,
+        )
+        variance = 1.0 / (self.spread**-2 + np.sum(self.w**2) / noise**2)
+        gain = variance * self.w.T / noise**2
+        encoder.set_weights([gain, -self.b @ gain])
+        decoder.set_weights([self.w, self.b])
+        of_label = variance * self.means / self.spread**2
+        _set_normal(model.prior_layer.base, self.means, self.spread)
+        _set_normal(model.posterior_layer.base, [1.0, *of_label], np.sqrt(variance))
+        return model
+
+
+def _set_normal(base, kernel, scale):
+    """Makes a `Normal` base N(kernel . context, scale^2)."""
+    from tfp_flowvae.distributions.normal import UNIT_SCALE
+
+    base._loc.set_weights([np.array(kernel)[:, np.newaxis], np.zeros(1)])
+    raw = np.log(np.expm1(scale)) - UNIT_SCALE
+    base._raw_scale.set_weights([np.zeros([len(kernel), 1]), np.array([raw])])

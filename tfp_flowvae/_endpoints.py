@@ -182,7 +182,7 @@ def load(path: Path) -> Any:
       UserError: If TensorFlow cannot load it.
     """
     try:
-        with _without_second_derivatives():
+        with _without_gradient_warning():
             return tf.saved_model.load(str(path))
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise UserError(
@@ -192,7 +192,7 @@ def load(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _without_second_derivatives() -> Iterator[None]:
+def _without_gradient_warning() -> Iterator[None]:
     """Drops TensorFlow's warning that it has saved custom gradients to the first order only."""
     logger = logging.getLogger("absl")
 

@@ -93,6 +93,15 @@ def test_the_readme_draws_from_it(tmp_path):
     assert np.abs(drawn - expected).max() <= 1  # of 255, by rounding
 
 
+def test_it_can_be_published_again(tmp_path):
+    """Its config.json has fewer fields than those of later versions."""
+    copy = tmp_path / "digits-iaf-realnvp"
+    assert main(["export", str(FOLDER), "--output", str(copy)]) == 0
+    files = {file.relative_to(FOLDER) for file in FOLDER.rglob("*")}
+    assert {file.relative_to(copy) for file in copy.rglob("*")} >= files
+    assert "| flow | iaf:1,hidden=48 |" in (copy / "README.md").read_text()
+
+
 @pytest.mark.slow
 def test_every_figure_of_the_card_comes_out_again(tmp_path, card):
     file = tmp_path / "figures.json"

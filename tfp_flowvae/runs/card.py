@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfp_flowvae.models.facts import Facts, Figure
-from tfp_flowvae.runs.flow_checks import OF_FLOWS, OF_VAES
 from tfp_flowvae.runs.folder import CONFIG, RECORD
-from tfp_flowvae.runs.records import METRICS, read_json
+from tfp_flowvae.runs.options import option_of
+from tfp_flowvae.runs.records import METRICS, is_of_density, read_json
+from tfp_flowvae.runs.settings import Settings
 
 if TYPE_CHECKING:
     from tfp_flowvae.evaluation.figures import Evaluation
@@ -56,8 +57,16 @@ def facts_of_run(
         "binarization": config["binarization"],
         "epochs": record["epochs"],
     }
-    hidden = {*_LOCAL, *(OF_VAES if config["model"] == "flow" else OF_FLOWS)}
-    settings = {k: v for k, v in config.items() if k not in hidden and v is not None}
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    # An older version may have written a config without some of the fields.
+    config = {name: field.default for name, field in fields.items()} | dict(config)
+    settings = {
+        name: config[name]
+        for name, field in fields.items()
+        if name not in _LOCAL
+        and config[name] is not None
+        and option_of(field).of in ("", config["model"])
+    }
     figures = _of_metrics(config, metrics, counts)
     if evaluation is not None:
         figures += _of_evaluation(evaluation)
@@ -98,7 +107,7 @@ def read_facts(folder: Path, evaluation: Evaluation | None = None) -> Facts:
         return Facts(dataset=dataset, figures=figures)
     config, metrics, record = (read_json(folder / name) for name in (CONFIG, METRICS, RECORD))
     name = folder.resolve().name
-    if "data" in config:
+    if is_of_density(config):
         return facts_of_density(name, config, metrics, record)
     return facts_of_run(name, config, metrics, record, evaluation)
 
@@ -118,7 +127,7 @@ def _of_metrics(
         ("nll", "-log p(x)", f"importance-weighted, {config['nll_samples']} samples, {_NATS}"),
     )
     seen = f"binarization {config['binarization']}, seed {config['seed']}"
-    if config.get("labels"):
+    if config["labels"]:
         seen = f"given their labels, {seen}"
     return [
         Figure(

@@ -43,14 +43,14 @@ class TrainConfig(Settings):
             grey = self.model == "flow" or LIKELIHOODS[self.likelihood].takes_levels
             # config.json must tell what the run did, so the default is written into the field.
             object.__setattr__(self, "binarization", "none" if grey else "dynamic")
+        if self.model == "flow":
+            check_image_flow(self)
+            return
         if self.warmup_epochs is None:
             # The weight rises in half of each cycle, and the cycles fill the training (Fu et al.
             # 2019).
             cyclic = max(1, self.epochs // (2 * self.cycles))
             object.__setattr__(self, "warmup_epochs", cyclic if self.warmup == "cyclic" else 20)
-        if self.model == "flow":
-            check_image_flow(self)
-            return
         for spec in (self.posterior_spec, self.prior_spec):
             check_event_size(spec.flows, self.latent_dim)
         check_together(self)

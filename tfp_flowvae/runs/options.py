@@ -42,6 +42,7 @@ class Option:
       below: The number must be smaller than this.
       shown: The text that the help shows in place of the default.
       optional: Whether None stands for a default that the config works out.
+      of: The kind of model that the option is for; empty for every kind.
     """
 
     help: str
@@ -54,6 +55,7 @@ class Option:
     below: float | None = None
     shown: str | None = None
     optional: bool = False
+    of: str = ""
 
 
 def option(default: Any, help: str, **rules: Any) -> Any:

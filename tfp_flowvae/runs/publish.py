@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from tfp_flowvae._files import KERAS_FILE, folder_renamed_when_done
+from tfp_flowvae._files import folder_renamed_when_done
 from tfp_flowvae._quiet import import_tensorflow
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.card import read_facts
@@ -29,8 +29,6 @@ def publish(path: Path, output: Path, license: str = "") -> None:
     Raises:
       UserError: If there is no such model, the folder exists or cannot be written.
     """
-    if not (path / KERAS_FILE).is_file():
-        raise UserError(f"{str(path)!r} holds no {KERAS_FILE}; give the folder of a finished run.")
     if output.exists():
         raise UserError(f"{str(output)!r} exists; choose another --output, or remove it.")
     import_tensorflow()

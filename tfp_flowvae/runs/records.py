@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +37,11 @@ def peak_memory_mib() -> int | None:
 def read_json(file: Path) -> dict[str, Any]:
     """Returns the content of a JSON file of a run; empty if there is none."""
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def is_of_density(config: Mapping[str, Any]) -> bool:
+    """Whether the command `density` wrote a config.json with this content."""
+    return "data" in config
 
 
 def read_history(file: Path) -> dict[str, np.ndarray]:

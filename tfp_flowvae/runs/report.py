@@ -188,10 +188,8 @@ def _free_energy(
 
     classes = splits.classes
     if found is None or classes is not None:
-        images, labels = fixed_images(splits, config, "test"), None
-        if classes is not None:
-            labels = classes.test
-        return free_energy(model, images, None, seed, labels)
+        labels = None if classes is None else classes.test
+        return free_energy(model, fixed_images(splits, config, "test"), None, seed, labels)
     terms = {"log_likelihood": found.log_likelihood, "kl": found.kl}
     return {"free_energy": found.kl - found.log_likelihood, **terms}
 

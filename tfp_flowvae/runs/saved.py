@@ -18,6 +18,9 @@ from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.folder import CONFIG
 from tfp_flowvae.runs.images import load_splits
+from tfp_flowvae.runs.records import is_of_density, read_json
+
+_ONLY_VAES = "{!r} holds a density, and only a FlowVAE can be evaluated."
 
 if TYPE_CHECKING:
     from tfp_flowvae.evaluation.figures import Evaluation
@@ -70,8 +73,8 @@ def read_config(path: Path, how: How) -> TrainConfig:
     if how.binarization is not None:
         given["binarization"] = how.binarization
     if has_config(path):
-        if _is_of_density(folder_of(path) / CONFIG):
-            raise UserError(f"{str(path)!r} holds a density, and only a FlowVAE can be evaluated.")
+        if _holds_density(folder_of(path) / CONFIG):
+            raise UserError(_ONLY_VAES.format(str(path)))
         config = TrainConfig.from_file(folder_of(path) / CONFIG, **given)
     elif how.dataset is None or how.binarization is None:
         raise UserError(
@@ -94,10 +97,10 @@ def has_config(path: Path) -> bool:
     return (folder_of(path) / CONFIG).is_file()
 
 
-def _is_of_density(file: Path) -> bool:
+def _holds_density(file: Path) -> bool:
     """Whether the command `density` wrote a config.json."""
     try:
-        return "data" in json.loads(file.read_text(encoding="utf-8"))
+        return is_of_density(read_json(file))
     except (OSError, ValueError):
         return False  # What reads it next says what is wrong.
 
@@ -115,9 +118,7 @@ def load_model_and_images(path: Path, config: TrainConfig) -> tuple[FlowVAE, Ima
 
     model = load(path)
     if not isinstance(model, FlowVAE):
-        raise UserError(
-            f"{str(path)!r} holds a {type(model).__name__}, and only a FlowVAE can be evaluated."
-        )
+        raise UserError(_ONLY_VAES.format(str(path)))
     if model.image_shape != splits.image_shape:
         raise UserError(
             f"The model in {str(path)!r} needs images of shape {model.image_shape}. Received: "

@@ -46,6 +46,7 @@ class Settings:
         "uniform",
         "the noise that makes grey levels continuous for --model flow; variational: learned",
         choices=DEQUANTIZE,
+        of="flow",
     )
     temperature: float = option(
         1.0,
@@ -53,27 +54,41 @@ class Settings:
         "typical and less varied",
         metavar="T",
         at_least=0.0,
+        of="flow",
     )
     base: str = option(
         "normal",
         "the base distribution under the posterior's flow: a normal with a diagonal (normal) or a "
         "full (tril) covariance matrix",
         choices=BASES,
+        of="vae",
     )
     prior: str = option(
         "vamp:100",
         "the prior p(z): a flow, a base, or a base and flows, see below; none: the standard normal",
         metavar="SPEC",
+        of="vae",
     )
     allow_slow: bool = option(
-        False, "accept a flow that needs D passes, one after another, in each training step"
+        False,
+        "accept a flow that needs D passes, one after another, in each training step",
+        of="vae",
     )
-    latent_dim: int = option(16, "the number of latent dimensions", metavar="D", at_least=1)
+    latent_dim: int = option(
+        16, "the number of latent dimensions", metavar="D", at_least=1, of="vae"
+    )
     likelihood: str = option(
-        "bernoulli", "the distribution of an image given z, p(x|z), see below", choices=LIKELIHOODS
+        "bernoulli",
+        "the distribution of an image given z, p(x|z), see below",
+        choices=LIKELIHOODS,
+        of="vae",
     )
     components: int = option(
-        10, "the number of logistics in --likelihood logistic-mixture", metavar="K", at_least=1
+        10,
+        "the number of logistics in --likelihood logistic-mixture",
+        metavar="K",
+        at_least=1,
+        of="vae",
     )
     plugin: str | None = option(
         None,
@@ -83,10 +98,10 @@ class Settings:
     )
 
     encoder: str = option(
-        "mlp", "the encoder network, see below", choices=NETWORKS, group="networks"
+        "mlp", "the encoder network, see below", choices=NETWORKS, group="networks", of="vae"
     )
     decoder: str | None = option(
-        None, "the decoder network, see below", choices=NETWORKS, shown="as the encoder"
+        None, "the decoder network, see below", choices=NETWORKS, shown="as the encoder", of="vae"
     )
     hidden: tuple[int, ...] | None = option(
         None,
@@ -94,6 +109,7 @@ class Settings:
         metavar="N",
         at_least=1,
         shown="the network's own, 300 300 for mlp",
+        of="vae",
     )
     channels: tuple[int, ...] | None = option(
         None,
@@ -101,14 +117,18 @@ class Settings:
         metavar="N",
         at_least=1,
         shown="the network's own",
+        of="vae",
     )
     activation: str | None = option(
         None,
         "the activation function in the encoder and the decoder",
         choices=ACTIVATIONS,
         shown="the network's own, elu for mlp",
+        of="vae",
     )
-    norm: str = option("none", "the normalisation in the encoder and the decoder", choices=NORMS)
+    norm: str = option(
+        "none", "the normalisation in the encoder and the decoder", choices=NORMS, of="vae"
+    )
 
     dataset: str = option(
         "digits",
@@ -136,6 +156,7 @@ class Settings:
         "give the model the class of each image: the label of a TFDS data set, y_train (and the "
         "like) beside x_train in an .npz file, or the name of a picture's folder; a label -1 is "
         "missing",
+        of="vae",
     )
     binarization: str = option(
         None,
@@ -175,6 +196,7 @@ class Settings:
         metavar="SHARE",
         at_least=0.0,
         below=1.0,
+        of="vae",
     )
     label_dropout: float = option(
         0.1,
@@ -183,6 +205,7 @@ class Settings:
         metavar="SHARE",
         at_least=0.0,
         below=1.0,
+        of="vae",
     )
     clip_norm: float | None = option(
         None,
@@ -217,6 +240,7 @@ class Settings:
         True,
         "measure the terms of the bound and the signs of posterior collapse after each epoch, "
         "for history.csv",
+        of="vae",
     )
 
     samples: int = option(
@@ -225,20 +249,23 @@ class Settings:
         metavar="S",
         at_least=1,
         group="objective",
+        of="vae",
     )
-    bound: str = option("elbo", "the lower bound of log p(x) to maximise", choices=BOUNDS)
+    bound: str = option("elbo", "the lower bound of log p(x) to maximise", choices=BOUNDS, of="vae")
     gradient: str = option(
         "total",
         "the gradient of log q(z|x); total: through z and the parameters; stl: through z alone "
         "(sticking the landing)",
         choices=GRADIENTS,
+        of="vae",
     )
-    beta: float = option(1.0, "the weight of the KL term in the loss", at_least=0.0)
+    beta: float = option(1.0, "the weight of the KL term in the loss", at_least=0.0, of="vae")
     warmup: str = option(
         "none",
         "how the weight of the KL term rises from 0; none: it does not; linear: once; cyclic: "
         "several times",
         choices=WARMUPS,
+        of="vae",
     )
     warmup_epochs: int = option(
         None,
@@ -247,19 +274,22 @@ class Settings:
         at_least=1,
         optional=True,
         shown="20; cyclic: EPOCHS / (2 CYCLES), so that the cycles fill the training",
+        of="vae",
     )
-    cycles: int = option(4, "the number of rises in a cyclic warm-up", at_least=1)
+    cycles: int = option(4, "the number of rises in a cyclic warm-up", at_least=1, of="vae")
     free_bits: float = option(
         0.0,
         "the KL of each latent dimension, in nats, below which it is not reduced any more",
         metavar="NATS",
         at_least=0.0,
+        of="vae",
     )
     min_information: float = option(
         0.0,
         "the total KL, in nats, below which it is not reduced any more (lambda)",
         metavar="NATS",
         at_least=0.0,
+        of="vae",
     )
 
     nll_samples: int = option(
@@ -279,8 +309,10 @@ class Settings:
     @property
     def full_weight_epoch(self) -> int:
         """The number of epochs after which the weight of the KL term does not rise any more."""
-        rises = {"none": 0, "linear": 1, "cyclic": 2 * self.cycles - 1}
-        return rises[self.warmup] * self.warmup_epochs
+        if self.warmup == "none":
+            return 0
+        rises = 2 * self.cycles - 1 if self.warmup == "cyclic" else 1
+        return rises * self.warmup_epochs
 
     @property
     def prior_spec(self) -> DistributionSpec:
