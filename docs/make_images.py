@@ -1,4 +1,6 @@
-"""Makes the pictures of the README in docs/images: `python docs/make_images.py`.
+"""Makes the pictures of the README and of the examples: `python docs/make_images.py`.
+
+In docs/images:
 
 - `flow.png`: 16 planar steps, fitted to an energy of Rezende & Mohamed (2015) as in
   `examples/energies.py`, bend a Gaussian.
@@ -7,7 +9,8 @@
   else of the digits. `--run` takes a trained run instead of training one.
 - `report.png`: the top of that run's report, if Chromium is installed.
 
-It takes two minutes, and ten more to train on MNIST.
+It takes two minutes, and ten more to train on MNIST. With `--examples` it makes instead, in ten
+minutes, `examples/NAME.png`: what each of `examples/` draws.
 """
 
 from __future__ import annotations
@@ -85,6 +88,16 @@ def screenshot(page: Path, browser: str) -> Image.Image:
     return top.resize((760, 940), Image.Resampling.LANCZOS)
 
 
+def examples(folder: Path) -> None:
+    """Runs every example for its picture."""
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for script in sorted((_HERE.parent / "examples").glob("[!_]*.py")):
+            file = Path(scratch) / f"{script.stem}.png"
+            subprocess.run([sys.executable, script, "--output", file], check=True)
+            save(Image.open(file), folder / file.name)
+
+
 def save(picture: Image.Image, path: Path) -> None:
     """Writes a PNG with a palette."""
     picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
@@ -108,9 +121,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="of the energy (%(default)s)")
     parser.add_argument("--epochs", type=int, default=50, help="of the two moons (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--examples", action="store_true", help="the pictures of the examples")
     arguments = parser.parse_args()
     output, seed = arguments.output, arguments.seed
     output.mkdir(parents=True, exist_ok=True)
+    if arguments.examples:
+        return examples(output / "examples")
     save_figure(planar_flow(seed, arguments.steps), output / "flow.png", dpi=80)
     save_figure(moons(seed, arguments.epochs), output / "density.png", dpi=80)
     with tempfile.TemporaryDirectory() as folder:

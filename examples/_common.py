@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -75,13 +76,19 @@ def new_figure(width: float, height: float, rows: int, columns: int) -> tuple[Fi
 
 
 def run(main: Callable[..., object], description: str | None, default: str, steps: int) -> None:
-    """The command line of an example: `--output`, `--steps`, `--seed`."""
+    """The command line of an example: `--output`, `--steps`, `--seed`; a notebook has no options."""
+    notebook = "ipykernel" in sys.modules
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, default=Path(default), help="the picture, a PNG")
     parser.add_argument("--steps", type=int, default=steps, help="optimizer steps (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    # The arguments of a notebook's process are those of its kernel.
+    arguments = parser.parse_args([] if notebook else None)
     main(arguments.output, steps=arguments.steps, seed=arguments.seed)
     print(f"picture: {arguments.output}")
+    if notebook:
+        from IPython.display import Image, display
+
+        display(Image(arguments.output))

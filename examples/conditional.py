@@ -1,27 +1,27 @@
-"""Simulation-based inference: the posterior p(theta|data) of a simulator, learned from its runs.
+# %% [markdown]
+# # Simulation-based inference
+
+# %% [markdown]
+"""The posterior p(theta|data) of a simulator, learned from its runs.
 
 A damped oscillation is measured 20 times with noise,
 
-    y_i = exp(-g t_i) cos(w t_i + phase) + 0.2 e_i,        e_i ~ N(0, 1),
+    y_i = exp(-g t_i) cos(w t_i + phase) + 0.2 e_i,        e_i ~ N(0, 1).
 
-with theta = (g, w) uniform in a box and a phase that is unknown, uniform, and of no interest. The
-simulator draws theta, phase and y; `FlowDensity`, a flow over theta given y, is fitted to such
-pairs by `fit(theta, y)`. Its maximum of the likelihood is the posterior for every y at once
-(Papamakarios & Murray 2016, https://arxiv.org/abs/1605.06376), and the phase is integrated out
-because nothing asks for it. The bounds of the box are given to the model.
+The parameters theta = (g, w) are uniform in a box. The phase is unknown, uniform, and of no
+interest. The simulator draws theta, phase and y. `FlowDensity`, a flow over theta given y, is
+fitted to such pairs by `fit(theta, y)`. Where its likelihood is maximal it is the posterior for
+every y at once (Papamakarios & Murray 2016, https://arxiv.org/abs/1605.06376), and the phase is
+integrated out, because it is no part of the pairs.
 
-Two checks. For one measurement the exact posterior is computed on a grid, with a sum over the
-phase. And for many simulations the rank of the true theta among draws from its posterior must be
-uniform (Talts et al. 2018, https://arxiv.org/abs/1804.06788), so that intervals of 90 % hold the
-truth 9 times out of 10.
+What to see in the picture: the draws (points) follow the exact posterior (grey) on the left; curves
+of posterior draws pass through the measurement; and the histograms of ranks stay within the grey
+band, which holds 95 % of the bars if the ranks are uniform.
 
-What to see in the picture: draws (points) follow the exact posterior (grey) on the left; curves of
-posterior draws pass through the measurement; and the histograms of ranks stay within the grey
-band, in which 95 % of the bars lie if the ranks are uniform.
-
-  python examples/conditional.py --output conditional.png
+    python examples/conditional.py --output conditional.png
 """
 
+# %%
 from __future__ import annotations
 
 from pathlib import Path
@@ -34,6 +34,7 @@ from scipy.special import logsumexp
 
 import tfp_flowvae as fv
 
+# %%
 NAMES = ("damping g", "frequency w")
 LOW, HIGH = np.array([0.1, 1.0]), np.array([1.0, 4.0])
 THETA = np.array([0.4, 2.3])  # of the measurement whose posterior is shown
@@ -41,6 +42,11 @@ TIMES = np.linspace(0.0, 5.0, 20, dtype=np.float32)
 NOISE = 0.2
 
 
+# %% [markdown]
+# ## The simulator
+
+
+# %%
 def curves(theta: np.ndarray, phase: np.ndarray) -> np.ndarray:
     """The oscillation at `TIMES`, `[..., 20]`, for theta `[..., 2]` and a phase `[...]`."""
     g, w = theta[..., :1], theta[..., 1:]
@@ -59,6 +65,13 @@ def simulate(theta: np.ndarray, seed: int) -> np.ndarray:
     return y.astype(np.float32)
 
 
+# %% [markdown]
+# ## The exact posterior
+#
+# For one measurement it can be computed on a grid of theta, with a sum over the phase.
+
+
+# %%
 def exact_posterior(y: np.ndarray, size: int = 150) -> np.ndarray:
     """p(theta|y) for one y `[20]`, on the cells of a grid over the box, `[size, size]`."""
     cells = grid((LOW[0], HIGH[0], LOW[1], HIGH[1]), size)
@@ -71,6 +84,13 @@ def exact_posterior(y: np.ndarray, size: int = 150) -> np.ndarray:
     return density / density.sum() / np.prod((HIGH - LOW) / size)
 
 
+# %% [markdown]
+# ## Fit
+#
+# The bounds of the box are given to the model: its density is 0 outside.
+
+
+# %%
 def fit(steps: int, seed: int) -> fv.FlowDensity:
     """p(theta|y), from 100000 simulations."""
     keras.utils.set_random_seed(seed)
@@ -86,6 +106,15 @@ def fit(steps: int, seed: int) -> fv.FlowDensity:
     return density
 
 
+# %% [markdown]
+# ## Simulation-based calibration
+#
+# For many simulations, the rank of the true theta among draws from its posterior must be uniform
+# (Talts et al. 2018, https://arxiv.org/abs/1804.06788). Intervals of 90 % then hold the true value
+# 9 times out of 10.
+
+
+# %%
 def ranks(density: fv.FlowDensity, count: int, draws: int, seed: int) -> np.ndarray:
     """Of each true theta among draws from its posterior, in [0, draws], `[count, 2]`."""
     theta = prior(count, seed)
@@ -93,6 +122,11 @@ def ranks(density: fv.FlowDensity, count: int, draws: int, seed: int) -> np.ndar
     return np.sum(density.sample(draws, y, seed=seed).numpy() < theta, axis=0)
 
 
+# %% [markdown]
+# ## Check
+
+
+# %%
 def main(output: Path, steps: int, seed: int = 0, checks: int = 1000) -> dict[str, float]:
     """Fits, checks, and draws the picture.
 
@@ -123,6 +157,11 @@ def main(output: Path, steps: int, seed: int = 0, checks: int = 1000) -> dict[st
     return found
 
 
+# %% [markdown]
+# ## The picture
+
+
+# %%
 def draw(
     output: Path,
     density: fv.FlowDensity,
@@ -158,5 +197,6 @@ def draw(
     figure.savefig(output, dpi=90)
 
 
+# %%
 if __name__ == "__main__":
     run(main, __doc__, "conditional.png", steps=3200)

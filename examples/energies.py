@@ -1,36 +1,26 @@
+# %% [markdown]
+# # Planar and radial flows on four energies
+
+# %% [markdown]
 """Planar and radial flows fitted to four 2-D energies, after Rezende & Mohamed (2015), figure 3.
 
-A density known up to its constant, p(z) = exp(-U(z)) / Z, is fitted by a flow q that minimises
+A density known up to its constant, p(z) = exp(-U(z)) / Z, is approximated by a flow q that
+minimises
 
     KL(q || p) = E_q[log q(z) + U(z)] + log Z,
 
-the expectation over samples of q, differentiated through the flow. `tfp.vi.fit_surrogate_posterior`
-does this for any `tfd.Distribution` with variables. With w1 = sin(pi z1 / 2),
-w2 = 3 exp(-((z1 - 1) / 0.6)^2 / 2), w3 = 3 sigmoid((z1 - 1) / 0.3) and
-G(a, b) = exp(-(a / b)^2 / 2), their table 1 reads
+where the expectation is over samples of q, and the gradient goes through the flow.
+`tfp.vi.fit_surrogate_posterior` does this for any `tfd.Distribution` that has variables.
 
-    U1 = ((||z|| - 2) / 0.4)^2 / 2 - log(G(z1 - 2, 0.6) + G(z1 + 2, 0.6))
-    U2 = ((z2 - w1) / 0.4)^2 / 2
-    U3 = -log(G(z2 - w1, 0.35) + G(z2 - w1 + w2, 0.35))
-    U4 = -log(G(z2 - w1, 0.40) + G(z2 - w1 + w3, 0.35)).
+What to see in the picture: with K = 2 planar steps a fit is a bent blob; with K = 32 it has the
+shape and the branches of the truth. A radial step moves points along rays from a centre. Radial
+flows make a ring at once, and waves only with difficulty: at equal K they fit worse, except on U1
+at K = 2.
 
-U2, U3 and U4 do not fall off along z1 and have no Z. Their figure shows [-4, 4]; here all four get
-a soft wall, ((|z1| - 4) / 0.2)^2 / 2 beyond |z1| = 4, and Z comes from a sum over a fine grid.
-
-What is worth knowing:
-  * The four energies are four batch members of one flow: parameters are `[4, K, D]`, samples
-    `[S, 4, D]`, and one run of one optimizer fits them all.
-  * As in the paper, the energy is annealed, beta U with beta from 0.01 to 1: KL(q || p) is
-    mode-seeking. Without it the 32 planar steps end at 0.2 nats on U4 in place of 0.02.
-  * The panels show q at every pixel, by the inverse of the flow, and not a cloud of its samples.
-
-What to see: with K = 2 planar steps a fit is a bent blob; with K = 32 it has the shape and the
-branches of the truth. Radial steps, which push along rays from a centre, make a ring at once and
-waves with difficulty: at equal K they fit worse, but for U1 at K = 2.
-
-  python examples/energies.py --output energies.png
+    python examples/energies.py --output energies.png
 """
 
+# %%
 from __future__ import annotations
 
 import math
@@ -46,12 +36,30 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae import bijectors as fvb
 
+# %%
 NAMES = ("U1", "U2", "U3", "U4")
 FAMILIES = ("planar", "radial")
 LIMITS = (-5.2, 5.2, -5.2, 5.2)
 _FINE = (-6.0, 6.0, -6.0, 6.0)  # holds all but 1e-6 of every mass
 
 
+# %% [markdown]
+# ## The energies
+#
+# With w1 = sin(pi z1 / 2), w2 = 3 exp(-((z1 - 1) / 0.6)^2 / 2), w3 = 3 sigmoid((z1 - 1) / 0.3) and
+# G(a, b) = exp(-(a / b)^2 / 2), table 1 of the paper reads
+#
+#     U1 = ((||z|| - 2) / 0.4)^2 / 2 - log(G(z1 - 2, 0.6) + G(z1 + 2, 0.6))
+#     U2 = ((z2 - w1) / 0.4)^2 / 2
+#     U3 = -log(G(z2 - w1, 0.35) + G(z2 - w1 + w2, 0.35))
+#     U4 = -log(G(z2 - w1, 0.40) + G(z2 - w1 + w3, 0.35)).
+#
+# U2, U3 and U4 do not grow along z1, so they have no Z. The figure of the paper shows [-4, 4]; here
+# all four energies get a soft wall, ((|z1| - 4) / 0.2)^2 / 2 beyond |z1| = 4, and Z is a sum over a
+# fine grid.
+
+
+# %%
 def energies(z: tf.Tensor) -> tf.Tensor:
     """U1 to U4 with the wall, `[..., 4]`, of z `[..., 4, 2]`: one energy for each batch member."""
     z1, z2 = z[..., 0], z[..., 1]
@@ -88,6 +96,14 @@ def log_normalizers() -> np.ndarray:
     return mass.numpy() + math.log(cell)
 
 
+# %% [markdown]
+# ## Four flows as one distribution
+#
+# The four energies are four members of a batch: parameters are `[4, K, D]`, samples `[S, 4, D]`,
+# and one run of one optimizer fits all of them.
+
+
+# %%
 def build(family: str, k: int, seed: int) -> tfd.TransformedDistribution:
     """Four flows of K steps as one distribution with batch `[4]`, all parameters trainable."""
     rng = np.random.default_rng(seed)
@@ -105,6 +121,14 @@ def build(family: str, k: int, seed: int) -> tfd.TransformedDistribution:
     return tfd.TransformedDistribution(base, flow)
 
 
+# %% [markdown]
+# ## Fit
+#
+# As in the paper, the energy is annealed: beta U, with beta from 0.01 to 1. KL(q || p) prefers to
+# cover one mode well, and without annealing 32 planar steps end at 0.2 nats on U4 instead of 0.02.
+
+
+# %%
 def fit(q: tfd.TransformedDistribution, steps: int, seed: int) -> np.ndarray:
     """Minimises the annealed KL in place; returns the losses, `[steps, 4]`, in nats."""
     # TFP documents tf_keras optimizers here; those of Keras 3 take tf.Variables as well.
@@ -128,6 +152,13 @@ def divergence(q: tfd.TransformedDistribution, log_z: np.ndarray, seed: int) -> 
     return tf.reduce_mean(log_q + energies(z), axis=0).numpy() + log_z
 
 
+# %% [markdown]
+# ## Compare
+#
+# The panels show q at every pixel, by the inverse of the flow, and not a cloud of samples.
+
+
+# %%
 def main(
     output: Path, steps: int = 2000, seed: int = 0, sizes: tuple[int, ...] = (2, 8, 32)
 ) -> dict[tuple[str, int], np.ndarray]:
@@ -175,5 +206,6 @@ def draw(output: Path, panels: list[tuple[str, np.ndarray, np.ndarray | None]]) 
     figure.savefig(output, dpi=110)
 
 
+# %%
 if __name__ == "__main__":
     run(main, __doc__, default="energies.png", steps=2000)

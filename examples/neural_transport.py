@@ -1,42 +1,37 @@
+# %% [markdown]
+# # Hamiltonian Monte Carlo through a flow
+
+# %% [markdown]
 """Neural transport Monte Carlo on Neal's funnel, after Hoffman et al. (2019).
 
-Hamiltonian Monte Carlo has one step size for all of space, and does badly where a target's scale
-changes from place to place. The funnel (Neal 2003) is such a target on purpose:
+Hamiltonian Monte Carlo (HMC) has one step size for all of space, so it is poor where the scale of a
+target differs from place to place. The funnel (Neal 2003) is made to be such a target:
 
-    v ~ N(0, 3^2),     x | v ~ N(0, exp(v / 2)^2),
+    v ~ N(0, 3^2),     x | v ~ N(0, exp(v / 2)^2).
 
-a neck at v = -6 that is 0.05 wide under a mouth at v = 6 that is 20 wide. Neural transport samples
-instead the target seen through a flow x = f(z),
+At v = -6 its neck is 0.05 wide, at v = 6 its mouth is 20 wide. Neural transport samples the target
+through a flow x = f(z) instead,
 
     log p(z) = log p(f(z)) + log |det df/dz|,
 
-with f trained beforehand to minimise KL(f(N(0, I)) || p). Were f perfect, p(z) would be N(0, I),
-the easiest target there is. It never is, and need not be: the chain in z is exact for any bijector,
-so that its image f(z) has the funnel as its law whatever the flow got wrong. A better f only mixes
-faster. `tfp.mcmc.TransformedTransitionKernel` is all the machinery it takes.
+where f is trained beforehand to minimise KL(f(N(0, I)) || p). If f were perfect, p(z) would be N(0,
+I), the easiest target there is. It need not be perfect: the chain in z is exact for any bijector,
+so f(z) has the law of the funnel whatever the errors of f. A better f only mixes faster.
 
-Three runs of 32 chains with one budget, 5 leapfrog steps a draw and as many draws, step sizes
-adapted to one acceptance: no flow, 32 planar steps, and 4 affine couplings, which can scale x by a
-function of v, just what the funnel asks for. For each are printed, for v: the effective sample size
-of all chains together (ESS, at most the number of draws), R-hat (1 when the chains agree), and
-mean, standard deviation and P(v < -5) beside their exact values. A step through a flow costs more
-than one without. Here, where p costs nothing, that is most of the time; in a model with data it is
-next to nothing.
+What to see in the picture: without a flow no chain enters the neck. The histogram ends at v = -5
+and P(v < -5) is estimated as 0; the effective sample size (ESS) does not show it, because it
+compares the draws only with one another. The planar steps turn the funnel into a blob (second row)
+with ragged edges, where q is wrong: the chains reach the neck and the histogram is right, but at
+the edges they move slowly, and R-hat is still above 1. With the couplings p(z) is round where its
+mass is, and the draws are as good as independent.
 
-What to see: without a flow no chain enters the neck. The histogram ends at v = -5 and P(v < -5)
-comes out as 0, of which the ESS, which judges the draws by one another, knows nothing. The planar
-steps turn the funnel into a blob (second row), ragged at the edges, where q is wrong: the chains
-reach the neck and the histogram is right, but at the edges they move slowly, and R-hat is still
-above 1. Behind the couplings p(z) is round where its mass is, and the draws are as good as
-independent.
+    python examples/neural_transport.py --output neural_transport.png
 
-  python examples/neural_transport.py --output neural_transport.png
-
-References:
-  Matthew Hoffman et al. NeuTra-lizing Bad Geometry in Hamiltonian Monte Carlo Using Neural
-  Transport. 2019. https://arxiv.org/abs/1903.03704
+  * Matthew Hoffman et al. NeuTra-lizing Bad Geometry in Hamiltonian Monte Carlo Using Neural
+    Transport. 2019. https://arxiv.org/abs/1903.03704
 """
 
+# %%
 from __future__ import annotations
 
 import math
@@ -53,6 +48,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae import bijectors as fvb
 
+# %%
 LEAPFROG = 5
 CHAINS = 32
 TRAINED = ("planar", "couplings")
@@ -70,12 +66,25 @@ class Summary(NamedTuple):
     neck: float  # P(v < NECK)
 
 
+# %% [markdown]
+# ## The target
+
+
+# %%
 def funnel(point: tf.Tensor) -> tf.Tensor:
     """The log-density `[...]` of (x, v) `[..., 2]`."""
     x, v = point[..., 0], point[..., 1]
     return tfd.Normal(0.0, 3.0).log_prob(v) + tfd.Normal(0.0, tf.exp(0.5 * v)).log_prob(x)
 
 
+# %% [markdown]
+# ## Two flows
+#
+# An affine map, followed by 32 planar steps or by 4 affine couplings. A coupling can scale x by a
+# function of v, which is exactly what the funnel needs.
+
+
+# %%
 def build(name: str, seed: int) -> tfb.Bijector:
     """A trainable bijector from N(0, I): an affine map, and then planar steps or couplings."""
     rng = np.random.default_rng(seed)
@@ -111,6 +120,16 @@ def train(flow: tfb.Bijector, steps: int, seed: int) -> None:
     )
 
 
+# %% [markdown]
+# ## HMC in z
+#
+# `tfp.mcmc.TransformedTransitionKernel` is all that it takes. Three runs of 32 chains have the
+# same budget: 5 leapfrog steps for each draw, the same number of draws, step sizes adapted to one
+# acceptance rate. A step through a flow costs more than one without. Here, where p costs nothing,
+# the flow takes most of the time; in a model with data it takes almost none.
+
+
+# %%
 def sample(flow: tfb.Bijector, draws: int, seed: int) -> np.ndarray:
     """HMC in z with `draws` / 2 steps of warm-up: points (x, v), `[draws, CHAINS, 2]`."""
     warm_up = draws // 2
@@ -140,6 +159,14 @@ def summarize(points: np.ndarray) -> Summary:
     return Summary(float(ess), float(r_hat), v.mean(), v.std(), (v < NECK).mean())
 
 
+# %% [markdown]
+# ## Compare
+#
+# Printed for v: the ESS of all chains together (at most the number of draws), R-hat (1 if the
+# chains agree), and mean, standard deviation and P(v < -5) with their exact values.
+
+
+# %%
 def main(output: Path, steps: int = 2000, seed: int = 0, draws: int = 1000) -> dict[str, Summary]:
     """Trains the flows, runs the chains, draws, and returns the summaries by name."""
     flows = {"no flow": tfb.Identity(), **{name: build(name, seed) for name in TRAINED}}
@@ -193,5 +220,6 @@ def draw(
     figure.savefig(output, dpi=100)
 
 
+# %%
 if __name__ == "__main__":
     run(main, __doc__, default="neural_transport.png", steps=2000)

@@ -1,15 +1,22 @@
-"""A prior and a posterior flow of one's own, built in TensorFlow Probability, in a flow VAE.
+# %% [markdown]
+# # A prior and a flow of your own
 
-The prior is a mixture of Student's t distributions with three degrees of freedom, which has tails
-that no flow over a normal gets in a few layers; the posterior's flow is a scaling of one's own and
-an IAF over it. Both hold `tf.Variable`s. `FlowVAE` and `flows.Adopted` hand those very variables to
-Keras, which trains them, and `export` writes them out.
+# %% [markdown]
+"""A flow VAE whose prior and posterior flow are built in TensorFlow Probability.
 
-In the picture: rows of digits drawn from the exported SavedModel, which plain TensorFlow loads.
-What to see: the variables have moved from where they started, and the file gives the same numbers
-as the model.
+The prior is a mixture of Student's t distributions with three degrees of freedom. It has heavy
+tails, which a short flow over a normal distribution does not have. The posterior's flow is a
+scaling of its own and an IAF. Both hold `tf.Variable`s. `FlowVAE` and `flows.Adopted` give these
+variables to Keras, which trains them, and `export` writes them to disk.
+
+What to see: the variables have moved from where they started, and the exported file computes the
+same numbers as the model. The picture shows digits drawn from the exported SavedModel, which plain
+TensorFlow loads.
+
+    python examples/own_prior.py --output own_prior.png
 """
 
+# %%
 from __future__ import annotations
 
 import tempfile
@@ -28,9 +35,18 @@ import tfp_flowvae as fv
 from tfp_flowvae import flows
 from tfp_flowvae.evaluation.plots import save_samples
 
+# %%
 D, COMPONENTS = 8, 10
 
 
+# %% [markdown]
+# ## The parts
+#
+# Each part is a function without arguments that returns a distribution or a bijector with
+# variables. The `.keras` file keeps the function's registered name.
+
+
+# %%
 # Registered, so that the `.keras` file can name it; the function is what the file keeps.
 @keras.saving.register_keras_serializable(package="examples")
 def heavy_tails() -> tfd.Distribution:
@@ -49,6 +65,11 @@ def stretch() -> tfb.Bijector:
     return tfb.Scale(log_scale=tf.Variable(tf.zeros(D), name="log_scale"))
 
 
+# %% [markdown]
+# ## The model
+
+
+# %%
 def build(seed: int) -> fv.FlowVAE:
     """The model, with fresh weights."""
     keras.utils.set_random_seed(seed)
@@ -63,6 +84,11 @@ def build(seed: int) -> fv.FlowVAE:
     )
 
 
+# %% [markdown]
+# ## Train, export, load
+
+
+# %%
 def main(output: Path, steps: int, seed: int = 0) -> dict[str, float]:
     """Trains, exports, loads, draws.
 
@@ -95,5 +121,6 @@ def main(output: Path, steps: int, seed: int = 0) -> dict[str, float]:
     return found
 
 
+# %%
 if __name__ == "__main__":
     run(main, __doc__, "own_prior.png", steps=1000)

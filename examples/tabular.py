@@ -1,22 +1,22 @@
-"""The density of a table: five measurements of 569 cell nuclei, by maximum likelihood.
+# %% [markdown]
+# # The density of a table
+
+# %% [markdown]
+"""The density of five measurements of 569 cell nuclei, by `FlowDensity` and Keras's `fit`.
 
 scikit-learn bundles the Wisconsin diagnostic data (Street et al. 1993), measurements of tumour
-cells. Five of its columns are fitted with `FlowDensity`,
+cells. The density of five of its columns is fitted by maximum likelihood,
 
-    log p(x) = log N(z0; 0, I) + log |det dz0/dx|,
+    log p(x) = log N(z0; 0, I) + log |det dz0/dx|.
 
-by Keras's `fit`, with early stopping on a validation set. All columns are positive, so the model
-gets the bound 0, and densities are in the data's units. A masked autoregressive flow is compared
-with the flow "lu", a linear map, which is the Gaussian with full covariance: of the columns as they
-are, and of the columns within the bound.
+What to see in the picture: the samples of the flow (orange) lie where the data (black) lie, also on
+the thin curve of radius and area, which is no ellipse. No sample is below 0. The table gives the
+mean log-density of the rows that no model has seen.
 
-What to see in the picture: samples of the flow (orange) lie where the data (black) lie, on the thin
-curve of radius and area too, which is no ellipse, and none is below 0. The table gives the mean
-log-density of the rows that no model has seen.
-
-  python examples/tabular.py --output tabular.png
+    python examples/tabular.py --output tabular.png
 """
 
+# %%
 from __future__ import annotations
 
 from pathlib import Path
@@ -30,6 +30,15 @@ from sklearn.datasets import load_breast_cancer
 
 import tfp_flowvae as fv
 
+# %% [markdown]
+# ## The models
+#
+# All columns are positive, so the lower bound 0 is given to a model. Densities are in the units of
+# the data. A masked autoregressive flow (MAF) is compared with the flow "lu". That is a linear map,
+# so its density is the Gaussian with full covariance: of the columns as they are, and of the
+# columns within the bound.
+
+# %%
 COLUMNS = ("mean radius", "mean texture", "mean area", "mean smoothness", "mean compactness")
 MODELS: dict[str, dict[str, Any]] = {
     "Gaussian": {"flow": "lu"},
@@ -38,6 +47,11 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+# %% [markdown]
+# ## The data
+
+
+# %%
 def table(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows to train on, to validate with and to test, `[N, 5]` each, in a random order."""
     bundled = load_breast_cancer()
@@ -46,6 +60,13 @@ def table(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return cells[:369], cells[369:469], cells[469:]
 
 
+# %% [markdown]
+# ## Fit
+#
+# `adapt` computes the mean and scale of the columns. Training stops early on a validation set.
+
+
+# %%
 def fit(model: dict[str, Any], steps: int, seed: int) -> fv.FlowDensity:
     """One of `MODELS`, trained for at most `steps` steps."""
     keras.utils.set_random_seed(seed)
@@ -66,6 +87,11 @@ def fit(model: dict[str, Any], steps: int, seed: int) -> fv.FlowDensity:
     return density
 
 
+# %% [markdown]
+# ## Compare
+
+
+# %%
 def main(output: Path, steps: int, seed: int = 0) -> dict[str, tuple[float, float]]:
     """Fits every model, draws the picture, and returns each one's score.
 
@@ -112,5 +138,6 @@ def draw(output: Path, data: np.ndarray, samples: np.ndarray) -> None:
     figure.savefig(output, dpi=90)
 
 
+# %%
 if __name__ == "__main__":
     run(main, __doc__, "tabular.png", steps=1500)

@@ -1,32 +1,34 @@
-"""Density estimation of two moons: RealNVP, trained by gradients, and RBIG, fitted without.
+# %% [markdown]
+# # Two moons
 
-A flow x = f(z), z ~ N(0, I), is a density that can be evaluated,
+# %% [markdown]
+"""Density estimation in the plane: RealNVP is trained by gradients, RBIG is fitted without.
+
+A flow x = f(z) with z ~ N(0, I) has a density that can be evaluated,
 
     log p(x) = log N(f^-1(x); 0, I) + log |det df^-1/dx|,
 
-and so can be fitted to data by maximum likelihood. The two flows here come to it in opposite ways.
+so it can be fitted to data by maximum likelihood. The two flows of this example do it in opposite
+ways:
 
-  * RealNVP (Dinh et al. 2017) stacks affine couplings: each scales and shifts one coordinate by
-    functions of the other, y_2 = x_2 exp(s(x_1)) + m(x_1), with s and m a network. All couplings
-    are trained together; the maximiser is Adam through `tfp.math.minimize`, no Keras model.
-  * RBIG (Laparra et al. 2011) builds f^-1 greedily: make each marginal normal by its own empirical
-    CDF, rotate, repeat. No gradient, no network, seconds: `fit_rbig(x, layers)`.
+  * RealNVP (Dinh et al. 2017) is a stack of affine couplings. Adam trains all of them together.
+  * RBIG (Laparra et al. 2011) builds f^-1 layer by layer: it makes each marginal normal by its
+    empirical distribution function, rotates, and repeats. There is no gradient and no network.
 
-Both are then a `tfd.TransformedDistribution` with `log_prob` and `sample`. They are judged by the
-mean log-likelihood of points that neither saw, between two marks: a Gaussian with the data's mean
-and covariance, and the density that make_moons draws from, the average over two half circles of
-N(. ; point on the arc, noise^2 I), which no model can beat but by chance. Beside them a kernel
-density estimate, its bandwidth chosen on a validation set.
+Both are compared by the mean log-likelihood of points that they have not seen. A Gaussian with the
+mean and covariance of the data is the lower mark. The density that `make_moons` draws from is the
+upper mark: no model is better, except by chance.
 
-What to see: both flows give two crescents. RealNVP's are smooth, but for a seam: a continuous map
-cannot tear the one mode of the normal in two, and a thin thread of density joins them. RBIG's are
-rough, scratched in the directions of its rotations, with a haze of stray samples between: the price
-of a greedy fit. On 10000 points in the plane the kernel estimate beats both; that is not so in high
-dimension.
+What to see in the picture: both flows find the two crescents. The crescents of RealNVP are smooth,
+but a thin line of density joins them, because a continuous map cannot divide the one mode of the
+normal distribution. The crescents of RBIG are rough, and some of its samples lie between them: this
+is the price of a greedy fit. On 10000 points in the plane a kernel density estimate is better than
+both. In high dimension it is not.
 
-  python examples/two_moons.py --output two_moons.png
+    python examples/two_moons.py --output two_moons.png
 """
 
+# %%
 from __future__ import annotations
 
 import math
@@ -44,10 +46,19 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae.bijectors import fit_rbig
 
+# %%
 NOISE = 0.1
 LIMITS = (-1.7, 2.7, -1.2, 1.7)
 
 
+# %% [markdown]
+# ## The data, and its exact density
+#
+# `make_moons` puts points on two half circles and adds normal noise. Its density is therefore the
+# average over the arcs of N(. ; point on the arc, noise^2 I).
+
+
+# %%
 def moons(count: int, seed: int) -> np.ndarray:
     """Points `[count, 2]` of the two moons."""
     return make_moons(count, noise=NOISE, random_state=seed)[0].astype(np.float32)
@@ -63,6 +74,14 @@ def true_log_prob(x: np.ndarray) -> np.ndarray:
     return np.concatenate([mixture.log_prob(part).numpy() for part in np.array_split(x, 20)])
 
 
+# %% [markdown]
+# ## Two models that are no flows
+#
+# The Gaussian of maximum likelihood, and a kernel density estimate whose bandwidth is chosen on a
+# validation set.
+
+
+# %%
 def standard_normal() -> tfd.Distribution:
     """The base of both flows."""
     return tfd.MultivariateNormalDiag(tf.zeros([2]))
@@ -82,6 +101,18 @@ def fit_kde(train: np.ndarray, valid: np.ndarray) -> KernelDensity:
     return max(candidates, key=lambda kde: kde.score(valid))
 
 
+# %% [markdown]
+# ## RealNVP
+#
+# Each coupling scales and shifts one coordinate by functions of the other,
+#
+#     y_2 = x_2 exp(s(x_1)) + m(x_1),
+#
+# where a network computes s and m. `tfp.math.minimize` trains it: a flow of `tfp.bijectors` needs
+# no Keras model.
+
+
+# %%
 def fit_real_nvp(x: np.ndarray, steps: int, seed: int, couplings: int = 8) -> tfd.Distribution:
     """RealNVP by maximum likelihood on batches of 256."""
     rng = np.random.default_rng(seed)
@@ -112,6 +143,14 @@ def fit_real_nvp(x: np.ndarray, steps: int, seed: int, couplings: int = 8) -> tf
     return model
 
 
+# %% [markdown]
+# ## Fit and compare
+#
+# `fit_rbig(x, layers)` is the whole of RBIG. Both flows become a `tfd.TransformedDistribution`,
+# which has `log_prob` and `sample`.
+
+
+# %%
 def main(
     output: Path, steps: int = 4000, seed: int = 0, count: int = 10_000, layers: int = 40
 ) -> dict[str, float]:
@@ -145,6 +184,11 @@ def main(
     return scores
 
 
+# %% [markdown]
+# ## The picture
+
+
+# %%
 def draw(
     output: Path,
     densities: dict[str, np.ndarray],
@@ -167,5 +211,6 @@ def draw(
     figure.savefig(output, dpi=110)
 
 
+# %%
 if __name__ == "__main__":
     run(main, __doc__, default="two_moons.png", steps=4000)

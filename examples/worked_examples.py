@@ -1,39 +1,25 @@
-"""The change of variables by hand: two flows on the line that everyone knows already.
+# %% [markdown]
+# # The change of variables on the line
 
-A flow is an increasing, differentiable map x = f(u) of a random number u of known density. What
-lies between u and u + du ends between x and x + f'(u) du, so that
+# %% [markdown]
+"""Flows in one dimension, by hand, whose densities are known in closed form.
+
+A flow is an increasing, differentiable map x = f(u) of a random number u with a known density. The
+mass between u and u + du moves to between x and x + f'(u) du. Therefore
 
     p_x(x) = p_u(u) / f'(u),     u = f^-1(x),     log p_x(x) = log p_u(u) - log f'(u).
 
-Everything in this package is that line, in D dimensions, with |det| of the Jacobian for f'.
+Everything in this package is this line in D dimensions, with |det| of the Jacobian in place of f'.
 
-1. u ~ N(0, 1), f = exp. Here f'(u) = exp(u) = x and f^-1(x) = log x, so that
+What to see in the picture: the dashed line, the density by change of variables, lies on the solid
+line, the closed form, and both follow the histogram of samples f(u). The last panel has no closed
+form: its solid line is the mixture that its 2000 points were drawn from, and the fitted flow
+follows it as well as 2000 points allow.
 
-       p_x(x) = N(log x; 0, 1) / x,
-
-   the log-normal density. Above 0 the map stretches and density falls, below 0 it squeezes and
-   density rises: the mode moves from u = 0, which is x = 1, to x = exp(-1).
-
-2. u ~ U(0, 1), f = F^-1, the inverse of any increasing distribution function F with density F'.
-   The derivative of an inverse is f'(u) = 1 / F'(x), so that
-
-       p_x(x) = 1 / f'(u) = F'(x) :
-
-   the flow from the uniform has exactly the density that F belongs to. This is inverse-CDF
-   sampling, and the reason why a flow can have any density on the line. With the logistic
-   F(x) = 1 / (1 + exp(-x)) the inverse is the logit; with the standard exponential
-   F(x) = 1 - exp(-x) it is -log(1 - u), both checked below. And F may be estimated: `fit_marginals`
-   smooths the empirical one into F^-1(Phi(z)), from a normal z, for Phi(z) is uniform.
-
-In each the density comes from `tfd.TransformedDistribution`, which knows nothing but f^-1 and log
-f', and is set beside the closed form, from scipy; the histogram is of samples f(u). What to see:
-the dashed line on top of the solid one, and both along the histogram. The last panel has no closed
-form, only the mixture of two normals that its 2000 points were drawn from: the fitted flow follows
-it as far as 2000 points tell.
-
-  python examples/worked_examples.py --output worked_examples.png
+    python examples/worked_examples.py --output worked_examples.png
 """
 
+# %%
 from __future__ import annotations
 
 from pathlib import Path
@@ -48,6 +34,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flowvae.bijectors import fit_marginals
 
+# %%
 FITTED = "inverse of an F fitted to 2000 points"
 
 
@@ -77,6 +64,33 @@ class Mixture:
         return np.where(rng.uniform(size=count) < 0.3, left, right).astype(np.float32)
 
 
+# %% [markdown]
+# ## Four flows
+#
+# 1. u ~ N(0, 1) and f = exp. Then f'(u) = exp(u) = x and f^-1(x) = log x, so that
+#
+#         p_x(x) = N(log x; 0, 1) / x,
+#
+#     which is the log-normal density. Above u = 0 the map stretches, and the density falls; below 0
+#     the map compresses, and the density rises. The mode moves from u = 0, which is x = 1, to
+#     x = exp(-1).
+#
+# 2. u ~ U(0, 1) and f = F^-1, the inverse of any increasing distribution function F. The derivative
+#     of an inverse is f'(u) = 1 / F'(x), so that
+#
+#         p_x(x) = 1 / f'(u) = F'(x) :
+#
+#     the flow has exactly the density that belongs to F. This is inverse-CDF sampling. It is why a
+#     flow can have any density on the line. With the logistic F(x) = 1 / (1 + exp(-x)) the flow is
+#     the logit.
+#
+# 3. With the exponential F(x) = 1 - exp(-x) it is f(u) = -log(1 - u).
+#
+# 4. F may be estimated from data. `fit_marginals` smooths the empirical distribution function into
+#     F^-1(Phi(z)). Its base is normal, since Phi(z) is uniform if z is.
+
+
+# %%
 def examples(seed: int) -> list[Example]:
     """Three flows with a closed form and one fitted to data."""
     transformed = tfd.TransformedDistribution
@@ -111,6 +125,14 @@ def examples(seed: int) -> list[Example]:
     ]
 
 
+# %% [markdown]
+# ## Density and picture
+#
+# `tfd.TransformedDistribution` computes the density from f^-1 and log f' alone. It is compared with
+# the closed form, which comes from scipy.
+
+
+# %%
 def density(flow: tfd.Distribution, x: np.ndarray) -> np.ndarray:
     """p(x) of a flow on the line, `[N]`, at x `[N]`."""
     return flow.prob(tf.reshape(x, [-1, *flow.event_shape])).numpy()
@@ -153,5 +175,6 @@ def main(output: Path, steps: int = 20_000, seed: int = 0) -> dict[str, tuple[fl
     return results
 
 
+# %%
 if __name__ == "__main__":
     run(main, __doc__, default="worked_examples.png", steps=20_000)

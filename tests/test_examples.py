@@ -26,6 +26,19 @@ def load(monkeypatch):
     return load
 
 
+@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("[!_]*.py")), ids=lambda path: path.stem)
+def test_an_example_is_a_notebook_with_its_results(script):
+    """Which the documentation shows: the cells, the picture, the figures and a page in its menu."""
+    jupytext = pytest.importorskip("jupytext", reason="it is in the extra docs")
+    cells = jupytext.read(script, fmt="py:percent").cells
+    assert cells[0].source.startswith("# ")
+    assert sum(cell.cell_type == "markdown" for cell in cells) >= 4
+    docs = EXAMPLES.parent / "docs"
+    assert_picture(docs / "images" / "examples" / f"{script.stem}.png")
+    assert f"[start:{script.stem}]" in (EXAMPLES / "README.md").read_text()
+    assert f"examples/{script.stem}.md" in (docs.parent / "mkdocs.yml").read_text()
+
+
 def assert_picture(path: Path) -> None:
     """A picture of some size with something on it."""
     pixels = np.asarray(Image.open(path).convert("L"), dtype=float)
