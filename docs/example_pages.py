@@ -1,7 +1,7 @@
 """An mkdocs hook: each example, a notebook written as a script, becomes a page with its results.
 
-The cells are examples/NAME.py, the picture docs/images/examples/NAME.png (`docs/make_images.py`), and
-the figures the section of that name of examples/README.md.
+The cells are those of examples/NAME.py, the picture is docs/images/examples/NAME.png, which
+`docs/make_images.py` makes, and the figures are the section NAME of examples/README.md.
 """
 
 from __future__ import annotations

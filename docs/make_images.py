@@ -126,7 +126,8 @@ def main() -> None:
     output, seed = arguments.output, arguments.seed
     output.mkdir(parents=True, exist_ok=True)
     if arguments.examples:
-        return examples(output / "examples")
+        examples(output / "examples")
+        return
     save_figure(planar_flow(seed, arguments.steps), output / "flow.png", dpi=80)
     save_figure(moons(seed, arguments.epochs), output / "density.png", dpi=80)
     with tempfile.TemporaryDirectory() as folder:

@@ -76,7 +76,7 @@ def new_figure(width: float, height: float, rows: int, columns: int) -> tuple[Fi
 
 
 def run(main: Callable[..., object], description: str | None, default: str, steps: int) -> None:
-    """The command line of an example: `--output`, `--steps`, `--seed`; a notebook has no options."""
+    """The command line of an example: `--output`, `--steps`, `--seed`, or none in a notebook."""
     notebook = "ipykernel" in sys.modules
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
