@@ -85,14 +85,13 @@ SEARCH: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "input_dropout": {"input_dropout": 0.2},
         "gated": {"encoder": "gated-mlp", "activation": None},
         "wide": {"hidden": (500, 500)},
-        "adamw": {"optimizer": "adamw", "weight_decay": 0.05},
+        "weight_decay": {"weight_decay": 0.1},
         "together": {
             "encoder": "gated-mlp",
             "activation": None,
             "hidden": (500, 500),
             "input_dropout": 0.2,
-            "optimizer": "adamw",
-            "weight_decay": 0.05,
+            "weight_decay": 0.1,
         },
     }
 )
