@@ -16,10 +16,12 @@ from tfp_flowvae.networks import MADE
 LOG_SCALE_BOUND = 3.0
 
 
-def shift_and_log_scale(out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads `[..., M, 2]` as a shift and a bounded log-scale, `[..., M]` each."""
+def shift_and_log_scale(
+    out: tf.Tensor, bound: float = LOG_SCALE_BOUND
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads `[..., M, 2]` as a shift and a log-scale within +-bound, `[..., M]` each."""
     shift, raw = tf.unstack(out, num=2, axis=-1)
-    return shift, LOG_SCALE_BOUND * tf.tanh(raw / LOG_SCALE_BOUND)
+    return shift, bound * tf.tanh(raw / bound)
 
 
 class Conditioner(tf.Module):
