@@ -52,8 +52,8 @@ def docstring(module, name):
     if inspect.isclass(value) or inspect.isfunction(value):
         return value.__doc__ or ""
     for node, below in itertools.pairwise(ast.parse(inspect.getsource(module)).body):
-        if ast.unparse(node).startswith((f"{name} = ", f"{name}: ")) and isinstance(below, ast.Expr):
-            return ast.literal_eval(below.value)
+        if ast.unparse(node).startswith((f"{name} = ", f"{name}: ")):
+            return below.value.value if isinstance(below, ast.Expr) else ""
     return ""
 
 
