@@ -39,6 +39,16 @@ class NonFiniteError(FloatingPointError):
       flow_step: Which step of the flow `layer` it was, counted from 1; None for other layers.
       parameter: The path of the layer's parameter with the largest magnitude, or None.
       magnitude: The largest magnitude in that parameter, or None.
+
+    Example:
+      >>> density = fv.FlowDensity("affine", event_size=2)
+      >>> density.compile(keras.optimizers.SGD(1e30))
+      >>> x = np.random.default_rng(0).normal(size=(40, 2))
+      >>> try:
+      ...     history = density.fit(x, batch_size=10, shuffle=False, verbose=0)
+      ... except fv.NonFiniteError as error:
+      ...     print(f"epoch {error.epoch}: the {error.what} of {error.layer}")
+      epoch 1: the output of density/...
     """
 
     def __init__(

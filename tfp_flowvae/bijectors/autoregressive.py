@@ -44,6 +44,19 @@ class SolvesInOrder(Protocol):
 
     It is recognised by name, not by type: any `shift_and_log_scale_fn` or `bijector_fn` with an
     attribute `solve_in_order` is used in this way.
+
+    Example:
+      >>> class Previous:  # the shift of each entry of y is the entry before it
+      ...     def __call__(self, y):
+      ...         return tf.pad(y[..., :-1], [[0, 0], [1, 0]]), None
+      ...
+      ...     def solve_in_order(self, x, transform):
+      ...         y = [tf.zeros_like(x[..., :1])]
+      ...         for x_d in tf.split(x, x.shape[-1], axis=-1):
+      ...             y.append(transform((y[-1], None), x_d))
+      ...         return tf.concat(y[1:], axis=-1)
+      >>> ParallelMaskedAutoregressiveFlow(Previous()).forward([[1.0, 2.0, 3.0]])
+      <tf.Tensor: shape=(1, 3), dtype=float32, numpy=array([[1., 3., 6.]], dtype=float32)>
     """
 
     def solve_in_order(

@@ -27,6 +27,20 @@ class JointEvaluation:
     log-det of the smallest event, `[...]`, in nats. The four methods that TFP calls follow from
     those two. A graph prunes the part that is not used; eagerly, the log-det of these bijectors
     costs little next to the value.
+
+    Example:
+      >>> class Exponential(JointEvaluation, tfb.Bijector):
+      ...     def __init__(self):
+      ...         super().__init__(forward_min_event_ndims=0)
+      ...
+      ...     def _forward_and_log_det(self, x):
+      ...         return tf.exp(x), x
+      ...
+      ...     def _inverse_and_log_det(self, y):
+      ...         x = tf.math.log(y)
+      ...         return x, -x
+      >>> Exponential().forward_log_det_jacobian([0.0, 2.0])
+      <tf.Tensor: shape=(2,), dtype=float32, numpy=array([0., 2.], dtype=float32)>
     """
 
     if TYPE_CHECKING:  # inherited from the bijector class

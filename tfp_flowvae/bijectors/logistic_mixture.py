@@ -169,6 +169,12 @@ def logistic_mixture_from_raw(
 
     Raises:
       ValueError: If K is below 1 or the last dimension of `raw` is not 3 K + 2.
+
+    Example:
+      >>> bijector = logistic_mixture_from_raw(tf.random.normal([2, 14]), components=4)
+      >>> y = bijector.forward([1.0, -2.0])  # a mixture for each of the two numbers
+      >>> y.shape
+      TensorShape([2])
     """
     raw = tf.convert_to_tensor(raw)
     validate.check_count("logistic_mixture_from_raw", "components", components)
@@ -196,6 +202,12 @@ class LogisticMixtureTransform(tf.Module):
 
     Raises:
       ValueError: If K is below 1, or the conditioner's output does not fit.
+
+    Example:
+      >>> network = lambda kept, units: tf.random.normal([*kept.shape[:-1], units, 14])
+      >>> flow = ChannelCoupling(bijector_fn=LogisticMixtureTransform(network, components=4))
+      >>> flow.forward(tf.zeros([2, 4, 4, 2])).shape
+      TensorShape([2, 4, 4, 2])
     """
 
     def __init__(

@@ -33,7 +33,12 @@ _Finish: TypeAlias = Callable[[Any, Any], tf.Tensor]
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Returns the number of batches in an epoch, of which the last may be smaller."""
+    """Returns the number of batches in an epoch, of which the last may be smaller.
+
+    Example:
+      >>> steps_per_epoch(250, 100)  # batches of 100, 100 and 50
+      3
+    """
     return -(-num_images // batch_size)
 
 
@@ -141,6 +146,12 @@ def evaluation_batches(
 
     Raises:
       ValueError: If there are no images, or `batch_size` is not positive.
+
+    Example:
+      >>> images = np.arange(5 * 2 * 2).reshape(5, 2, 2, 1).astype(np.uint8)
+      >>> batches = evaluation_batches(images, batch_size=2, levels=256)
+      >>> [batch.shape[0] for batch in batches]
+      [2, 2, 1]
     """
     _check_sizes(images, levels, batch_size)
     size, steps = len(images), steps_per_epoch(len(images), batch_size)

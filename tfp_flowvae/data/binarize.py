@@ -19,6 +19,12 @@ from tfp_flowvae.data.images import to_unit
 from tfp_flowvae.errors import UserError, nearest
 
 BINARIZATIONS: tuple[str, ...] = ("static", "dynamic", "threshold", "none")
+"""The ways to make images binary, which `training_batches` and `binarize_fixed` take.
+
+Example:
+  >>> BINARIZATIONS
+  ('static', 'dynamic', 'threshold', 'none')
+"""
 
 STATIC_SEED = 2008
 """The seed of the one fixed draw; it does not depend on a run's seed."""
@@ -28,7 +34,15 @@ _CHUNK = 1 << 20  # The number of pixels drawn at once, with 8 MB of random bits
 
 
 def check_binarization(how: str) -> None:
-    """Raises `UserError` unless the name is one of `BINARIZATIONS`."""
+    """Raises `UserError` unless the name is one of `BINARIZATIONS`.
+
+    Example:
+      >>> check_binarization("static")
+      >>> check_binarization("statik")
+      Traceback (most recent call last):
+          ...
+      tfp_flowvae.errors.UserError: The binarization must be one of ... Received: 'statik'. ...
+    """
     if how not in BINARIZATIONS:
         raise UserError(
             f"The binarization must be one of {', '.join(BINARIZATIONS)}. "

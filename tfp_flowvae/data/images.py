@@ -23,6 +23,13 @@ class Classes:
         label is missing.
       valid: Of each validation image.
       test: Of each test image.
+
+    Example:
+      >>> classes = load_classes("digits")
+      >>> classes.names[:3]
+      ('0', '1', '2')
+      >>> classes.test[:5]
+      array([7, 1, 6, 9, 1], dtype=int32)
     """
 
     names: tuple[str, ...]
@@ -46,6 +53,12 @@ class ImageSplits:
 
     Raises:
       ValueError: If dtype and `levels` do not fit each other or the image shapes differ.
+
+    Example:
+      >>> images = np.zeros([10, 2, 2, 1], np.uint8)
+      >>> splits = ImageSplits("mine", images[:6], images[6:8], images[8:], levels=256)
+      >>> splits.image_shape
+      (2, 2, 1)
     """
 
     name: str
@@ -93,6 +106,10 @@ def to_unit(images: np.ndarray, levels: int | None) -> np.ndarray:
 
     Returns:
       float32 of the same shape: `images / (levels - 1)`, or `images` itself if `levels` is None.
+
+    Example:
+      >>> to_unit(np.array([0, 51, 255], np.uint8), levels=256)
+      array([0. , 0.2, 1. ], dtype=float32)
     """
     if levels is None:
         return images

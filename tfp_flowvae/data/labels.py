@@ -36,6 +36,11 @@ def load_labels(
 
     Raises:
       UserError: If the data set cannot be opened or its labels cannot be read.
+
+    Example:
+      >>> labels = load_labels("digits", split="test")
+      >>> labels.shape, labels[:5]
+      ((360,), array(['7', '1', '6', '9', '1'], dtype='<U21'))
     """
     source = open_source(dataset, data_dir, image_shape=image_shape)
     parts = source.parts()

@@ -63,6 +63,13 @@ def check_dataset(
 
     Raises:
       UserError: As `load_images` does.
+
+    Example:
+      >>> check_dataset("digits")
+      >>> check_dataset("mine.npz")
+      Traceback (most recent call last):
+          ...
+      tfp_flowvae.errors.UserError: The data set's path must exist; ... Received: 'mine.npz'.
     """
     kind, name = _resolve(dataset, data_dir, image_shape)
     if kind != "tfds" or catalog.check_catalog(name, data_dir):

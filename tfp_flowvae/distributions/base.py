@@ -28,6 +28,14 @@ class Base(SizedLayer):
 
     Args:
       **kwargs: See `SizedLayer`.
+
+    Example:
+      >>> class UnitLaplace(fv.distributions.Base):
+      ...     def distribution(self, context=None):
+      ...         return tfd.Independent(tfd.Laplace(tf.zeros([self.event_size]), 1.0), 1)
+      >>> density = fv.FlowDensity("maf:1", event_size=2, base=UnitLaplace())
+      >>> density.sample(5, seed=0).shape
+      TensorShape([5, 2])
     """
 
     factorises = False

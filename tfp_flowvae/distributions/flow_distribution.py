@@ -35,6 +35,12 @@ class Draw(NamedTuple):
       log_base: log q0(z0), `[n, B]`.
       log_det: log |det dz/dz0|, `[n, B]`.
       log_prob: log q(z) = log_base - log_det, `[n, B]`.
+
+    Example:
+      >>> layer = FlowDistribution("planar:2", event_size=3)
+      >>> draw = layer.draw(5)
+      >>> draw.z.shape, draw.log_prob.shape
+      (TensorShape([5, 3]), TensorShape([5]))
     """
 
     distribution: tfd.TransformedDistribution

@@ -37,10 +37,11 @@ def interpolate(
       z(t), `[steps, B, D]`.
 
     Example:
-    ```python
-    z = fv.distributions.interpolate(vae.prior_layer, vae.encode(x1), vae.encode(x2), steps=8)
-    vae.decode(z)  # [8, B, H, W, C]
-    ```
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2, prior="realnvp:2")
+      >>> z1, z2 = vae.encode(tf.zeros([3, 4, 4, 1])), vae.encode(tf.ones([3, 4, 4, 1]))
+      >>> z = interpolate(vae.prior_layer, z1, z2, steps=8)
+      >>> vae.decode(z).shape
+      TensorShape([8, 3, 4, 4, 1])
     """
     ends = tf.stack([tf.cast(first, tf.float32), tf.cast(second, tf.float32)])
     bijector = distribution.distribution(context).bijector

@@ -17,6 +17,11 @@ class BaseEntry(Entry):
     Attributes:
       posterior: Whether it can be the base of a posterior, which has a context.
       prior: Whether it can be the base of a prior, which has none.
+
+    Example:
+      >>> vamp = BASES["vamp"]
+      >>> vamp.posterior, vamp.prior  # it can be the base of a prior only
+      (False, True)
     """
 
     posterior: bool = True
@@ -54,6 +59,12 @@ BASES: Registry[BaseEntry] = Registry(
         ),
     },
 )
+"""The bases by name: those of the package and those that `register_base` adds.
+
+Example:
+  >>> list(BASES)
+  ['normal', 'tril', 'mixture', 'vamp'...]
+"""
 
 
 def register_base(
@@ -62,5 +73,12 @@ def register_base(
     """Registers a `Base` class under a name, for spec strings, `--help` and `.keras` files.
 
     The arguments are those of `register_flow`, with the attributes of `BaseEntry` as `facts`.
+
+    Example:
+      >>> @fv.register_base("laplace", summary="Laplace distributions", posterior=False)
+      ... class UnitLaplace(fv.distributions.Base):
+      ...     def distribution(self, context=None):
+      ...         return tfd.Independent(tfd.Laplace(tf.zeros([self.event_size]), 1.0), 1)
+      >>> density = fv.FlowDensity("laplace+maf:1", event_size=2)
     """
     return register(BASES, BaseEntry, name, package, summary=summary, **facts)

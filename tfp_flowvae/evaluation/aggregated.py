@@ -21,6 +21,11 @@ class Aggregated(NamedTuple):
       mutual_information: I(x; z) under q, nats, at most log N.
       kl: KL(q(z) || p(z)), nats.
       log_images: log N, the largest value that the mutual information can have.
+
+    Example:
+      >>> found = Aggregated(mutual_information=2.0, kl=0.5, log_images=np.log(1000))
+      >>> found.mutual_information + found.kl  # the mean KL from the posteriors to the prior
+      2.5
     """
 
     mutual_information: float
@@ -48,6 +53,12 @@ def aggregated_posterior(
       x: Images `[N, H, W, C]`.
       seed: The seed of the draws.
       progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
+
+    Example:
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2)
+      >>> found = aggregated_posterior(vae, np.zeros([8, 4, 4, 1], "float32"), seed=0)
+      >>> round(abs(found.mutual_information), 3)  # all images are the same
+      0.0
     """
     draw = model.draw(x, 1, seed)
     z, own = draw.z[0], draw.log_prob[0].numpy().astype(np.float64)

@@ -36,10 +36,12 @@ def class_log_likelihoods(
       progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
 
     Example:
-    ```python
-    log_likelihoods = class_log_likelihoods(vae, x_test)  # [N, 10]
-    np.mean(np.argmax(log_likelihoods, axis=1) == y_test)  # for equally frequent classes
-    ```
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2, num_classes=3)
+      >>> x = np.random.default_rng(0).integers(0, 2, (8, 4, 4, 1)).astype("float32")
+      >>> log_likelihoods = class_log_likelihoods(vae, x, num_samples=10)
+      >>> log_likelihoods.shape
+      (8, 3)
+      >>> found = np.argmax(log_likelihoods, axis=1)  # for equally frequent classes
     """
     count, classes = len(images), model.num_classes
     found = estimates_of(
@@ -61,6 +63,14 @@ class Labels:
       images: The label of each image, int32 `[N]`, -1 where it is missing.
       names: The names of the K classes.
       frequencies: p(y), `[K]`.
+
+    Example:
+      >>> from tfp_flowvae.data import load_classes
+      >>> classes = load_classes("digits")
+      >>> counts = np.bincount(classes.train)
+      >>> labels = Labels(classes.test, classes.names, frequencies=counts / counts.sum())
+      >>> len(labels.names), round(float(labels.frequencies[0]), 2)
+      (10, 0.11)
     """
 
     images: np.ndarray
@@ -87,6 +97,14 @@ def class_figures(
       samples: The number of importance samples for -log p(x|y).
       seed: The seed of the samples.
       progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
+
+    Example:
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2, num_classes=2)
+      >>> x = np.random.default_rng(0).integers(0, 2, (4, 4, 4, 1)).astype("float32")
+      >>> labels = Labels(np.array([0, 1, 1, -1]), names=("no", "yes"), frequencies=[0.5, 0.5])
+      >>> figures = class_figures(vae, x, labels, classified=4, samples=10, seed=0)
+      >>> figures["class_images"]  # one "no", two "yes"; the last label is missing
+      (1, 2)
     """
     known = labels.images >= 0
     own = labels.images[known]

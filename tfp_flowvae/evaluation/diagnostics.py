@@ -51,6 +51,15 @@ class Diagnostics(keras.callbacks.Callback):
       mutual_information: Whether to estimate the mutual information. It needs the density of the
         posterior, which is slow for an IAF: on a small data set it would take longer than training.
       labels: The labels of the validation images, int32 `[N]`, for a model with classes; or None.
+
+    Example:
+      >>> x = np.random.default_rng(0).integers(0, 2, (40, 4, 4, 1)).astype("float32")
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2)
+      >>> vae.compile("adam")
+      >>> diagnostics = Diagnostics(x[:32], levels=None, train_size=40, seed=0)
+      >>> history = vae.fit(x, batch_size=20, callbacks=[diagnostics], verbose=0)
+      >>> history.history["mutual_information"][0] < 3.5  # log 32
+      True
     """
 
     def __init__(

@@ -47,6 +47,11 @@ class Protocol:
 
     Raises:
       UserError: If a number or `features` is not allowed.
+
+    Example:
+      >>> first, second = Protocol(samples=500, seed=0), Protocol(samples=5000, seed=1)
+      >>> first.differences(second)  # but for the seed
+      {'samples': (500, 5000)}
     """
 
     dataset: str = ""
@@ -133,6 +138,15 @@ class Evaluation:
       class_images: How many of the images are of each class.
       class_nll: `label_nll` of the images of each class; None for a class without images.
       class_accuracy: `accuracy` of the images of each class, likewise.
+
+    Example:
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2)
+      >>> x = np.random.default_rng(0).integers(0, 2, (4, 4, 4, 1)).astype("float32")
+      >>> found = fv.evaluate(vae, x, samples=10, gap_images=0, drawn=0)
+      >>> bool(np.isclose(found.kl, found.log_posterior - found.log_prior))
+      True
+      >>> Evaluation.from_dict(found.to_dict()).nll == found.nll
+      True
     """
 
     protocol: Protocol

@@ -38,6 +38,12 @@ def free_energy(
     Returns:
       `free_energy`, `log_likelihood` (E_q log p(x|z)) and `kl` (E_q log q(z|x) - log p(z)), in nats
       per image, with free_energy = kl - log_likelihood.
+
+    Example:
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2)
+      >>> terms = free_energy(vae, np.zeros([3, 4, 4, 1], "float32"), levels=None, seed=0)
+      >>> bool(np.isclose(terms["free_energy"], terms["kl"] - terms["log_likelihood"]))
+      True
     """
     means = elbo_term_means(model, images, levels, seed, labels)
     log_likelihood, kl = means["log_likelihood"], means["kl"]

@@ -26,6 +26,11 @@ class Gaps(NamedTuple):
       approximation: log p(x) - ELBO(q*): the family does not contain p(z|x).
       amortization: ELBO(q*) - ELBO(q): the encoder does not find the best member q*.
       log_marginal: log p(x), importance-weighted with q* as the proposal.
+
+    Example:
+      >>> gaps = Gaps(np.array([1.0]), np.array([4.0]), log_marginal=np.array([-80.0]))
+      >>> gaps.log_marginal - gaps.approximation - gaps.amortization  # the ELBO
+      array([-85.])
     """
 
     approximation: np.ndarray
@@ -57,6 +62,13 @@ def posterior_gaps(
       samples: The number of draws of the ELBOs, and of log p(x).
       seed: The seed of all draws.
       progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
+
+    Example:
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2)
+      >>> x = np.zeros([3, 4, 4, 1], "float32")
+      >>> gaps = posterior_gaps(vae, x, steps=10, draws=2, samples=50)
+      >>> gaps.approximation.shape, gaps.amortization.shape
+      ((3,), (3,))
     """
     compiled = xla_suits(model)
 

@@ -21,6 +21,11 @@ class OutlierScores(NamedTuple):
     Attributes:
       nll: -log p(x), float64 `[N]`, nats.
       quantile: The share of validation images with a smaller -log p(x), float64 `[N]`.
+
+    Example:
+      >>> scores = OutlierScores(nll=np.array([80.0, 120.0]), quantile=np.array([0.4, 0.99]))
+      >>> scores.nll[scores.quantile > 0.95]  # less likely than 95% of the validation images
+      array([120.])
     """
 
     nll: np.ndarray
@@ -51,6 +56,13 @@ def outlier_scores(
 
     Raises:
       ValueError: If the images have another shape than the model's, or `num_samples` is below 1.
+
+    Example:
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2)
+      >>> x = np.random.default_rng(0).integers(0, 2, (12, 4, 4, 1)).astype("float32")
+      >>> scores = fv.outlier_scores(vae, x[:4], valid_images=x[4:], num_samples=10)
+      >>> scores.quantile.shape
+      (4,)
     """
     found = estimates_of(
         model,

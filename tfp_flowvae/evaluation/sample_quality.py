@@ -50,6 +50,11 @@ class PrecisionRecall(NamedTuple):
     Attributes:
       precision: The share of samples within the data's manifold: are samples like data?
       recall: The share of data within the samples' manifold: is all data covered?
+
+    Example:
+      >>> data = np.random.default_rng(0).normal(size=(500, 2))
+      >>> precision_recall(data, data + [100.0, 0.0])
+      PrecisionRecall(precision=0.0, recall=0.0)
     """
 
     precision: float
@@ -68,6 +73,12 @@ def precision_recall(
       data: Features `[N, F]`, more than k.
       samples: Features `[M, F]`, more than k.
       neighbours: k.
+
+    Example:
+      >>> data = np.random.default_rng(0).normal(size=(500, 2))
+      >>> found = precision_recall(data, 0.2 * data)  # samples that are too narrow
+      >>> found.recall < 0.5 < found.precision
+      True
     """
     return PrecisionRecall(
         precision=_share_within(samples, data, neighbours),

@@ -40,6 +40,14 @@ class ImageFlow(Flow):
     Raises:
       ValueError: If an argument is not allowed; from `build`, if there is a context.
       UserError: From `build`, if the images cannot be halved L times.
+
+    Example:
+      >>> class Boards(ImageFlow):
+      ...     def make_scale(self, shape):
+      ...         return [self.step(shape, k, checkerboard=True) for k in range(self.steps)]
+      >>> flow = Boards(levels=1, steps=2, width=8, image_shape=(4, 4, 1))
+      >>> flow(tf.zeros([5, 16]))[0].shape
+      TensorShape([5, 16])
     """
 
     name_in_specs = ""

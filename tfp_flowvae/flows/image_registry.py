@@ -36,6 +36,14 @@ IMAGE_FLOWS: Registry[Entry] = Registry(
         ),
     },
 )
+"""The flows of images by name, which `FlowDensity` takes with an `event_shape`.
+
+Example:
+  >>> list(IMAGE_FLOWS)
+  ['glow', 'realnvp-image']
+  >>> sorted(IMAGE_FLOWS["glow"].options)
+  ['coupling', 'levels', 'steps', 'width']
+"""
 
 
 def check_no_image_flow(name: str, text: str) -> None:

@@ -22,6 +22,11 @@ class FlowEntry(Entry):
       complaint: From the options of a spec and D to a clause that says why they do not go together,
         or to an empty string.
       alternative: The flow to use where this one is needed in its slow direction.
+
+    Example:
+      >>> iaf = FLOWS["iaf"]
+      >>> iaf.fast_sample, iaf.fast_density, iaf.alternative
+      (True, False, 'maf')
     """
 
     fast_sample: bool = True
@@ -173,6 +178,12 @@ FLOWS: Registry[FlowEntry] = Registry(
         ),
     },
 )
+"""The flows by name: the entries of the package and those that `register_flow` adds.
+
+Example:
+  >>> [name for name, entry in FLOWS.items() if entry.fast_density]
+  ['none', 'planar', 'radial', 'householder', 'maf', 'realnvp', ...]
+"""
 
 
 def register_flow(

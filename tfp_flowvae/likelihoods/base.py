@@ -30,6 +30,16 @@ class Likelihood(Configurable, ABC):
     which is log p(x|z), or an unbiased estimate of a lower bound on it. The encoder sees x.
 
     A subclass is a frozen dataclass, its fields its Keras config.
+
+    Example:
+      >>> class SharpLaplace(Likelihood):
+      ...     def distribution(self, output):
+      ...         return tfd.Independent(tfd.Laplace(output, 0.1), 3)
+      ...
+      ...     def mean(self, output):
+      ...         return tf.clip_by_value(output, 0.0, 1.0)
+      >>> SharpLaplace().log_prob(tf.zeros([5, 4, 4, 1]), tf.ones([5, 4, 4, 1])).shape
+      TensorShape([5])
     """
 
     def output_channels(self, channels: int) -> int:
@@ -174,6 +184,21 @@ class DensityLikelihood(Likelihood):
 
     Raises:
       UserError: If `levels` is not allowed.
+
+    Example:
+      >>> from dataclasses import dataclass
+      >>> @dataclass(frozen=True)
+      ... class Flat(DensityLikelihood):  # the uniform density on [0, 1]
+      ...     def distribution(self, output):
+      ...         return tfd.Independent(tfd.Uniform(tf.zeros_like(output), 1.0), 3)
+      ...
+      ...     def pixel_log_density(self, output, x):
+      ...         return tf.zeros_like(x)
+      ...
+      ...     def pixel_mean(self, output):
+      ...         return 0.5 * tf.ones_like(output)
+      >>> Flat(levels=16).log_prob(tf.zeros([1, 2, 2, 1]), tf.ones([1, 2, 2, 1]))  # -4 log 16
+      <tf.Tensor: shape=(1,), dtype=float32, numpy=array([-11.0904], dtype=float32)>
     """
 
     levels: int | None = 256

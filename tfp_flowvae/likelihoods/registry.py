@@ -23,6 +23,10 @@ class LikelihoodEntry(Entry):
       takes_levels: Whether it is built for a number of grey levels, hence for grey images: on
         binary images it has little use.
       needs_levels: Whether it needs that number.
+
+    Example:
+      >>> LIKELIHOODS["logistic-mixture"].needs_levels, LIKELIHOODS["bernoulli"].takes_levels
+      (True, False)
     """
 
     takes_levels: bool = False
@@ -65,6 +69,12 @@ LIKELIHOODS: Registry[LikelihoodEntry] = Registry(
         ),
     },
 )
+"""The likelihoods by name: those of the package and those that `register_likelihood` adds.
+
+Example:
+  >>> list(LIKELIHOODS)
+  ['bernoulli', 'continuous-bernoulli', 'gaussian', 'logistic-mixture'...]
+"""
 
 
 def register_likelihood(
@@ -73,6 +83,16 @@ def register_likelihood(
     """Registers a `Likelihood` class under a name, for spec strings, `--help` and `.keras` files.
 
     The arguments are those of `register_flow`, with the attributes of `LikelihoodEntry` as `facts`.
+
+    Example:
+      >>> @fv.register_likelihood("laplace", summary="Laplace distributions of scale 0.1")
+      ... class SharpLaplace(fv.likelihoods.Likelihood):
+      ...     def distribution(self, output):
+      ...         return tfd.Independent(tfd.Laplace(output, 0.1), 3)
+      ...
+      ...     def mean(self, output):
+      ...         return tf.clip_by_value(output, 0.0, 1.0)
+      >>> vae = fv.FlowVAE(image_shape=(8, 8, 1), latent_size=2, likelihood="laplace")
     """
     return register(LIKELIHOODS, LikelihoodEntry, name, package, summary=summary, **facts)
 

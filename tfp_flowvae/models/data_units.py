@@ -35,6 +35,13 @@ class DataUnits(Flow):
 
     Raises:
       UserError: From `build`, if a bound is missing or not below the other one.
+
+    Example:
+      >>> x = np.random.default_rng(0).uniform(size=(100, 2)).astype("float32")
+      >>> units = DataUnits(bounds=(0.0, 1.0), event_size=2)
+      >>> units.build()
+      >>> units.adapt(lambda: [(x, np.ones(100))])
+      >>> z = units.bijector().inverse(x)  # mean 0 and variance 1 in each column
     """
 
     def __init__(self, bounds: tuple[Bound, Bound] | None = None, **kwargs: Any) -> None:

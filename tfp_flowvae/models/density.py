@@ -71,13 +71,14 @@ class FlowDensity(FastModel):
         does not fit.
 
     Example:
-    ```python
-    density = fv.FlowDensity("maf:5", event_size=6)
-    density.compile("adam")
-    density.fit(x, batch_size=512, epochs=20)  # [N, 6]
-    density.log_prob(x[:10])  # [10], nats
-    density.sample(1000, seed=0)  # [1000, 6]
-    ```
+      >>> x = np.random.default_rng(0).normal(size=(40, 2))  # [N, D]
+      >>> density = fv.FlowDensity("maf:2,hidden=16", event_size=2)
+      >>> density.compile("adam")
+      >>> history = density.fit(x, batch_size=20, epochs=1, verbose=0)
+      >>> density.log_prob(x[:3]).shape  # in nats
+      TensorShape([3])
+      >>> density.sample(5, seed=0).shape
+      TensorShape([5, 2])
     """
 
     metric_names = ("log_likelihood",)

@@ -47,6 +47,13 @@ class Dequantize(ConfiguredLayer):
 
     Args:
       **kwargs: See `keras.layers.Layer`.
+
+    Example:
+      >>> from tfp_flowvae.training.noise import Noise
+      >>> x = tf.constant([0.0, 3.0], shape=[1, 1, 2, 1])
+      >>> u, log_q = Dequantize().draw(x, 5, Noise(seed=0))
+      >>> u.shape, log_q.shape
+      (TensorShape([5, 1, 1, 2, 1]), TensorShape([5, 1]))
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -82,6 +89,16 @@ class VariationalDequantize(Dequantize):
       levels: L of the images.
       coupling: As in `ImageFlow`.
       **kwargs: See `keras.layers.Layer`.
+
+    Example:
+      >>> density = fv.FlowDensity(
+      ...     "glow:levels=1,steps=1,width=8",
+      ...     event_shape=(4, 4, 1),
+      ...     levels=16,
+      ...     dequantize=VariationalDequantize(steps=2, width=8, levels=16),
+      ... )
+      >>> density.log_prob(np.zeros([3, 4, 4, 1], int), num_samples=5, seed=0).shape
+      TensorShape([3])
     """
 
     def __init__(

@@ -63,13 +63,16 @@ class ImageDensity(FlowDensity):
       UserError: If a spec does not parse, or the flow does not fit the images.
 
     Example:
-    ```python
-    density = fv.FlowDensity("glow:levels=2,steps=8", event_shape=(28, 28, 1))
-    density.compile("adam")
-    density.fit(images, batch_size=100, epochs=20)  # [N, 28, 28, 1], uint8
-    density.log_prob(images[:10])  # [10], lower bounds, nats
-    density.sample(64, seed=0, temperature=0.8)  # [64, 28, 28, 1], int32, 0 to 255
-    ```
+      >>> images = np.random.default_rng(0).integers(0, 16, (20, 4, 4, 1))  # [N, H, W, C]
+      >>> density = fv.FlowDensity(
+      ...     "glow:levels=1,steps=2,width=8", event_shape=(4, 4, 1), levels=16
+      ... )
+      >>> density.compile("adam")
+      >>> history = density.fit(images, batch_size=10, epochs=1, verbose=0)
+      >>> density.log_prob(images[:3], seed=0).shape  # lower bounds, in nats
+      TensorShape([3])
+      >>> density.sample(5, seed=0, temperature=0.8).dtype  # whole numbers from 0 to 15
+      tf.int32
     """
 
     metric_names = ("bits_per_dim",)

@@ -25,6 +25,14 @@ class ElboTerms(NamedTuple):
       log_det: log |det dz/dz0| of the flow.
       kl_per_dimension: The part of `kl` of each dimension, `[S, B, D]`; None if it was not
         requested.
+
+    Example:
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2, posterior="planar:2")
+      >>> terms = vae.elbo_terms(tf.zeros([3, 4, 4, 1]), num_samples=5)
+      >>> terms.elbo.shape
+      TensorShape([5, 3])
+      >>> list(terms.named())
+      ['log_likelihood', 'log_prior', 'log_posterior', 'log_base', 'log_det']
     """
 
     log_likelihood: tf.Tensor

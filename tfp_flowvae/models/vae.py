@@ -77,14 +77,14 @@ class FlowVAE(LatentVariableModel):
       ValueError: If the parts do not fit together.
 
     Example:
-    ```python
-    vae = fv.FlowVAE(
-        image_shape=(28, 28, 1), latent_size=40, posterior="iaf:2", prior="realnvp:6"
-    )
-    vae.compile("adam")
-    vae.fit(images, batch_size=100, epochs=10)  # [N, 28, 28, 1] in [0, 1]
-    vae.sample(64, seed=0)  # [64, 28, 28, 1]
-    ```
+      >>> images = np.random.default_rng(0).integers(0, 2, (20, 8, 8, 1))  # [N, H, W, C]
+      >>> vae = fv.FlowVAE(
+      ...     image_shape=(8, 8, 1), latent_size=4, posterior="iaf:2", prior="realnvp:2"
+      ... )
+      >>> vae.compile("adam")
+      >>> history = vae.fit(images, batch_size=10, epochs=1, verbose=0)
+      >>> vae.sample(3, seed=0).shape
+      TensorShape([3, 8, 8, 1])
     """
 
     metric_names = ("elbo", "log_likelihood", "kl")

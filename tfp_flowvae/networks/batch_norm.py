@@ -23,6 +23,12 @@ class BatchNormalization(_compat.RemembersMoments, keras.layers.BatchNormalizati
     Where it has normalised a batch in training within a call of an outer layer, a further call in
     inference within the same outer call uses the moments of that batch and leaves the moving
     statistics alone. All other calls are those of `keras.layers.BatchNormalization`.
+
+    Example:
+      >>> norm = BatchNormalization()
+      >>> h = norm(tf.random.normal([100, 3]), training=True)  # by the moments of the batch
+      >>> norm(tf.zeros([2, 3])).shape  # by the moving statistics
+      TensorShape([2, 3])
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:

@@ -31,6 +31,11 @@ class GatedConvEncoder(ImageEncoder):
     Args:
       hidden: Sizes of the dense layers after the convolutions; the last is the number of features.
       channels: One number for each convolution.
+
+    Example:
+      >>> encoder = GatedConvEncoder((8, 8, 1), hidden=(16,), channels=(4, 4))
+      >>> encoder(tf.zeros([5, 8, 8, 1])).shape
+      TensorShape([5, 16])
     """
 
     gated = True
@@ -66,6 +71,11 @@ class GatedConvDecoder(ImageDecoder):
       hidden: Sizes of gated dense layers before the first map; the paper has none.
       channels: One number for each convolution, in the decoder's order; the first is also that of
         the map that they start from.
+
+    Example:
+      >>> decoder = GatedConvDecoder((8, 8, 1), event_size=2, channels=(4, 4))
+      >>> decoder(tf.zeros([5, 2])).shape
+      TensorShape([5, 8, 8, 1])
     """
 
     gated = True

@@ -19,6 +19,11 @@ class GatedMLPEncoder(MLPEncoder):
     Dauphin et al. (2017), https://arxiv.org/abs/1612.08083; in VAEs Tomczak & Welling (2018),
     https://arxiv.org/abs/1705.07120, with f linear. The arguments and shapes are those of
     `ImageEncoder`; `activation` is f.
+
+    Example:
+      >>> encoder = GatedMLPEncoder((8, 8, 1), hidden=(32, 16))
+      >>> encoder(tf.zeros([5, 8, 8, 1])).shape
+      TensorShape([5, 16])
     """
 
     gated = True
@@ -38,6 +43,11 @@ class GatedMLPDecoder(MLPDecoder):
     """Gated dense layers and a linear one, from a latent vector to every pixel's parameters.
 
     The arguments and shapes are those of `ImageDecoder`; `activation` is f, as in the encoder.
+
+    Example:
+      >>> decoder = GatedMLPDecoder((8, 8, 1), event_size=2, hidden=(16, 16))
+      >>> decoder(tf.zeros([5, 2])).shape
+      TensorShape([5, 8, 8, 1])
     """
 
     gated = True

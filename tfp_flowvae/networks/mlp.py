@@ -94,7 +94,13 @@ class MLP(ConfiguredLayer):
 
 @_register
 class MLPEncoder(ImageEncoder):
-    """Dense layers, each with a norm before its activation; the arguments are `ImageEncoder`'s."""
+    """Dense layers, each with a norm before its activation; the arguments are `ImageEncoder`'s.
+
+    Example:
+      >>> encoder = MLPEncoder((8, 8, 1), hidden=(32, 16), norm="layer")
+      >>> encoder(tf.zeros([5, 8, 8, 1])).shape
+      TensorShape([5, 16])
+    """
 
     def make_stages(self, style: Style) -> list[Stage]:
         """The dense layers."""
@@ -106,6 +112,11 @@ class MLPDecoder(ImageDecoder):
     """Dense layers, each with a norm before its activation, then a linear one for the pixels.
 
     The arguments are those of `ImageDecoder`; without `hidden` the decoder is linear.
+
+    Example:
+      >>> decoder = MLPDecoder((8, 8, 1), event_size=2, output_channels=2, hidden=(16, 32))
+      >>> decoder(tf.zeros([5, 2])).shape  # two numbers for each pixel
+      TensorShape([5, 8, 8, 2])
     """
 
     def make_stages(self, style: Style) -> list[Stage]:

@@ -54,6 +54,12 @@ class RealNVPTemplate(TFPLayer):
       output_units: Taken from the first call if None.
       dense: Arguments of the dense layers, see `keras.layers.Dense`.
       **kwargs: See `keras.layers.Layer`.
+
+    Example:
+      >>> template = RealNVPTemplate(hidden_layers=[16], shift_only=True)
+      >>> shift, log_scale = template(tf.zeros([5, 2]), output_units=3)
+      >>> shift.shape, log_scale
+      (TensorShape([5, 3]), None)
     """
 
     def __init__(

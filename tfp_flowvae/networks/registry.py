@@ -23,6 +23,11 @@ class NetworkEntry(Entry):
 
     Attributes:
       decoder: The decoder's class, or `module:Class`; `target` is the encoder's.
+
+    Example:
+      >>> entry = NETWORKS["mlp"]
+      >>> entry.load().__name__, entry.load_decoder().__name__
+      ('MLPEncoder', 'MLPDecoder')
     """
 
     decoder: str | type = ""
@@ -78,6 +83,12 @@ NETWORKS: Registry[NetworkEntry] = Registry(
         ),
     },
 )
+"""The networks by name: those of the package and those that `register_network` adds.
+
+Example:
+  >>> list(NETWORKS)
+  ['mlp', 'gated-mlp', 'residual-mlp', 'gated-conv', 'resnet'...]
+"""
 
 
 def register_network(
@@ -96,6 +107,17 @@ def register_network(
 
     Raises:
       UserError: If the name is taken or cannot stand in a spec string.
+
+    Example:
+      >>> class CenteredEncoder(fv.networks.MLPEncoder):  # it sees pixels from -1 to 1
+      ...     def call(self, x, **kwargs):
+      ...         return super().call(2.0 * x - 1.0, **kwargs)
+      >>> class CenteredDecoder(fv.networks.MLPDecoder):
+      ...     pass
+      >>> fv.register_network(
+      ...     "centered", summary="dense layers", encoder=CenteredEncoder, decoder=CenteredDecoder
+      ... )
+      >>> vae = fv.FlowVAE(image_shape=(8, 8, 1), latent_size=2, encoder="centered:hidden=16")
     """
     import keras
 

@@ -21,6 +21,11 @@ class ResidualMLPEncoder(ImageEncoder):
 
     Where two neighbouring sizes differ, the shortcut is a linear map. The arguments and shapes are
     those of `ImageEncoder`.
+
+    Example:
+      >>> encoder = ResidualMLPEncoder((8, 8, 1), hidden=(32, 16))
+      >>> encoder(tf.zeros([5, 8, 8, 1])).shape
+      TensorShape([5, 16])
     """
 
     def make_stages(self, style: Style) -> list[Stage]:
@@ -33,6 +38,11 @@ class ResidualMLPDecoder(ImageDecoder):
     """A linear map, a residual block for each size in `hidden`, an activation and a linear map.
 
     The arguments and shapes are those of `ImageDecoder`; `hidden` names at least one block.
+
+    Example:
+      >>> decoder = ResidualMLPDecoder((8, 8, 1), event_size=2, hidden=(16, 16))
+      >>> decoder(tf.zeros([5, 2])).shape
+      TensorShape([5, 8, 8, 1])
     """
 
     def make_stages(self, style: Style) -> list[Stage]:

@@ -30,6 +30,11 @@ class ResNetEncoder(ImageEncoder):
       hidden: Sizes of the dense layers after the last stage; the last is the number of features.
       channels: One number for each stage.
       blocks: Blocks in each stage.
+
+    Example:
+      >>> encoder = ResNetEncoder((8, 8, 1), hidden=(16,), channels=(4, 4), blocks=2)
+      >>> encoder(tf.zeros([5, 8, 8, 1])).shape
+      TensorShape([5, 16])
     """
 
     def __init__(
@@ -76,6 +81,11 @@ class ResNetDecoder(ImageDecoder):
       hidden: Sizes of dense layers before the first map.
       channels: One number for each stage, in the decoder's order.
       blocks: Blocks in each stage.
+
+    Example:
+      >>> decoder = ResNetDecoder((8, 8, 1), event_size=2, channels=(4, 4))
+      >>> decoder(tf.zeros([5, 2])).shape
+      TensorShape([5, 8, 8, 1])
     """
 
     def __init__(

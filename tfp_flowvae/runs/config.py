@@ -28,6 +28,13 @@ class TrainConfig(Settings):
 
     Raises:
       UserError: If a value is not allowed or two values conflict.
+
+    Example:
+      >>> config = fv.TrainConfig(dataset="digits", flow="iaf:2", latent_dim=8)
+      >>> config.binarization, config.batch_size
+      ('dynamic', 100)
+      >>> fv.TrainConfig.from_mapping({"dataset": "digits", "epochs": 5}, source="mine").epochs
+      5
     """
 
     def __post_init__(self) -> None:

@@ -148,5 +148,10 @@ def register_preset(name: str, *, summary: str, **values: Any) -> None:
 
     Raises:
       UserError: If the name is taken.
+
+    Example:
+      >>> fv.register_preset("small", summary="a small model", latent_dim=8, epochs=5)
+      >>> PRESETS["small"].values
+      {'latent_dim': 8, 'epochs': 5}
     """
     PRESETS.add(name, Preset(summary=summary, values=values))

@@ -27,6 +27,12 @@ def load_distribution(path: str | Path) -> LoadedDistribution | LoadedFunction:
 
     Raises:
       UserError: If the folder holds no exported distribution.
+
+    Example:
+      >>> fv.export_distribution(tfd.MultivariateNormalDiag([0.0, 1.0]), "normal")
+      >>> normal = fv.load_distribution("normal")
+      >>> normal.log_prob([0.0, 1.0])  # -log 2 pi
+      <tf.Tensor: shape=(), dtype=float32, numpy=-1.8379>
     """
     path = Path(path)
     if not (path / "saved_model.pb").is_file():

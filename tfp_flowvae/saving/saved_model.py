@@ -73,6 +73,13 @@ def export(
 
     Raises:
       UserError: If another format cannot be written.
+
+    Example:
+      >>> density = fv.FlowDensity("affine", event_size=2)
+      >>> fv.export(density, "density")
+      >>> served = tf.saved_model.load("density")
+      >>> served.log_prob(tf.zeros([5, 2]))["log_prob"].shape
+      TensorShape([5])
     """
     if format == "saved_model" and functions is None:
         model.export(path)
@@ -97,6 +104,12 @@ def load(path: str | Path, prior: Any = None, flow: Any = None, compile: bool = 
 
     Raises:
       UserError: If there is no such file, it holds another model, or it needs `prior` or `flow`.
+
+    Example:
+      >>> fv.FlowDensity("affine", event_size=2).save("density.keras")
+      >>> density = fv.load("density.keras")
+      >>> density.log_prob([[0.0, 0.0]])  # -log 2 pi
+      <tf.Tensor: shape=(1,), dtype=float32, numpy=array([-1.8379], dtype=float32)>
     """
     path = Path(path)
     file = path / KERAS_FILE if path.is_dir() else path

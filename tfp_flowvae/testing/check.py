@@ -38,6 +38,13 @@ PROPERTIES: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
         "density": density.density,
     }
 )
+"""The properties that `check_bijector` checks, by name, in their order.
+
+Example:
+  >>> check_bijector(tfb.Exp(), [0.5, 2.0], properties=["finite", "forward_log_det"])
+  >>> list(PROPERTIES)
+  ['dtype', 'finite', 'batch_shape', 'finite_gradients', 'inverse_of_forward', ...]
+"""
 
 
 def check_bijector(

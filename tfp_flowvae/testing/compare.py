@@ -12,7 +12,14 @@ EPS_MARGIN = 64.0
 
 
 class Tolerance(NamedTuple):
-    """`got` passes where `|got - wanted| <= atol + rtol |wanted|`."""
+    """`got` passes where `|got - wanted| <= atol + rtol |wanted|`.
+
+    Example:
+      >>> exact = {"inverse_of_forward": Tolerance(atol=1e-6, rtol=0.0)}
+      >>> check_bijector(
+      ...     tfb.Scale(2.0), [1.0, 2.0], properties=["inverse_of_forward"], tolerances=exact
+      ... )
+    """
 
     atol: float
     rtol: float

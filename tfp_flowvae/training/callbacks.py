@@ -21,6 +21,14 @@ class GradientNorm(keras.callbacks.Callback):
     Where the optimizer has a `global_clipnorm`, the norm is that of every step, and the logs have
     `clipped` too, the share of steps whose gradient was clipped. Otherwise it is the norm of every
     tenth step, as it takes time.
+
+    Example:
+      >>> x = np.random.default_rng(0).normal(size=(40, 2))
+      >>> density = fv.FlowDensity("affine", event_size=2)
+      >>> density.compile(keras.optimizers.Adam(global_clipnorm=1.0))
+      >>> history = density.fit(x, callbacks=[GradientNorm()], verbose=0)
+      >>> sorted(history.history)
+      ['clipped', 'gradient_norm', 'log_likelihood', 'loss']
     """
 
     _STEPS_PER_NORM = 10
@@ -76,6 +84,15 @@ class AveragedWeights(keras.callbacks.Callback):
     At the end of the epoch the callbacks before this one see the averages, those after it the
     weights, which are restored exactly. Keras's `SwapEMAWeights` swaps by sums and differences,
     which rounds.
+
+    Example:
+      >>> x = np.random.default_rng(0).normal(size=(40, 2))
+      >>> density = fv.FlowDensity("affine", event_size=2)
+      >>> density.compile(keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.9))
+      >>> averaged = AveragedWeights()
+      >>> history = density.fit(x, validation_data=(x,), callbacks=[averaged], verbose=0)
+      >>> "val_loss" in history.history  # the loss of the averages
+      True
     """
 
     def __init__(self) -> None:

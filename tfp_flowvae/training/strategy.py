@@ -63,6 +63,12 @@ def make_strategy(name: str | None) -> tf.distribute.Strategy | None:
     Raises:
       UserError: If there is no such strategy, TF_CONFIG is needed and is missing or malformed, or
         this worker cannot join the cluster.
+
+    Example:
+      >>> strategy = make_strategy("mirrored")
+      >>> with strategy.scope():
+      ...     density = fv.FlowDensity("affine", event_size=2)
+      ...     density.compile("adam")
     """
     check_strategy(name)
     if name in (None, "none"):
@@ -115,6 +121,11 @@ def shared_batches(strategy: tf.distribute.Strategy | None, batches: tf.data.Dat
 
     Returns:
       A `tf.distribute.DistributedDataset`.
+
+    Example:
+      >>> batches = tf.data.Dataset.range(8).batch(4)
+      >>> [share.shape[0] for share in shared_batches(None, batches)]  # one device has all rows
+      [4, 4]
     """
     if strategy is None or strategy.num_replicas_in_sync == 1:
         return batches
@@ -137,7 +148,12 @@ def shared_batches(strategy: tf.distribute.Strategy | None, batches: tf.data.Dat
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
-    """Whether this process is the worker that writes files; true without a cluster."""
+    """Whether this process is the worker that writes files; true without a cluster.
+
+    Example:
+      >>> is_chief(make_strategy("mirrored"))
+      True
+    """
     if strategy is None or not _has_workers(strategy):
         return True
     resolver = strategy.cluster_resolver
@@ -150,6 +166,10 @@ def any_worker(strategy: tf.distribute.Strategy | None, flag: bool) -> bool:
     """Whether `flag` is true on any worker, for decisions that all workers must take together.
 
     All workers must call it equally often; all get the same result.
+
+    Example:
+      >>> any_worker(make_strategy("mirrored"), False)
+      False
     """
     if strategy is None or not _has_workers(strategy):
         return flag
@@ -177,6 +197,11 @@ def writing_folder(strategy: tf.distribute.Strategy | None, folder: Path) -> Ite
 
     All workers must save, although only the chief's files are kept: saving reads the metrics, which
     are sums over the workers, and all workers must take part in the sum.
+
+    Example:
+      >>> from pathlib import Path
+      >>> with writing_folder(make_strategy("mirrored"), Path(".")) as folder:
+      ...     fv.FlowDensity("affine", event_size=2).save(folder / "model.keras")
     """
     if is_chief(strategy):
         yield folder
