@@ -116,8 +116,9 @@ def plot_flow(
         points = stage.samples[:samples].T
         column[1].scatter(*points, s=3, c=colours[:samples], linewidths=0.0, rasterized=True)
         # Each cell has the probability that it has in the base, where all are of one size.
-        contours, _ = fill_contours(column[2], stage.points, stage.density, stages[0].density)
-        contours.set_rasterized(True)
+        fill_contours(column[2], stage.points, stage.density, stages[0].density)
+        # Contours, of zorder 1, have no rasterization of their own before Matplotlib 3.11.
+        column[2].set_rasterization_zorder(2)
         _frame(column, stage.samples)
         column[-1].set_xlabel(names[0])
     for axes, row in zip(panels[:, 0], ("grid", "samples", "density"), strict=True):
