@@ -139,20 +139,28 @@ def _labels(num_classes: int | None, shape: Sequence[int | None]) -> list[tf.Ten
 def density_endpoints(density: Any) -> dict[str, Endpoint]:
     """The endpoints of a `FlowDensity`; see `tfp_flowvae.export`."""
     x = tf.TensorSpec([None, density.event_size], tf.float32, name="x")
-    context = []
+    # `sample` takes one label, and as many contexts as there are.
+    one, each = (_labels(density.num_classes, shape) for shape in ([], [None]))
     if density.context_size is not None:
-        context = [tf.TensorSpec([None, density.context_size], tf.float32, name="context")]
+        one = each = [tf.TensorSpec([None, density.context_size], tf.float32, name="context")]
 
-    def draw(n: Any, *given: Any) -> tf.Tensor:
-        *context, seed, temperature = given
-        return density.sample(n, *(context or [None]), seed, temperature)
+    def condition(given: Sequence[Any]) -> dict[str, Any]:
+        if not given:
+            return {}
+        if density.num_classes is None:
+            return {"context": given[0]}
+        return {"label": asserted(given[0], density.num_classes)}
 
-    def log_prob(*given: Any) -> dict[str, tf.Tensor]:
-        return {"log_prob": density.log_prob(*given)}
+    def draw(n: Any, *rest: Any) -> tf.Tensor:
+        *given, seed, temperature = rest
+        return density.sample(n, seed=seed, temperature=temperature, **condition(given))
+
+    def log_prob(x: Any, *given: Any) -> dict[str, tf.Tensor]:
+        return {"log_prob": density.log_prob(x, **condition(given))}
 
     found = {
-        **_sampling(density.layer, draw, lambda x: {"x": x}, context),
-        "log_prob": named(log_prob, [x, *context]),
+        **_sampling(density.layer, draw, lambda x: {"x": x}, one),
+        "log_prob": named(log_prob, [x, *each]),
     }
     return {**found, **_by_row(found), "serving_default": found["log_prob"]}
 

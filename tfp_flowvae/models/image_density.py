@@ -88,6 +88,7 @@ class ImageDensity(FlowDensity):
         # Not FlowDensity's constructor, which makes the units of columns.
         FastModel.__init__(self, seed=seed, **kwargs)
         check_levels(levels, optional=False)
+        self.set_condition(None, 0.0)
         self.event_shape, self.levels = _checked_shape(event_shape), levels
         self.standardize = True
         if isinstance(dequantize, str):
@@ -96,7 +97,7 @@ class ImageDensity(FlowDensity):
         if not dequantize.built:
             dequantize.build((None, *self.event_shape))
         parts = _parts_of(flow, base, self.event_shape)
-        self._assemble(parts, Pixels(levels, name="x"), math.prod(self.event_shape), None)
+        self._assemble(parts, Pixels(levels, name="x"), math.prod(self.event_shape))
 
     def log_prob(
         self,
@@ -117,7 +118,7 @@ class ImageDensity(FlowDensity):
           num_samples: S.
           seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
         """
-        self._context_rows(context)
+        self.context_rows(context)
         return importance_bound(self.log_weights(x, num_samples, self.stateless_seed(seed)))
 
     def log_weights(self, x: TensorLike, n: TensorLike, seed: TensorLike | Noise) -> tf.Tensor:
@@ -216,7 +217,7 @@ class ImageDensity(FlowDensity):
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
         """Checks arrays, and sets every ActNorm from the training images if need be."""
         x = arguments.get("x")
-        self._context_rows(arguments.get("y"))
+        self.context_rows(arguments.get("y"))
         if x is not None and is_array(x):
             check_pixels(x, self.event_shape, self.levels)
             x = x[: int(len(x) * (1.0 - (arguments.get("validation_split") or 0.0)))]

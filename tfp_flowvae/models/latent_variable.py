@@ -11,17 +11,16 @@ from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.distributions.flow_distribution import Draw, FlowDistribution
 from tfp_flowvae.distributions.interpolation import interpolate
 from tfp_flowvae.likelihoods.base import Likelihood
+from tfp_flowvae.models.conditional import ConditionalModel
 from tfp_flowvae.models.importance import estimates_of
-from tfp_flowvae.models.labels import as_context
 from tfp_flowvae.models.objective import ElboTerms
 from tfp_flowvae.models.parts import batch_of
-from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.noise import Noise
 
 _PIXEL_STREAM = 0x91C5  # the stream of the noise of drawn pixels
 
 
-class LatentVariableModel(FastModel):
+class LatentVariableModel(ConditionalModel):
     """p(x, z) = p(z) p(x|z), and an approximation q(z|x) of the posterior.
 
     With classes y, p(x, z|y) = p(z|y) p(x|z) and q(z|x, y). Every method of images or of z then
@@ -39,7 +38,6 @@ class LatentVariableModel(FastModel):
       prior_layer: p(z).
       decoder: From latent vectors `[B, D]` to the likelihood's parameters `[B, H, W, P]`.
       likelihood: p(x|z).
-      num_classes: K, the number of classes; None for a model without.
     """
 
     image_shape: tuple[int, ...]
@@ -49,11 +47,10 @@ class LatentVariableModel(FastModel):
     prior_layer: FlowDistribution
     decoder: keras.layers.Layer
     likelihood: Likelihood
-    num_classes: int | None
 
     def label_context(self, label: TensorLike | None, count: int | tf.Tensor) -> tf.Tensor | None:
         """The context `[count, K]` of a label, or of `count` labels; None without classes."""
-        return as_context(label, self.num_classes, count)
+        return self.condition(label, None, count)
 
     def features(self, x: TensorLike, label: TensorLike | None = None) -> tf.Tensor:
         """The context of the posterior: the encoder's features `[B, F]`, and those of the label."""
@@ -85,11 +82,7 @@ class LatentVariableModel(FastModel):
         if self.num_classes is None and label is None:
             return self.prior_layer.log_prob(z)
         z = tf.convert_to_tensor(z, dtype_hint=tf.float32)
-        context = self.label_context(label, tf.shape(z)[-2])
-        # Of the rank of z: TensorFlow's graph optimizer takes [1, 1, H] + [1, H] for [1, H].
-        ones = [1] * (z.shape.rank - 2)
-        context = tf.reshape(context, [*ones, -1, self.num_classes])
-        return self.prior_layer.log_prob(z, context)
+        return self.prior_layer.log_prob(z, self.condition_of_rows(label, None, z))
 
     def draw_prior(
         self,

@@ -21,7 +21,7 @@ from tfp_flowvae.models.card_subjects import vae_subject
 from tfp_flowvae.models.endpoints import vae_endpoints
 from tfp_flowvae.models.facts import Facts
 from tfp_flowvae.models.gradients import for_training
-from tfp_flowvae.models.labels import check_fit, check_options, checked_labels, with_unknown
+from tfp_flowvae.models.labels import check_fit, checked_labels
 from tfp_flowvae.models.latent_variable import LatentVariableModel
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.parts import build_parts, check_dropout, check_free_bits
@@ -29,7 +29,6 @@ from tfp_flowvae.networks.registry import make_decoder, make_encoder
 from tfp_flowvae.training.noise import Noise
 
 _DROPOUT_STREAM = 0xD407  # the stream of the noise that hides pixels from the encoder
-_LABEL_STREAM = 0x1ABE  # the stream of the noise that hides labels
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -123,9 +122,8 @@ class FlowVAE(LatentVariableModel):
         self.prior_layer = as_distribution(prior, name="prior")
         self.objective = Objective() if objective is None else objective
         self.input_dropout = input_dropout
-        self.num_classes, self.label_dropout = num_classes, label_dropout
+        self.set_condition(num_classes, label_dropout)
         check_dropout(input_dropout)
-        check_options(num_classes, label_dropout)
         build_parts(
             self.image_shape,
             latent_size,
@@ -145,8 +143,8 @@ class FlowVAE(LatentVariableModel):
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
         objective, seed = self.objective, self.stateless_seed(None)
         seen = self._dropped_out(x, seed) if training and self.input_dropout else x
-        if training and self.label_dropout and label is not None:
-            label = with_unknown(label, self.label_dropout, Noise(seed).stream(_LABEL_STREAM))
+        if training and label is not None:
+            label = self.seen_labels(label, Noise(seed))
         draw = self.draw(seen, objective.num_samples, seed, label)
         scaled = None
         if training:
@@ -233,7 +231,6 @@ class FlowVAE(LatentVariableModel):
             "likelihood": self.likelihood,
             "objective": self.objective,
         }
-        classes = {"num_classes": self.num_classes, "label_dropout": self.label_dropout}
         return {
             **super().get_config(),
             "image_shape": self.image_shape,
@@ -241,5 +238,5 @@ class FlowVAE(LatentVariableModel):
             **keras.saving.serialize_keras_object(parts),
             "seed": self.seed,
             "input_dropout": self.input_dropout,
-            **({} if self.num_classes is None else classes),
+            **self.condition_config(),
         }
