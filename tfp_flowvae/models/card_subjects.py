@@ -96,23 +96,28 @@ def density_subject(density: Any) -> Subject:
 def image_density_subject(density: Any) -> Subject:
     """What a card tells of an `ImageDensity`."""
     height, width, channels = density.event_shape
+    classes = density.num_classes
     parts = {
         "images": f"{height} x {width}, {channels} {'channel' if channels == 1 else 'channels'}, "
         f"{density.levels} levels",
+        **({} if classes is None else {"classes y": classes}),
         "base and flows": parts_of(density.layer),
         "dequantisation": _words(type(density.dequantize).__name__),
         "parameters": f"{density.count_params():,}",
         "seed": density.seed,
     }
+    one, each, label = ("", "", "") if classes is None else ("label, ", "labels, ", " label,")
+    of_z = "" if classes is None else ", labels"
     usage = [
-        'served.sample(64, 0, 0.8)["images"]  # n, seed, temperature -> whole numbers',
-        'served.log_prob(x, 1, 0)["log_prob_bound"]  # x, samples, seed -> nats',
-        'served.decode(served.encode(x, 0)["z"])["images"]  # x again',
+        f'served.sample(64, {one}0, 0.8)["images"]  # n,{label} seed, temperature -> whole numbers',
+        f'served.log_prob(x, {each}1, 0)["log_prob_bound"]  # x,{label} samples, seed -> nats',
+        f'served.decode(served.encode(x, {each}0)["z"]{of_z})["images"]  # x again',
     ]
     limits = [
         f"Images are float32 `[B, {height}, {width}, {channels}]` of whole numbers from 0 to "
         f"{density.levels - 1}.",
         "The log-probability is a lower bound, because of the dequantisation.",
+        *_labels(classes, "images"),
         _COMPARE,
         _LIKELIHOOD.format("an image"),
     ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae._typing import TensorLike
@@ -27,12 +28,14 @@ class ConditionalModel(FastModel):
       label_dropout: The share of the labels that are hidden in training.
       context_size: C, the size of the context; None for a model without, and for one with classes.
       context_units: The mean and the scale of each column of the context; None without one.
+      conditions: The arguments of the constructor that make it conditional, in words.
     """
 
     num_classes: int | None
     label_dropout: float
     context_size: int | None
     context_units: DataUnits | None
+    conditions: ClassVar[str] = "a context_size for p(x|context), or num_classes for p(x|y)"
 
     def set_condition(
         self, num_classes: int | None, label_dropout: float, context_size: int | None = None
@@ -95,6 +98,27 @@ class ConditionalModel(FastModel):
             condition = condition[tf.newaxis]
         return condition
 
+    def labels_of(self, label: TensorLike | None, count: int) -> np.ndarray | None:
+        """A label, or the labels, of `count` examples as int32 `[count]`; None for None."""
+        if label is None:
+            return None
+        self.condition(label, None, count)  # checks the label
+        return np.broadcast_to(np.asarray(label, np.int32), [count])
+
+    def check_condition(self, y: Any, count: int) -> tf.Tensor | None:
+        """Checks the labels or the context that `fit` is given with `count` examples in arrays.
+
+        Returns:
+          The context in float32, if there is one.
+
+        Raises:
+          UserError: If it is missing, not wanted, or of another shape or range.
+        """
+        if self.num_classes is None:
+            return self.context_rows(y)
+        check_fit(y, self.num_classes, count)
+        return None
+
     def condition_of_batch(self, y: Any, training: bool) -> dict[str, Any]:
         """The label or the context of a batch of `fit`, as arguments; training hides labels."""
         if self.num_classes is None:
@@ -117,8 +141,8 @@ class ConditionalModel(FastModel):
         size = self.context_size
         if size is None and context is not None:
             raise UserError(
-                f"This {type(self).__name__} takes no context: give its constructor a context_size "
-                "for p(x|context). Received: a context."
+                f"This {type(self).__name__} takes no context: give its constructor "
+                f"{self.conditions}. Received: a context."
             )
         if size is not None and context is None:
             raise UserError(f"The context must have shape [B, {size}]. Received: None.")

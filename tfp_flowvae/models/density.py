@@ -26,7 +26,6 @@ from tfp_flowvae.models.data_units import Bound, DataUnits
 from tfp_flowvae.models.directions import check_density_flows
 from tfp_flowvae.models.endpoints import density_endpoints
 from tfp_flowvae.models.facts import Facts
-from tfp_flowvae.models.labels import check_fit
 from tfp_flowvae.models.rows import as_rows, batches_of, is_array
 from tfp_flowvae.training.steps import DEFAULT_BATCH
 
@@ -231,7 +230,7 @@ class FlowDensity(ConditionalModel):
         label: TensorLike | None = None,
     ) -> tf.Tensor:
         """log p(x), in nats; see `log_prob`."""
-        return self.log_prob(x, context, label)
+        return self.log_prob(x, context, label=label)
 
     def example_terms(
         self, x: Any, y: Any = None, training: bool = False
@@ -272,9 +271,8 @@ class FlowDensity(ConditionalModel):
         x, context, weight = (arguments.get(name) for name in ("x", "y", "sample_weight"))
         if x is not None and is_array(x):
             self._units.check(as_rows("x", x, self.event_size).numpy())
-            if self.num_classes is not None:
-                check_fit(context, self.num_classes, len(x))
-            elif (rows := self.context_rows(context)) is not None:
+            rows = self.check_condition(context, len(x))
+            if rows is not None:
                 self.context_units.check(rows.numpy())
             # Keras takes the validation data from the end.
             count = int(len(x) * (1.0 - (arguments.get("validation_split") or 0.0)))

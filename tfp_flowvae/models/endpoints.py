@@ -5,6 +5,7 @@ Parts that several functions need, such as drawing from the posterior, are trace
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,21 +38,8 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         tf.TensorSpec([None, *vae.image_shape], tf.float32, name=name) for name in ("x", "x1", "x2")
     )
     z = tf.TensorSpec([None, vae.latent_size], tf.float32, name="z")
-    # Exported functions take the label before the scalars; the functions below take it last.
     one, each = (_labels(vae.num_classes, shape) for shape in ([], [None]))
-
-    def given(
-        function: Callable[..., dict[str, Any]],
-        rows: Sequence[tf.TensorSpec],
-        scalars: Sequence[tf.TensorSpec] = (),
-        **defaults: Any,
-    ) -> Endpoint:
-        def call(*arguments: Any) -> dict[str, Any]:
-            end = len(rows) + len(each)
-            label = [asserted(y, vae.num_classes) for y in arguments[len(rows) : end]]
-            return function(*arguments[: len(rows)], *arguments[end:], *label)
-
-        return named(call, [*rows, *each, *scalars], **defaults)
+    given = functools.partial(_given, vae.num_classes)
 
     @_once(x, _N, _PAIR, _TEMPERATURE, *each)
     def draw(x: Any, n: Any, seed: Any, temperature: Any, *label: Any) -> tf.Tensor:
@@ -131,6 +119,27 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
     return {**found, **_by_row(found), "serving_default": given(serving_default, [x])}
 
 
+def _given(
+    num_classes: int | None,
+    function: Callable[..., dict[str, Any]],
+    rows: Sequence[tf.TensorSpec],
+    scalars: Sequence[tf.TensorSpec] = (),
+    **defaults: Any,
+) -> Endpoint:
+    """An endpoint of rows that takes a label for each, if there are classes.
+
+    It takes the labels before the scalars, and `function` takes them last.
+    """
+    each = _labels(num_classes, [None])
+
+    def call(*arguments: Any) -> dict[str, Any]:
+        end = len(rows) + len(each)
+        label = [asserted(y, num_classes) for y in arguments[len(rows) : end]]
+        return function(*arguments[: len(rows)], *arguments[end:], *label)
+
+    return named(call, [*rows, *each, *scalars], **defaults)
+
+
 def _labels(num_classes: int | None, shape: Sequence[int | None]) -> list[tf.TensorSpec]:
     """The specification of the labels, alone in a list; an empty one without classes."""
     return [] if num_classes is None else [tf.TensorSpec(shape, tf.int32, name="label")]
@@ -170,29 +179,40 @@ def image_density_endpoints(density: Any) -> dict[str, Endpoint]:
     x = tf.TensorSpec([None, *density.event_shape], tf.float32, name="x")
     z = tf.TensorSpec([None, density.event_size], tf.float32, name="z")
 
-    @_once(x, _N, _PAIR, _N)
-    def weigh(x: Any, n: Any, seed: Any, examples: Any) -> tf.Tensor:
-        return density.log_weights(x, n, Noise(seed, examples))
+    one, each = (_labels(density.num_classes, shape) for shape in ([], [None]))
+    given = functools.partial(_given, density.num_classes)
 
-    def bound(x: Any, num_samples: Any, seed: Any, examples: Any) -> dict[str, tf.Tensor]:
-        def log_weights(x: Any, n: Any, seed: Any) -> tf.Tensor:
-            return weigh(x, n, seed, examples)
+    @_once(x, _N, _PAIR, _N, *each)
+    def weigh(x: Any, n: Any, seed: Any, examples: Any, *label: Any) -> tf.Tensor:
+        return density.log_weights(x, n, Noise(seed, examples), *label)
 
-        return {"log_prob_bound": log_mean_weight(log_weights, x, num_samples, as_seed(seed))}
+    def bound(
+        x: Any, num_samples: Any, seed: Any, examples: Any, *label: Any
+    ) -> dict[str, tf.Tensor]:
+        def log_weights(inputs: Any, n: Any, seed: Any) -> tf.Tensor:
+            x, *label = inputs
+            return weigh(x, n, seed, examples, *label)
 
-    def draw(n: Any, seed: Any, temperature: Any) -> tf.Tensor:
-        return density.sample(n, seed=seed, temperature=temperature)
+        inputs = (x, *label)
+        return {"log_prob_bound": log_mean_weight(log_weights, inputs, num_samples, as_seed(seed))}
+
+    def draw(n: Any, *rest: Any) -> tf.Tensor:
+        *label, seed, temperature = rest
+        label = [asserted(y, density.num_classes) for y in label]
+        return density.sample(n, None, seed, temperature, *label)
 
     found = {
-        **_sampling(density.layer, draw, lambda images: {"images": images}),
-        "log_prob": named(
-            lambda x, n, seed: bound(x, n, seed, tf.shape(x)[0]), [x, _SAMPLES, _SEED]
+        **_sampling(density.layer, draw, lambda images: {"images": images}, one),
+        "log_prob": given(
+            lambda x, n, seed, *y: bound(x, n, seed, tf.shape(x)[0], *y), [x], [_SAMPLES, _SEED]
         ),
-        "encode": named(lambda x, seed: {"z": density.encode(x, as_seed(seed))}, [x, _SEED]),
-        "decode": named(lambda z: {"images": density.decode(z)}, [z]),
+        "encode": given(
+            lambda x, seed, *y: {"z": density.encode(x, as_seed(seed), *y)}, [x], [_SEED]
+        ),
+        "decode": given(lambda z, *y: {"images": density.decode(z, *y)}, [z]),
         "levels": named(lambda: {"levels": tf.constant(density.levels)}, []),
     }
-    default = named(lambda x: bound(x, 1, SERVING_SEED, 1), [x])
+    default = given(lambda x, *y: bound(x, 1, SERVING_SEED, 1, *y), [x])
     return {**found, **_by_row(found), "serving_default": default}
 
 

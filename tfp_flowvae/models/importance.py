@@ -107,11 +107,7 @@ def estimates_of(
       progress: The function that shows the progress.
       label: The label of all images, or of each, `[N]`; None for -log p(x).
     """
-    labels = None
-    if label is not None:
-        count = len(images)
-        model.label_context(label, count)  # checks the label
-        labels = np.broadcast_to(np.asarray(label, np.int32), [count])
+    labels = model.labels_of(label, len(images))
 
     def log_weights(inputs: Any, samples: int, key: tf.Tensor) -> tf.Tensor:
         x, y = (inputs, None) if labels is None else inputs
