@@ -28,15 +28,17 @@ def vae_subject(vae: Any) -> Subject:
         "parameters": f"{vae.count_params():,}",
         "seed": vae.seed,
     }
-    classes = vae.num_classes is not None
-    if classes:
+    one, each, y = "", "", ""
+    if vae.num_classes is not None:
         parts["classes y"] = f"{vae.num_classes}, in the context of posterior and prior"
-    one, each, label = ("label, ", "labels, ", " label,") if classes else ("", "", "")
+        one, each, y = "label, ", "labels, ", " label,"
+    elif vae.context_size is not None:
+        parts["context y"] = f"{vae.context_size} columns, for posterior and prior"
+        one, each, y = "context, ", "context, ", " context,"
     usage = [
-        f'served.sample(64, {one}0)["images"]  # n,{label} seed -> means of p(x|z)',
-        f'served.encode(x, {each}0)["z"]  # x,{label} seed',
-        f'served.log_prob(x, {each}1000, 0)["log_prob"]  # x,{label} importance samples, seed -> '
-        "nats",
+        f'served.sample(64, {one}0)["images"]  # n,{y} seed -> means of p(x|z)',
+        f'served.encode(x, {each}0)["z"]  # x,{y} seed',
+        f'served.log_prob(x, {each}1000, 0)["log_prob"]  # x,{y} importance samples, seed -> nats',
     ]
     limits = [
         f"Images are float32 `[B, {height}, {width}, {channels}]` in [0, 1] and are taken as they "

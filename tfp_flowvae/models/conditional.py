@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.models.data_units import DataUnits
 from tfp_flowvae.models.labels import as_context, check_fit, checked_labels, with_unknown
-from tfp_flowvae.models.rows import as_rows
+from tfp_flowvae.models.rows import as_rows, batches_of
 from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.noise import Noise
 
@@ -89,7 +90,7 @@ class ConditionalModel(FastModel):
         self, label: TensorLike | None, context: TensorLike | None, rows: tf.Tensor
     ) -> tf.Tensor | None:
         """The condition of vectors `[..., B, D]`."""
-        count = tf.shape(rows)[-2] if rows.shape.rank > 1 else 1
+        count = tf.shape(rows)[-2] if self.num_classes is not None and rows.shape.rank > 1 else 1
         condition = self.condition(label, context, count)
         if condition is None:
             return None
@@ -98,26 +99,42 @@ class ConditionalModel(FastModel):
             condition = condition[tf.newaxis]
         return condition
 
-    def labels_of(self, label: TensorLike | None, count: int) -> np.ndarray | None:
-        """A label, or the labels, of `count` examples as int32 `[count]`; None for None."""
-        if label is None:
-            return None
-        self.condition(label, None, count)  # checks the label
-        return np.broadcast_to(np.asarray(label, np.int32), [count])
+    def condition_arrays(
+        self, label: TensorLike | None, context: TensorLike | None, count: int
+    ) -> dict[str, np.ndarray]:
+        """The label, int32 `[count]`, or the context of `count` examples, by name; {} for none."""
+        if label is None and context is None:
+            return {}
+        self.condition(label, context, count)  # checks them
+        if label is not None:
+            return {"label": np.broadcast_to(np.asarray(label, np.int32), [count])}
+        return {"context": np.asarray(context, np.float32)}
 
-    def check_condition(self, y: Any, count: int) -> tf.Tensor | None:
+    def adapt_context(self, x: Any, context: Any, weight: Any = None, steps: Any = None) -> None:
+        """Learns the mean and scale of each column of the context; arguments as `batches_of`."""
+        if self.context_units is None:
+            return
+        units = self.context_units
+
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for _, given, weights in batches_of(x, context, weight, steps):
+                rows = np.asarray(self.context_rows(given))
+                yield rows, np.ones(len(rows)) if weights is None else np.asarray(weights)
+
+        units.adapt(batches)
+
+    def check_condition(self, y: Any, count: int) -> None:
         """Checks the labels or the context that `fit` is given with `count` examples in arrays.
 
-        Returns:
-          The context in float32, if there is one.
-
         Raises:
-          UserError: If it is missing, not wanted, or of another shape or range.
+          UserError: If they are missing, not wanted, or have another shape or range.
         """
-        if self.num_classes is None:
-            return self.context_rows(y)
-        check_fit(y, self.num_classes, count)
-        return None
+        if self.num_classes is not None:
+            check_fit(y, self.num_classes, count)
+            return
+        rows = self.context_rows(y)
+        if self.context_units is not None:
+            self.context_units.check(np.asarray(rows))
 
     def condition_of_batch(self, y: Any, training: bool) -> dict[str, Any]:
         """The label or the context of a batch of `fit`, as arguments; training hides labels."""
@@ -156,7 +173,7 @@ class ConditionalModel(FastModel):
         return self.context_units.bijector().inverse(tf.identity(rows))
 
     def condition_config(self) -> dict[str, Any]:
-        """The arguments of the constructor that are of classes; none for a model without."""
+        """The arguments of the constructor that make the model conditional; none if it is not."""
         if self.num_classes is None:
-            return {}
+            return {} if self.context_size is None else {"context_size": self.context_size}
         return {"num_classes": self.num_classes, "label_dropout": self.label_dropout}

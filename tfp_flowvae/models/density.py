@@ -26,7 +26,7 @@ from tfp_flowvae.models.data_units import Bound, DataUnits
 from tfp_flowvae.models.directions import check_density_flows
 from tfp_flowvae.models.endpoints import density_endpoints
 from tfp_flowvae.models.facts import Facts
-from tfp_flowvae.models.rows import as_rows, batches_of, is_array
+from tfp_flowvae.models.rows import as_rows, batches_of, is_array, training_rows
 from tfp_flowvae.training.steps import DEFAULT_BATCH
 
 
@@ -176,6 +176,7 @@ class FlowDensity(ConditionalModel):
         self,
         x: TensorLike,
         context: TensorLike | None = None,
+        *,
         label: TensorLike | None = None,
     ) -> tf.Tensor:
         """log p(x), in nats, `[...]`.
@@ -257,25 +258,21 @@ class FlowDensity(ConditionalModel):
 
         def batches() -> Any:
             for rows, given, weight in batches_of(x, context, sample_weight, steps):
-                given = None if self.context_units is None else self.context_rows(given)
+                if self.num_classes is None:
+                    self.context_rows(given)  # checks it
                 rows = as_rows("x", rows, self.event_size).numpy()
-                weight = np.ones(len(rows)) if weight is None else np.asarray(weight)
-                yield rows, None if given is None else given.numpy(), weight
+                yield rows, np.ones(len(rows)) if weight is None else np.asarray(weight)
 
-        self._units.adapt(lambda: ((rows, weight) for rows, _, weight in batches()))
-        if self.context_units is not None:
-            self.context_units.adapt(lambda: ((given, weight) for _, given, weight in batches()))
+        self._units.adapt(batches)
+        self.adapt_context(x, context, sample_weight, steps)
 
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
         """Checks arrays, and learns mean and scale from the training data if need be."""
         x, context, weight = (arguments.get(name) for name in ("x", "y", "sample_weight"))
         if x is not None and is_array(x):
             self._units.check(as_rows("x", x, self.event_size).numpy())
-            rows = self.check_condition(context, len(x))
-            if rows is not None:
-                self.context_units.check(rows.numpy())
-            # Keras takes the validation data from the end.
-            count = int(len(x) * (1.0 - (arguments.get("validation_split") or 0.0)))
+            self.check_condition(context, len(x))
+            count = training_rows(arguments)
             batch_size = arguments.get("batch_size") or DEFAULT_BATCH
             if count < batch_size:
                 raise UserError(

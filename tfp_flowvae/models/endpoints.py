@@ -38,62 +38,66 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         tf.TensorSpec([None, *vae.image_shape], tf.float32, name=name) for name in ("x", "x1", "x2")
     )
     z = tf.TensorSpec([None, vae.latent_size], tf.float32, name="z")
-    one, each = (_labels(vae.num_classes, shape) for shape in ([], [None]))
-    given = functools.partial(_given, vae.num_classes)
+    (one, each), of = _condition_specs(vae), functools.partial(_arguments, vae)
+    given = functools.partial(_given, vae)
 
     @_once(x, _N, _PAIR, _TEMPERATURE, *each)
-    def draw(x: Any, n: Any, seed: Any, temperature: Any, *label: Any) -> tf.Tensor:
-        return vae.posterior_layer.sample(n, vae.features(x, *label), seed, temperature)
+    def draw(x: Any, n: Any, seed: Any, temperature: Any, *y: Any) -> tf.Tensor:
+        return vae.posterior_layer.sample(n, vae.features(x, **of(y)), seed, temperature)
 
     @_once(x, _N, _PAIR, _N, *each)
-    def weigh(x: Any, n: Any, seed: Any, examples: Any, *label: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def weigh(x: Any, n: Any, seed: Any, examples: Any, *y: Any) -> tuple[tf.Tensor, tf.Tensor]:
         noise = Noise(seed, examples)
-        draw = vae.posterior_layer.draw(n, vae.features(x, *label), noise)
-        return draw.z, vae.terms_of(draw, x, noise, False, *label).elbo
+        draw = vae.posterior_layer.draw(n, vae.features(x, **of(y)), noise)
+        return draw.z, vae.terms_of(draw, x, noise, **of(y)).elbo
 
     def draw_prior(n: Any, *rest: Any) -> tf.Tensor:
-        *label, seed, temperature = rest
-        label = [asserted(y, vae.num_classes) for y in label]
-        return vae.draw_prior(n, seed, temperature, *label)
+        *y, seed, temperature = rest
+        return vae.draw_prior(n, seed, temperature, **of(_checked(vae, y)))
 
     @_once(z)
     def decode(z: Any) -> tf.Tensor:
         return vae.decode(z)
 
-    def encode(x: Any, seed: Any, *label: Any, temperature: Any = 1.0) -> tf.Tensor:
-        return draw(x, 1, as_seed(seed), temperature, *label)[0]
+    def decoded(z: Any) -> dict[str, tf.Tensor]:
+        """The images of `[..., D]`."""
+        images = decode(tf.reshape(z, [-1, vae.latent_size]))
+        return {"images": tf.reshape(images, [*tf.unstack(tf.shape(z)[:-1]), *vae.image_shape])}
 
-    def elbo(x: Any, seed: Any, *label: Any) -> tf.Tensor:
-        return weigh(x, 1, as_seed(seed), tf.shape(x)[0], *label)[1][0]
+    def encode(x: Any, seed: Any, *y: Any, temperature: Any = 1.0) -> tf.Tensor:
+        return draw(x, 1, as_seed(seed), temperature, *y)[0]
 
-    def log_prob(x: Any, num_samples: Any, seed: Any, examples: Any, *label: Any) -> tf.Tensor:
+    def elbo(x: Any, seed: Any, *y: Any) -> tf.Tensor:
+        return weigh(x, 1, as_seed(seed), tf.shape(x)[0], *y)[1][0]
+
+    def log_prob(x: Any, num_samples: Any, seed: Any, examples: Any, *y: Any) -> tf.Tensor:
         def log_weights(inputs: Any, n: Any, seed: Any) -> tf.Tensor:
-            x, *label = inputs
-            return weigh(x, n, seed, examples, *label)[1]
+            x, *y = inputs
+            return weigh(x, n, seed, examples, *y)[1]
 
-        return log_mean_weight(log_weights, (x, *label), num_samples, as_seed(seed))
+        return log_mean_weight(log_weights, (x, *y), num_samples, as_seed(seed))
 
-    def between(x1: Any, x2: Any, steps: Any) -> dict[str, tf.Tensor]:
-        unknown = [tf.fill([tf.shape(x1)[0]], UNKNOWN) for _ in each]
-        first, second = (encode(x, SERVING_SEED, *unknown, temperature=0.0) for x in (x1, x2))
-        path = vae.path(first, second, steps)
-        images = decode(tf.reshape(path, [-1, vae.latent_size]))
-        return {"images": tf.reshape(images, [*tf.unstack(tf.shape(path)[:2]), *vae.image_shape])}
+    def between(x1: Any, x2: Any, *rest: Any) -> dict[str, tf.Tensor]:
+        *y, steps = rest
+        if vae.num_classes is not None:
+            y = [tf.fill([tf.shape(x1)[0]], UNKNOWN)]
+        first, second = (encode(x, SERVING_SEED, *y, temperature=0.0) for x in (x1, x2))
+        return decoded(vae.path(first, second, steps, **of(y)))
 
-    def serving_default(x: Any, *label: Any) -> dict[str, tf.Tensor]:
-        z, log_weight = weigh(x, 1, as_seed(SERVING_SEED), 1, *label)
+    def serving_default(x: Any, *y: Any) -> dict[str, tf.Tensor]:
+        z, log_weight = weigh(x, 1, as_seed(SERVING_SEED), 1, *y)
         return {"reconstruction": decode(z[0]), "elbo": log_weight[0], "z": z[0]}
 
     posterior = vae.posterior_layer
     found = {
-        **_sampling(vae.prior_layer, draw_prior, lambda z: {"images": decode(z)}, one),
+        **_sampling(vae.prior_layer, draw_prior, decoded, one),
         "encode": given(lambda x, seed, *y: {"z": encode(x, seed, *y)}, [x], [_SEED]),
         "decode": named(lambda z: {"images": decode(z)}, [z]),
         "reconstruct": given(
             lambda x, seed, *y: {"images": decode(encode(x, seed, *y))}, [x], [_SEED]
         ),
         "elbo": given(lambda x, seed, *y: {"elbo": elbo(x, seed, *y)}, [x], [_SEED]),
-        "log_prior": given(lambda z, *y: {"log_prior": vae.log_prior(z, *y)}, [z]),
+        "log_prior": given(lambda z, *y: {"log_prior": vae.log_prior(z, **of(y))}, [z]),
         "log_prob": given(
             lambda x, samples, seed, *y: {
                 "log_prob": log_prob(x, samples, seed, tf.shape(x)[0], *y)
@@ -106,7 +110,7 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         ),
         # Nothing in it is random; it takes a seed as all other functions of x and seed do.
         "log_posterior": given(
-            lambda z, x, _, *y: {"log_posterior": posterior.log_prob(z, vae.features(x, *y))},
+            lambda z, x, _, *y: {"log_posterior": posterior.log_prob(z, vae.features(x, **of(y)))},
             [z, x],
             [_SEED],
             seed=0,
@@ -114,62 +118,72 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         "score": given(
             lambda x, *y: {"score": -log_prob(x, SCORE_SAMPLES, SERVING_SEED, 1, *y)}, [x]
         ),
-        "interpolate": named(between, [x1, x2, _STEPS]),
+        "interpolate": named(between, [x1, x2, *(each if vae.num_classes is None else []), _STEPS]),
     }
     return {**found, **_by_row(found), "serving_default": given(serving_default, [x])}
 
 
 def _given(
-    num_classes: int | None,
+    model: Any,
     function: Callable[..., dict[str, Any]],
     rows: Sequence[tf.TensorSpec],
     scalars: Sequence[tf.TensorSpec] = (),
     **defaults: Any,
 ) -> Endpoint:
-    """An endpoint of rows that takes a label for each, if there are classes.
+    """An endpoint of rows that takes a label or a context for each, if the model does.
 
-    It takes the labels before the scalars, and `function` takes them last.
+    It takes them before the scalars, and `function` takes them last.
     """
-    each = _labels(num_classes, [None])
+    _, each = _condition_specs(model)
 
     def call(*arguments: Any) -> dict[str, Any]:
         end = len(rows) + len(each)
-        label = [asserted(y, num_classes) for y in arguments[len(rows) : end]]
-        return function(*arguments[: len(rows)], *arguments[end:], *label)
+        y = _checked(model, arguments[len(rows) : end])
+        return function(*arguments[: len(rows)], *arguments[end:], *y)
 
     return named(call, [*rows, *each, *scalars], **defaults)
 
 
-def _labels(num_classes: int | None, shape: Sequence[int | None]) -> list[tf.TensorSpec]:
-    """The specification of the labels, alone in a list; an empty one without classes."""
-    return [] if num_classes is None else [tf.TensorSpec(shape, tf.int32, name="label")]
+def _condition_specs(model: Any) -> tuple[list[tf.TensorSpec], list[tf.TensorSpec]]:
+    """What `sample` takes, one label or B contexts, and what functions of B rows take.
+
+    Each is alone in a list, which is empty for a model without classes and without a context.
+    """
+    if model.num_classes is not None:
+        one, each = (tf.TensorSpec(shape, tf.int32, name="label") for shape in ([], [None]))
+        return [one], [each]
+    if model.context_size is None:
+        return [], []
+    context = tf.TensorSpec([None, model.context_size], tf.float32, name="context")
+    return [context], [context]
+
+
+def _arguments(model: Any, y: Sequence[Any]) -> dict[str, Any]:
+    """The label or the context that an endpoint was given, as an argument of a method."""
+    return dict(zip(("context" if model.num_classes is None else "label",), y, strict=False))
+
+
+def _checked(model: Any, y: Sequence[Any]) -> list[Any]:
+    """The same label or context; a label out of range is an error where the graph runs."""
+    return list(y) if model.num_classes is None else [asserted(one, model.num_classes) for one in y]
 
 
 def density_endpoints(density: Any) -> dict[str, Endpoint]:
     """The endpoints of a `FlowDensity`; see `tfp_flowvae.export`."""
     x = tf.TensorSpec([None, density.event_size], tf.float32, name="x")
-    # `sample` takes one label, and as many contexts as there are.
-    one, each = (_labels(density.num_classes, shape) for shape in ([], [None]))
-    if density.context_size is not None:
-        one = each = [tf.TensorSpec([None, density.context_size], tf.float32, name="context")]
-
-    def condition(given: Sequence[Any]) -> dict[str, Any]:
-        if not given:
-            return {}
-        if density.num_classes is None:
-            return {"context": given[0]}
-        return {"label": asserted(given[0], density.num_classes)}
+    (one, _), of = _condition_specs(density), functools.partial(_arguments, density)
 
     def draw(n: Any, *rest: Any) -> tf.Tensor:
-        *given, seed, temperature = rest
-        return density.sample(n, seed=seed, temperature=temperature, **condition(given))
+        *y, seed, temperature = rest
+        given = of(_checked(density, y))
+        return density.sample(n, seed=seed, temperature=temperature, **given)
 
-    def log_prob(x: Any, *given: Any) -> dict[str, tf.Tensor]:
-        return {"log_prob": density.log_prob(x, **condition(given))}
+    def log_prob(x: Any, *y: Any) -> dict[str, tf.Tensor]:
+        return {"log_prob": density.log_prob(x, **of(y))}
 
     found = {
         **_sampling(density.layer, draw, lambda x: {"x": x}, one),
-        "log_prob": named(log_prob, [x, *each]),
+        "log_prob": _given(density, log_prob, [x]),
     }
     return {**found, **_by_row(found), "serving_default": found["log_prob"]}
 
@@ -179,8 +193,8 @@ def image_density_endpoints(density: Any) -> dict[str, Endpoint]:
     x = tf.TensorSpec([None, *density.event_shape], tf.float32, name="x")
     z = tf.TensorSpec([None, density.event_size], tf.float32, name="z")
 
-    one, each = (_labels(density.num_classes, shape) for shape in ([], [None]))
-    given = functools.partial(_given, density.num_classes)
+    one, each = _condition_specs(density)
+    given = functools.partial(_given, density)
 
     @_once(x, _N, _PAIR, _N, *each)
     def weigh(x: Any, n: Any, seed: Any, examples: Any, *label: Any) -> tf.Tensor:
@@ -198,8 +212,7 @@ def image_density_endpoints(density: Any) -> dict[str, Endpoint]:
 
     def draw(n: Any, *rest: Any) -> tf.Tensor:
         *label, seed, temperature = rest
-        label = [asserted(y, density.num_classes) for y in label]
-        return density.sample(n, None, seed, temperature, *label)
+        return density.sample(n, None, seed, temperature, *_checked(density, label))
 
     found = {
         **_sampling(density.layer, draw, lambda images: {"images": images}, one),

@@ -29,7 +29,7 @@ from tfp_flowvae.models.facts import Facts
 from tfp_flowvae.models.importance import importance_estimates
 from tfp_flowvae.models.objective import importance_bound
 from tfp_flowvae.models.pixels import Pixels, check_pixels
-from tfp_flowvae.models.rows import batches_of, is_array
+from tfp_flowvae.models.rows import batches_of, is_array, training_rows
 from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.noise import Noise, as_noise
 from tfp_flowvae.training.xla import xla_suits
@@ -116,6 +116,7 @@ class ImageDensity(FlowDensity):
         context: TensorLike | None = None,
         num_samples: TensorLike = 1,
         seed: TensorLike | None = None,
+        *,
         label: TensorLike | None = None,
     ) -> tf.Tensor:
         """A lower bound of log P(x) of each image, `[B]`, in nats.
@@ -164,20 +165,16 @@ class ImageDensity(FlowDensity):
           label: The label, or the labels `[N]`, of a density with classes.
         """
         check_pixels(x, self.event_shape, self.levels)
-        labels = self.labels_of(label, len(x))
-
-        def log_weights(inputs: Any, samples: int, key: tf.Tensor) -> tf.Tensor:
-            images, label = (inputs, None) if labels is None else inputs
-            return self.log_weights(images, samples, key, label)
+        condition = self.condition_arrays(label, None, len(x))
 
         return importance_estimates(
-            log_weights,
+            self.log_weights,
             np.asarray(x),
             num_samples,
             batch_size,
             seed,
             jit_compile=xla_suits(self),
-            labels=labels,
+            condition=condition,
         ).nll
 
     def bits_per_dim(self, nats: Any) -> Any:
@@ -265,7 +262,7 @@ class ImageDensity(FlowDensity):
         if x is not None and is_array(x):
             self.check_condition(arguments.get("y"), len(x))
             check_pixels(x, self.event_shape, self.levels)
-            x = x[: int(len(x) * (1.0 - (arguments.get("validation_split") or 0.0)))]
+            x = x[: training_rows(arguments)]
         if not self._pixels.adapted.numpy():
             self.adapt(x)
 
