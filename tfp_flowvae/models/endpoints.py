@@ -40,6 +40,7 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
     z = tf.TensorSpec([None, vae.latent_size], tf.float32, name="z")
     (one, each), of = _condition_specs(vae), functools.partial(_arguments, vae)
     given = functools.partial(_given, vae)
+    of_code = each if vae.conditional_decoder else []  # what the decoder takes beside z
 
     @_once(x, _N, _PAIR, _TEMPERATURE, *each)
     def draw(x: Any, n: Any, seed: Any, temperature: Any, *y: Any) -> tf.Tensor:
@@ -51,18 +52,21 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         draw = vae.posterior_layer.draw(n, vae.features(x, **of(y)), noise)
         return draw.z, vae.terms_of(draw, x, noise, **of(y)).elbo
 
-    def draw_prior(n: Any, *rest: Any) -> tf.Tensor:
+    @_once(z, *of_code)
+    def decode(z: Any, *y: Any) -> tf.Tensor:
+        return vae.decode(z, **of(y))
+
+    def decoded(z: Any, *y: Any) -> dict[str, tf.Tensor]:
+        """The images of `[..., D]`, for labels or contexts of these leading dimensions."""
+        leading = tf.unstack(tf.shape(z)[:-1])
+        codes = [tf.broadcast_to(one, [*leading, *one.shape[1:]]) for one in y[: len(of_code)]]
+        flat = [tf.reshape(one, [-1, *one.shape[len(leading) :]]) for one in (z, *codes)]
+        return {"images": tf.reshape(decode(*flat), [*leading, *vae.image_shape])}
+
+    def draw_images(n: Any, *rest: Any) -> dict[str, tf.Tensor]:
         *y, seed, temperature = rest
-        return vae.draw_prior(n, seed, temperature, **of(_checked(vae, y)))
-
-    @_once(z)
-    def decode(z: Any) -> tf.Tensor:
-        return vae.decode(z)
-
-    def decoded(z: Any) -> dict[str, tf.Tensor]:
-        """The images of `[..., D]`."""
-        images = decode(tf.reshape(z, [-1, vae.latent_size]))
-        return {"images": tf.reshape(images, [*tf.unstack(tf.shape(z)[:-1]), *vae.image_shape])}
+        y = _checked(vae, y)
+        return decoded(vae.draw_prior(n, seed, temperature, **of(y)), *y)
 
     def encode(x: Any, seed: Any, *y: Any, temperature: Any = 1.0) -> tf.Tensor:
         return draw(x, 1, as_seed(seed), temperature, *y)[0]
@@ -82,20 +86,19 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         if vae.num_classes is not None:
             y = [tf.fill([tf.shape(x1)[0]], UNKNOWN)]
         first, second = (encode(x, SERVING_SEED, *y, temperature=0.0) for x in (x1, x2))
-        return decoded(vae.path(first, second, steps, **of(y)))
+        return decoded(vae.path(first, second, steps, **of(y)), *y)
 
     def serving_default(x: Any, *y: Any) -> dict[str, tf.Tensor]:
         z, log_weight = weigh(x, 1, as_seed(SERVING_SEED), 1, *y)
-        return {"reconstruction": decode(z[0]), "elbo": log_weight[0], "z": z[0]}
+        images = decode(z[0], *y[: len(of_code)])
+        return {"reconstruction": images, "elbo": log_weight[0], "z": z[0]}
 
     posterior = vae.posterior_layer
     found = {
-        **_sampling(vae.prior_layer, draw_prior, decoded, one),
+        **_sampling(vae.prior_layer, draw_images, one),
         "encode": given(lambda x, seed, *y: {"z": encode(x, seed, *y)}, [x], [_SEED]),
-        "decode": named(lambda z: {"images": decode(z)}, [z]),
-        "reconstruct": given(
-            lambda x, seed, *y: {"images": decode(encode(x, seed, *y))}, [x], [_SEED]
-        ),
+        "decode": (given if of_code else named)(decoded, [z]),
+        "reconstruct": given(lambda x, seed, *y: decoded(encode(x, seed, *y), *y), [x], [_SEED]),
         "elbo": given(lambda x, seed, *y: {"elbo": elbo(x, seed, *y)}, [x], [_SEED]),
         "log_prior": given(lambda z, *y: {"log_prior": vae.log_prior(z, **of(y))}, [z]),
         "log_prob": given(
@@ -173,16 +176,16 @@ def density_endpoints(density: Any) -> dict[str, Endpoint]:
     x = tf.TensorSpec([None, density.event_size], tf.float32, name="x")
     (one, _), of = _condition_specs(density), functools.partial(_arguments, density)
 
-    def draw(n: Any, *rest: Any) -> tf.Tensor:
+    def draw(n: Any, *rest: Any) -> dict[str, tf.Tensor]:
         *y, seed, temperature = rest
         given = of(_checked(density, y))
-        return density.sample(n, seed=seed, temperature=temperature, **given)
+        return {"x": density.sample(n, seed=seed, temperature=temperature, **given)}
 
     def log_prob(x: Any, *y: Any) -> dict[str, tf.Tensor]:
         return {"log_prob": density.log_prob(x, **of(y))}
 
     found = {
-        **_sampling(density.layer, draw, lambda x: {"x": x}, one),
+        **_sampling(density.layer, draw, one),
         "log_prob": _given(density, log_prob, [x]),
     }
     return {**found, **_by_row(found), "serving_default": found["log_prob"]}
@@ -210,12 +213,13 @@ def image_density_endpoints(density: Any) -> dict[str, Endpoint]:
         inputs = (x, *label)
         return {"log_prob_bound": log_mean_weight(log_weights, inputs, num_samples, as_seed(seed))}
 
-    def draw(n: Any, *rest: Any) -> tf.Tensor:
+    def draw(n: Any, *rest: Any) -> dict[str, tf.Tensor]:
         *label, seed, temperature = rest
-        return density.sample(n, None, seed, temperature, *_checked(density, label))
+        label = _checked(density, label)
+        return {"images": density.sample(n, None, seed, temperature, *label)}
 
     found = {
-        **_sampling(density.layer, draw, lambda images: {"images": images}, one),
+        **_sampling(density.layer, draw, one),
         "log_prob": given(
             lambda x, n, seed, *y: bound(x, n, seed, tf.shape(x)[0], *y), [x], [_SAMPLES, _SEED]
         ),
@@ -234,34 +238,30 @@ def _once(*signature: tf.TensorSpec) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _sampling(
-    layer: Any,
-    draw: Callable[..., tf.Tensor],
-    outputs: Callable[[tf.Tensor], dict[str, tf.Tensor]],
-    context: Sequence[tf.TensorSpec] = (),
+    layer: Any, draw: Callable[..., dict[str, tf.Tensor]], condition: Sequence[tf.TensorSpec]
 ) -> dict[str, Endpoint]:
     """`sample`, and `sample_at_temperature` where the layer's base has a mean.
 
     Args:
       layer: A `FlowDistribution`.
-      draw: From n, the context if there is one, a stateless seed and a temperature or None, to
-        draws.
-      outputs: From draws to what the endpoints return.
-      context: The specification of the context, or none.
+      draw: From n, the label or the context if there is one, a stateless seed and a temperature or
+        None, to what the endpoints return.
+      condition: The specification of the label or the context, or none.
     """
     if not layer.has_temperature:
 
         def sample(*given: Any) -> dict[str, tf.Tensor]:
             *first, seed = given
-            return outputs(draw(*first, as_seed(seed), None))
+            return draw(*first, as_seed(seed), None)
 
-        return {"sample": named(sample, [_N, *context, _SEED])}
-    shared = _once(_N, *context, _PAIR, _TEMPERATURE)(draw)
+        return {"sample": named(sample, [_N, *condition, _SEED])}
+    shared = _once(_N, *condition, _PAIR, _TEMPERATURE)(draw)
 
     def sample_at_temperature(*given: Any) -> dict[str, tf.Tensor]:
         *first, seed, temperature = given
-        return outputs(shared(*first, as_seed(seed), temperature))
+        return shared(*first, as_seed(seed), temperature)
 
-    specs = [_N, *context, _SEED, _TEMPERATURE]
+    specs = [_N, *condition, _SEED, _TEMPERATURE]
     return {
         "sample": named(sample_at_temperature, specs, temperature=1.0),
         "sample_at_temperature": named(sample_at_temperature, specs),

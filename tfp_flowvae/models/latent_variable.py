@@ -24,11 +24,12 @@ _PIXEL_STREAM = 0x91C5  # the stream of the noise of drawn pixels
 class LatentVariableModel(ConditionalModel):
     """p(x, z) = p(z) p(x|z), and an approximation q(z|x) of the posterior.
 
-    With classes y, p(x, z|y) = p(z|y) p(x|z) and q(z|x, y). Every method of images or of z then
-    takes a `label`: an integer, or an integer for each of them. A label of -1, or None for all,
-    means that the class is not known: p(x) is the model's density of such an image, a density of
-    its own and not sum_y p(y) p(x|y). With a context in place of classes, y is a vector, and these
-    methods take `context`, `[B, C]`, a vector for each image; it cannot be left out.
+    With classes y, p(x, z|y) = p(z|y) p(x|z) and q(z|x, y); with a conditional decoder it is
+    p(x|z, y). Every method of images or of z then takes a `label`: an integer, or an integer for
+    each of them. A label of -1, or None for all, means that the class is not known: p(x) is the
+    model's density of such an image, a density of its own and not sum_y p(y) p(x|y). With a context
+    in place of classes, y is a vector, and these methods take `context`, `[B, C]`, a vector for
+    each image; it cannot be left out.
 
     A subclass makes the parts and says how they are trained.
 
@@ -39,6 +40,7 @@ class LatentVariableModel(ConditionalModel):
       posterior_layer: q(z|x), given the features.
       prior_layer: p(z).
       decoder: From latent vectors `[B, D]` to the likelihood's parameters `[B, H, W, P]`.
+      conditional_decoder: Whether the decoder takes the condition after z, `[B, D + K]`.
       likelihood: p(x|z).
     """
 
@@ -49,6 +51,7 @@ class LatentVariableModel(ConditionalModel):
     prior_layer: FlowDistribution
     decoder: keras.layers.Layer
     likelihood: Likelihood
+    conditional_decoder: bool
 
     def features(
         self,
@@ -174,8 +177,9 @@ class LatentVariableModel(ConditionalModel):
             kl_per_dimension = base.log_prob(draw.z0) - tfd.Normal(0.0, 1.0).log_prob(draw.z)
         noise = seed if isinstance(seed, Noise) else Noise(self.stateless_seed(seed))
         seen = self.likelihood.prepare(self._images(x), noise)
+        parameters = self._decode_parameters(draw.z, label, context)
         return ElboTerms(
-            log_likelihood=self.likelihood.log_prob(self._decode_parameters(draw.z), seen),
+            log_likelihood=self.likelihood.log_prob(parameters, seen),
             log_prior=self.log_prior(draw.z, label, context),
             log_posterior=draw.log_prob,
             log_base=draw.log_base,
@@ -252,7 +256,8 @@ class LatentVariableModel(ConditionalModel):
           UserError: If there is a temperature and the prior's base is a distribution without a
             mean.
         """
-        return self.decode(self.draw_prior(n, seed, temperature, label, context))
+        z = self.draw_prior(n, seed, temperature, label, context)
+        return self.decode(z, label, context)
 
     def draw_images(
         self,
@@ -269,7 +274,7 @@ class LatentVariableModel(ConditionalModel):
         seed = self.stateless_seed(seed)
         z = self.draw_prior(n, seed, label=label, context=context)
         pixels = Noise(seed).stream(_PIXEL_STREAM).seed
-        return self.likelihood.sample(self._decode_parameters(z), pixels)
+        return self.likelihood.sample(self._decode_parameters(z, label, context), pixels)
 
     def encode(
         self,
@@ -282,14 +287,22 @@ class LatentVariableModel(ConditionalModel):
         features = self.features(x, label, context)
         return self.posterior_layer.sample(1, features, self.stateless_seed(seed))[0]
 
-    def decode(self, z: TensorLike) -> tf.Tensor:
-        """The mean image of p(x|z) `[..., H, W, C]`, in [0, 1], of latent vectors `[..., D]`."""
+    def decode(
+        self,
+        z: TensorLike,
+        label: TensorLike | None = None,
+        context: TensorLike | None = None,
+    ) -> tf.Tensor:
+        """The mean image of p(x|z) `[..., H, W, C]`, in [0, 1], of latent vectors `[..., D]`.
+
+        A label and a context play a part only with a conditional decoder, with z `[..., B, D]`.
+        """
         z = tf.cast(tf.convert_to_tensor(z, dtype_hint=tf.float32), tf.float32)
         if z.shape.rank == 0 or z.shape[-1] not in (None, self.latent_size):
             raise ValueError(
                 f"z must have shape [..., {self.latent_size}]. Received: z.shape={tuple(z.shape)}."
             )
-        return self.likelihood.mean(self._decode_parameters(z))
+        return self.likelihood.mean(self._decode_parameters(z, label, context))
 
     def reconstruct(
         self,
@@ -299,7 +312,7 @@ class LatentVariableModel(ConditionalModel):
         context: TensorLike | None = None,
     ) -> tf.Tensor:
         """Mean images `[B, H, W, C]` of one posterior draw for each image."""
-        return self.decode(self.encode(x, seed, label, context))
+        return self.decode(self.encode(x, seed, label, context), label, context)
 
     def interpolate(
         self,
@@ -325,7 +338,7 @@ class LatentVariableModel(ConditionalModel):
             self.posterior_layer.sample(1, self.features(x, label, context), 0, temperature=0.0)[0]
             for x in (x1, x2)
         )
-        return self.decode(self.path(first, second, steps, label, context))
+        return self.decode(self.path(first, second, steps, label, context), label, context)
 
     def path(
         self,
@@ -347,11 +360,19 @@ class LatentVariableModel(ConditionalModel):
             )
         return x
 
-    def _decode_parameters(self, z: tf.Tensor) -> tf.Tensor:
+    def _decode_parameters(
+        self, z: tf.Tensor, label: TensorLike | None, context: TensorLike | None
+    ) -> tf.Tensor:
         """The decoder over any leading dimensions: nets built for `[B, D]` refuse `[S, B, D]`.
 
         In float32 from here on, whatever the precision policy.
         """
-        leading = tf.shape(z)[:-1]
-        output = tf.cast(self.decoder(tf.reshape(z, [-1, self.latent_size])), tf.float32)
+        leading, code = tf.shape(z)[:-1], tf.reshape(z, [-1, self.latent_size])
+        if self.conditional_decoder:
+            rows = z if z.shape.rank > 1 else code
+            condition = self.condition_of_rows(label, context, rows)
+            shape = tf.concat([tf.shape(rows)[:-1], [self.condition_size]], axis=0)
+            condition = tf.reshape(tf.broadcast_to(condition, shape), [-1, self.condition_size])
+            code = tf.concat([code, condition], axis=-1)
+        output = tf.cast(self.decoder(code), tf.float32)
         return tf.reshape(output, tf.concat([leading, output.shape[1:]], axis=0))

@@ -22,14 +22,27 @@ def build_parts(
     decoder: keras.layers.Layer,
     likelihood: Likelihood,
     condition_size: int | None = None,
+    conditional_decoder: bool = False,
 ) -> None:
     """Builds every part at once: a built model needs no symbolic call before training.
+
+    Args:
+      image_shape: `(H, W, C)`.
+      latent_size: D.
+      encoder: See `FlowVAE`, for the other parts too.
+      posterior: q(z|x).
+      prior: p(z).
+      decoder: The decoder.
+      likelihood: The likelihood.
+      condition_size: The size of the condition, or None.
+      conditional_decoder: Whether the decoder takes the condition after z.
 
     Raises:
       ValueError: If two parts do not fit together.
     """
     images, latents = (None, *image_shape), (None, latent_size)
-    for part, shape in ((encoder, images), (decoder, latents)):
+    code_size = latent_size + (condition_size if conditional_decoder and condition_size else 0)
+    for part, shape in ((encoder, images), (decoder, (None, code_size))):
         if type(part).build is not keras.layers.Layer.build:
             ensure_built(part, shape)
     features = _trial("encoder", encoder, image_shape)
@@ -50,14 +63,14 @@ def build_parts(
     prior.base.attach(posterior_base, image_shape)
     ensure_built(prior, latents, *([] if condition_size is None else [(None, condition_size)]))
     _check_distributions(posterior, prior, condition_size)
-    output = _trial("decoder", decoder, [latent_size])
+    output = _trial("decoder", decoder, [code_size])
     event_shape = None
     if output.shape.rank == 4:
         event_shape = likelihood.distribution(tf.cast(output, tf.float32)).event_shape
     if event_shape != image_shape:
         channels = likelihood.output_channels(image_shape[-1])
         raise ValueError(
-            f"The decoder must map latent vectors {batch_of([latent_size])} to "
+            f"The decoder must map latent vectors {batch_of([code_size])} to "
             f"{batch_of([*image_shape[:2], channels])}, the parameters of the likelihood. "
             f"Received: a decoder whose output has shape {tuple(output.shape)} for B = 1."
         )

@@ -45,10 +45,11 @@ class FlowVAE(LatentVariableModel):
 
     With `num_classes`, q(z|x, y) and p(z|y) depend on the class y of an image: `fit(images,
     labels)`, `sample(n, label=3)`, `elbo(x, label=y)`. The class is a one-hot vector in the context
-    of the posterior and the prior; p(x|z) does not depend on it. A class that is not known, the
-    label -1, is a vector of zeros: p(x) is the density of an image whose class is not known, which
-    `fit` learns from images without a label, and from a tenth of the others, whose labels it hides
-    (`label_dropout`, as Ho & Salimans 2022, https://arxiv.org/abs/2207.12598, do for diffusion).
+    of the posterior and the prior; p(x|z) depends on it only with `conditional_decoder`. A class
+    that is not known, the label -1, is a vector of zeros: p(x) is the density of an image whose
+    class is not known, which `fit` learns from images without a label, and from a tenth of the
+    others, whose labels it hides (`label_dropout`, as Ho & Salimans 2022,
+    https://arxiv.org/abs/2207.12598, do for diffusion).
 
     With `context_size`, y is a vector in place of a class: `fit(images, context)`,
     `elbo(x, context=c)`, `sample(n, context=c)`. The first `fit` learns the mean and the scale of
@@ -75,6 +76,8 @@ class FlowVAE(LatentVariableModel):
       num_classes: K, the number of classes, whose labels are 0 to K - 1; None for none.
       label_dropout: The share of the labels that are hidden in training.
       context_size: C, the size of the context; None for none. Not with `num_classes`.
+      conditional_decoder: Whether the decoder takes the class or the context, too: p(x|z, y). Its
+        input is then `[B, D + K]` or `[B, D + C]`, z and after it the one-hot vector or context.
       **kwargs: See `keras.Model`.
 
     Raises:
@@ -110,9 +113,17 @@ class FlowVAE(LatentVariableModel):
         num_classes: int | None = None,
         label_dropout: float = 0.1,
         context_size: int | None = None,
+        conditional_decoder: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, **kwargs)
+        self.set_condition(num_classes, label_dropout, context_size)
+        if conditional_decoder and self.condition_size is None:
+            raise ValueError(
+                "conditional_decoder needs classes or a context: give num_classes or context_size. "
+                f"Received: {conditional_decoder=}."
+            )
+        self.conditional_decoder = conditional_decoder
         self.image_shape, self.latent_size = tuple(image_shape), latent_size
         if isinstance(likelihood, str):
             likelihood = make_likelihood(likelihood)
@@ -122,14 +133,14 @@ class FlowVAE(LatentVariableModel):
         self.encoder = encoder
         if isinstance(decoder, str):
             channels = self.likelihood.output_channels(self.image_shape[-1])
-            decoder = make_decoder(decoder, self.image_shape, latent_size, output_channels=channels)
+            size = latent_size + (self.condition_size or 0) * conditional_decoder
+            decoder = make_decoder(decoder, self.image_shape, size, output_channels=channels)
         self.decoder = decoder
         # `posterior` and `prior` are methods: a layer of that name would hide them.
         self.posterior_layer = as_distribution(posterior, name="posterior")
         self.prior_layer = as_distribution(prior, name="prior")
         self.objective = Objective() if objective is None else objective
         self.input_dropout = input_dropout
-        self.set_condition(num_classes, label_dropout, context_size)
         check_dropout(input_dropout)
         build_parts(
             self.image_shape,
@@ -140,6 +151,7 @@ class FlowVAE(LatentVariableModel):
             self.decoder,
             self.likelihood,
             self.condition_size,
+            conditional_decoder,
         )
         check_free_bits(self.objective.free_bits, self.posterior_layer, self.prior_layer)
         self.built = True
@@ -272,4 +284,5 @@ class FlowVAE(LatentVariableModel):
             "seed": self.seed,
             "input_dropout": self.input_dropout,
             **self.condition_config(),
+            **({"conditional_decoder": True} if self.conditional_decoder else {}),
         }
