@@ -38,7 +38,7 @@ def vae_endpoints(vae: Any) -> dict[str, Endpoint]:
         tf.TensorSpec([None, *vae.image_shape], tf.float32, name=name) for name in ("x", "x1", "x2")
     )
     z = tf.TensorSpec([None, vae.latent_size], tf.float32, name="z")
-    (one, each), of = _condition_specs(vae), functools.partial(_arguments, vae)
+    (one, each), of = condition_specs(vae), functools.partial(condition_arguments, vae)
     given = functools.partial(_given, vae)
     of_code = each if vae.conditional_decoder else []  # what the decoder takes beside z
 
@@ -137,7 +137,7 @@ def _given(
 
     It takes them before the scalars, and `function` takes them last.
     """
-    _, each = _condition_specs(model)
+    _, each = condition_specs(model)
 
     def call(*arguments: Any) -> dict[str, Any]:
         end = len(rows) + len(each)
@@ -147,21 +147,24 @@ def _given(
     return named(call, [*rows, *each, *scalars], **defaults)
 
 
-def _condition_specs(model: Any) -> tuple[list[tf.TensorSpec], list[tf.TensorSpec]]:
+def condition_specs(
+    model: Any, batch_size: int | None = None
+) -> tuple[list[tf.TensorSpec], list[tf.TensorSpec]]:
     """What `sample` takes, one label or B contexts, and what functions of B rows take.
 
-    Each is alone in a list, which is empty for a model without classes and without a context.
+    Each is alone in a list, which is empty for a model without classes and without a context. B is
+    the batch size, or any for None.
     """
     if model.num_classes is not None:
-        one, each = (tf.TensorSpec(shape, tf.int32, name="label") for shape in ([], [None]))
+        one, each = (tf.TensorSpec(shape, tf.int32, name="label") for shape in ([], [batch_size]))
         return [one], [each]
     if model.context_size is None:
         return [], []
-    context = tf.TensorSpec([None, model.context_size], tf.float32, name="context")
+    context = tf.TensorSpec([batch_size, model.context_size], tf.float32, name="context")
     return [context], [context]
 
 
-def _arguments(model: Any, y: Sequence[Any]) -> dict[str, Any]:
+def condition_arguments(model: Any, y: Sequence[Any]) -> dict[str, Any]:
     """The label or the context that an endpoint was given, as an argument of a method."""
     return dict(zip(("context" if model.num_classes is None else "label",), y, strict=False))
 
@@ -174,7 +177,7 @@ def _checked(model: Any, y: Sequence[Any]) -> list[Any]:
 def density_endpoints(density: Any) -> dict[str, Endpoint]:
     """The endpoints of a `FlowDensity`; see `tfp_flowvae.export`."""
     x = tf.TensorSpec([None, density.event_size], tf.float32, name="x")
-    (one, _), of = _condition_specs(density), functools.partial(_arguments, density)
+    (one, _), of = condition_specs(density), functools.partial(condition_arguments, density)
 
     def draw(n: Any, *rest: Any) -> dict[str, tf.Tensor]:
         *y, seed, temperature = rest
@@ -196,7 +199,7 @@ def image_density_endpoints(density: Any) -> dict[str, Endpoint]:
     x = tf.TensorSpec([None, *density.event_shape], tf.float32, name="x")
     z = tf.TensorSpec([None, density.event_size], tf.float32, name="z")
 
-    one, each = _condition_specs(density)
+    one, each = condition_specs(density)
     given = functools.partial(_given, density)
 
     @_once(x, _N, _PAIR, _N, *each)

@@ -45,7 +45,8 @@ def as_context(
     label = checked_labels(label, num_classes, count)
     if label.shape.rank == 0:
         label = tf.fill([count], label)
-    return tf.one_hot(label, num_classes)
+    # Not tf.one_hot: converted to ONNX it would count -1 from the end.
+    return tf.cast(label[:, tf.newaxis] == tf.range(num_classes), tf.float32)
 
 
 def checked_labels(
