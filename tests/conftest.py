@@ -291,32 +291,39 @@ class ThreeGaussians:
     """A FlowVAE with three classes and one latent dimension, whose densities are known.
 
     z|y ~ N(m_y, spread^2), x|z ~ N(w z + b, noise^2 I), and q(z|x, y) is exact, so that p(x|y) is
-    normal. An unknown class is the context 0, for which z has the mean 0. `means` are m.
+    normal. An unknown class is the context 0, for which z has the mean 0. `means` are m. With
+    shifts s_y, `[3, 6]`, the decoder is conditional: x|z, y ~ N(w z + b + s_y, noise^2 I).
     """
 
     noise, spread, means = 0.7, 0.6, np.array([-2.0, 0.5, 3.0])
 
-    def __init__(self):
+    def __init__(self, shifts=None):
         rng = np.random.default_rng(1)
+        self.shifts = np.zeros([3, 6]) if shifts is None else shifts
         self.w, self.b = rng.normal(size=(1, 6)), rng.normal(size=6)
-        self.model = self._model()
+        self.model = self._model(shifts is not None)
 
     def images(self, labels, seed=0):
         """Images drawn from p(x|y), float32 `[N, 2, 3, 1]`."""
         rng = np.random.default_rng(seed)
         z = self.means[labels] + self.spread * rng.normal(size=len(labels))
-        x = z[:, np.newaxis] * self.w + self.b + self.noise * rng.normal(size=(len(labels), 6))
+        x = (
+            z[:, np.newaxis] * self.w
+            + self.b
+            + self.shifts[labels]
+            + self.noise * rng.normal(size=(len(labels), 6))
+        )
         return x.reshape(-1, 2, 3, 1).astype(np.float32)
 
-    def log_prob(self, x, mean):
-        """log p(x|y) in float64, `[N]`, for the mean of p(z|y)."""
+    def log_prob(self, x, mean, shift=0.0):
+        """log p(x|y) in float64, `[N]`, for the mean of p(z|y) and s_y."""
         from scipy.stats import multivariate_normal
 
         covariance = self.spread**2 * self.w.T @ self.w + self.noise**2 * np.eye(6)
         flat = np.asarray(x, np.float64).reshape(len(x), 6)
-        return multivariate_normal(mean * self.w[0] + self.b, covariance).logpdf(flat)
+        return multivariate_normal(mean * self.w[0] + self.b + shift, covariance).logpdf(flat)
 
-    def _model(self):
+    def _model(self, conditional_decoder):
         import keras
         from tensorflow_probability import distributions as tfd
 
@@ -340,12 +347,14 @@ class ThreeGaussians:
             decoder=keras.Sequential([decoder, keras.layers.Reshape((2, 3, 1))]),
             likelihood=FixedGaussian(),
             num_classes=3,
+            conditional_decoder=conditional_decoder,
         )
         variance = 1.0 / (self.spread**-2 + np.sum(self.w**2) / noise**2)
         gain = variance * self.w.T / noise**2
         encoder.set_weights([gain, -self.b @ gain])
-        decoder.set_weights([self.w, self.b])
-        of_label = variance * self.means / self.spread**2
+        rows = [self.w, self.shifts] if conditional_decoder else [self.w]
+        decoder.set_weights([np.concatenate(rows), self.b])
+        of_label = variance * self.means / self.spread**2 - (self.shifts @ gain)[:, 0]
         _set_normal(model.prior_layer.base, self.means, self.spread)
         _set_normal(model.posterior_layer.base, [1.0, *of_label], np.sqrt(variance))
         return model

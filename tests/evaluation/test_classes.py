@@ -82,5 +82,5 @@ def test_without_labels_there_are_no_figures_of_classes(vae, make_vae, digits, l
         assert "p(x|y)" not in table("model", found)
     with pytest.raises(UserError, match="no classes"):
         evaluate(make_vae(), digits[:30], labels=Labels(labels, "abcd", np.ones(4)), **SIZES)
-    with pytest.raises(UserError, match="30 labels for 20 images"):
+    with pytest.raises(UserError, match="30 labels for 20 examples"):
         evaluate(vae, digits[:20], labels=Labels(labels, "abcd", np.ones(4)), **SIZES)

@@ -103,6 +103,15 @@ def test_images_that_cannot_be_halved_are_refused(levels, shape, words):
         parse(IMAGE_FLOWS, f"glow:levels={levels}").build(image_shape=shape)
 
 
-def test_no_context():
-    with pytest.raises(ValueError, match="takes no context"):
-        make("glow").__class__(image_shape=SHAPE, context_size=3).build()
+@every_flow
+def test_the_map_is_the_same_for_every_context(name):
+    flow, z = stirred(make(name, context_size=3)), data(2)
+    with pytest.raises(ValueError, match="a context: one of size 3"):
+        flow(z)
+    x, log_det = flow(z, tf.constant([[1.0, 0.0, 0.0], [0.0, 0.0, 2.0]]))
+    alone = stirred(make(name))
+    wanted, wanted_log_det = alone(z)
+    np.testing.assert_array_equal(x, wanted)
+    np.testing.assert_array_equal(log_det, wanted_log_det)
+    one = flow.bijector(tf.ones([2, 3]))[1]
+    np.testing.assert_array_equal(one.forward(z[1]), alone.bijector().forward(z[1:])[0])

@@ -175,7 +175,7 @@ def test_the_config_of_a_model_without_classes_is_as_it_was(make_vae):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ([0, 1, 2], "one label for each image. Received: 3 labels for 2 images"),
+        ([0, 1, 2], "one label for each example. Received: 3 labels for 2 examples"),
         (3, "Labels must be 0 to 2, or -1 .* Received: 3"),
         ([0, -2], "Received: -2"),
         ([0.0, 1.0], "integers of shape .N.. Received: float32 of shape .2,."),
@@ -201,7 +201,7 @@ def test_labels_of_fit_are_checked(make_vae, digits):
         vae.compile("adam", run_eagerly=True)
     for labels, message in (
         (None, "give fit the labels"),
-        (y[:30], "30 labels for 40 images"),
+        (y[:30], "30 labels for 40 examples"),
         (y + 2, "Labels must be 0 to 1"),
     ):
         with pytest.raises(UserError, match=message):

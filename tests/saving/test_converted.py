@@ -67,7 +67,7 @@ def written(model, tmp_path_factory):
 def arguments(endpoint, count):
     rng = np.random.default_rng(count)
     return {
-        spec.name: rng.uniform(size=[count, *spec.shape[1:]]).astype(np.float32)
+        spec.name: rng.uniform(size=[count, *spec.shape[1:]]).astype(spec.dtype.as_numpy_dtype)
         for spec in endpoint.signature
     }
 
@@ -83,6 +83,82 @@ def test_every_function_gives_the_numbers_of_the_model(format, model, written):
         run = FORMATS[format].runner(content, name)
         for count in (1, 3, 1):
             given = arguments(endpoint, count)
+            (wanted,) = endpoint.function(*map(tf.constant, given.values())).values()
+            tolerance = ROUNDINGS * EPS * np.abs(wanted).max()
+            np.testing.assert_allclose(run(**given), wanted, rtol=0, atol=tolerance, err_msg=name)
+
+
+CONDITIONS = {
+    "classes": {"num_classes": 3},
+    "context": {"context_size": 3, "conditional_decoder": True},
+}
+
+
+def conditional(how, count, rng):
+    """A label or a context for each example, as the last argument but noise."""
+    if how == "classes":
+        return {"label": rng.integers(-1, 3, count).astype(np.int32)}
+    return {"context": rng.normal(size=[count, 3]).astype(np.float32)}
+
+
+@pytest.fixture(scope="module", params=CONDITIONS)
+def given_model(request, stir):
+    """A model with classes or a context."""
+    vae = fv.FlowVAE(
+        image_shape=IMAGE,
+        latent_size=D,
+        encoder="mlp:16",
+        posterior="iaf:1,hidden=8",
+        prior="mixture:3+realnvp:1,hidden=8",
+        decoder="mlp:16",
+        seed=0,
+        **CONDITIONS[request.param],
+    )
+    return request.param, stir(vae)
+
+
+def test_functions_of_noise_are_those_of_the_model_given_the_condition(given_model):
+    how, vae = given_model
+    rng = np.random.default_rng(0)
+    y, functions = conditional(how, 4, rng), noise_functions(vae)
+    x = rng.integers(0, 2, [4, *IMAGE]).astype(np.float32)
+    e, u = rng.normal(size=[4, D]).astype(np.float32), np.linspace(0.05, 0.95, 4, dtype="f4")
+    (value,) = y.values()
+    z = functions["encode"].function(x, value, e)["z"]
+    distribution = vae.posterior(x, **y)
+    base = distribution.distribution.distribution
+    close = {"rtol": 0, "atol": ROUNDINGS * EPS * np.abs(z).max()}
+    np.testing.assert_allclose(z, distribution.bijector.forward(base.loc + base.scale * e), **close)
+    found = functions["log_prior"].function(z, value)["log_prior"]
+    wanted = vae.log_prior(z, **y)
+    tolerance = ROUNDINGS * EPS * np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance)
+    images = functions["sample_from_noise"].function(value, e, u)["images"]
+    # The component of each row is the first whose cumulative weight is above u.
+    prior = vae.prior(**y)
+    mixture = prior.distribution
+    weights = np.cumsum(mixture.mixture_distribution.probs_parameter(), axis=1)
+    chosen = [np.flatnonzero(row > one)[0] for row, one in zip(weights, u, strict=True)]
+    normals = mixture.components_distribution.distribution
+    loc, scale = (np.asarray(part)[range(4), chosen] for part in (normals.loc, normals.scale))
+    z = prior.bijector.forward(loc + scale * e)
+    close = {"rtol": 0, "atol": ROUNDINGS * EPS * max(1.0, np.abs(z).max())}
+    np.testing.assert_allclose(images, vae.decode(z, **y), **close)
+
+
+@pytest.mark.parametrize("format", BOTH)
+def test_files_take_labels_and_contexts(format, given_model, tmp_path):
+    how, vae = given_model
+    fv.export(vae, tmp_path / "files", format)
+    end = {"litert": ".tflite", "onnx": ".onnx"}[format]
+    for name, endpoint in noise_functions(vae).items():
+        content = (tmp_path / "files" / f"{name}{end}").read_bytes()
+        assert b"Flex" not in content
+        run = FORMATS[format].runner(content, name)
+        for count in (1, 3):
+            given = arguments(endpoint, count)
+            y = conditional(how, count, np.random.default_rng(1))
+            given |= {key: value for key, value in y.items() if key in given}
             (wanted,) = endpoint.function(*map(tf.constant, given.values())).values()
             tolerance = ROUNDINGS * EPS * np.abs(wanted).max()
             np.testing.assert_allclose(run(**given), wanted, rtol=0, atol=tolerance, err_msg=name)

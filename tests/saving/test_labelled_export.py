@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 import tfp_flowvae as fv
-from tfp_flowvae.errors import UserError
 from tfp_flowvae.models.endpoints import SERVING_SEED
 
 D, IMAGE = 4, (5, 3, 1)
@@ -104,11 +103,3 @@ def test_a_label_out_of_range_stops_the_function(label, served, x):
         served.sample(2, label, 0)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Labels must be 0 to 2, or -1"):
         served.elbo(x, [0, label, 1], 0)
-
-
-def test_a_converter_takes_the_decoder_alone(vae, tmp_path):
-    pytest.importorskip("ai_edge_litert")
-    with pytest.raises(UserError, match="can convert decode alone: give --functions decode"):
-        fv.export(vae, tmp_path / "all", "litert")
-    fv.export(vae, tmp_path / "decoder", "litert", ["decode"])
-    assert {file.name for file in (tmp_path / "decoder").iterdir()} >= {"decode.tflite"}

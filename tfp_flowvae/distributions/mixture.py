@@ -59,15 +59,18 @@ class NormalMixture(tfd.MixtureSameFamily):
         return self._from_noise(temperature * noise, component)
 
     def from_noise(self, noise: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-        """Draws of a mixture with batch shape `[]` as a function of noise, `[n, D]`.
+        """Draws of a mixture as a function of noise, `[n, D]`.
 
         Args:
           noise: From N(0, I), `[n, D]`.
           uniform: From U[0, 1), `[n]`: the component is the first whose cumulative weight is above.
+
+        The batch shape of the mixture is `[]`, or `[n]` for a draw from each.
         """
-        below = tf.cumsum(self.mixture_distribution.probs_parameter())[:-1]
+        below = tf.cumsum(self.mixture_distribution.probs_parameter(), axis=-1)[..., :-1]
         passed = tf.cast(uniform[:, tf.newaxis] >= below, tf.int32)
-        return self._from_noise(noise, tf.reduce_sum(passed, axis=-1))
+        component = tf.reduce_sum(passed, axis=-1)
+        return self._from_noise(noise[tf.newaxis], component[tf.newaxis])[0]
 
     def _from_noise(self, noise: tf.Tensor, component: tf.Tensor) -> tf.Tensor:
         normals = self.components_distribution
@@ -164,9 +167,12 @@ class Mixture(_NormalMixtureBase, ParametricLayer):
         """The mixture; its variables are live."""
         self.check_context(context)
         loc, raw_scale, logits = self.parameters(context).values()
-        positive = tfb.Chain([tfb.Softplus(), tfb.Shift(UNIT_SCALE)])
-        is_variable = isinstance(raw_scale, tf.Variable)
-        scale = tfp_util.DeferredTensor(raw_scale, positive) if is_variable else positive(raw_scale)
+        if isinstance(raw_scale, tf.Variable):
+            positive = tfb.Chain([tfb.Softplus(), tfb.Shift(UNIT_SCALE)])
+            scale = tfp_util.DeferredTensor(raw_scale, positive)
+        else:
+            # TFP's softplus has operations that ONNX lacks.
+            scale = tf.math.softplus(raw_scale + UNIT_SCALE)
         return NormalMixture(
             tfd.Categorical(logits=logits), tfd.Independent(tfd.Normal(loc, scale), 1)
         )

@@ -69,7 +69,7 @@ def evaluate(
     """
     images = _checked(model, images)
     if labels is not None:
-        model.label_context(labels.images, len(images))  # checks them
+        model.condition(labels.images, None, len(images))  # checks them
     if train_images is not None:
         train_images = _checked(model, train_images)
     sizes = {**(QUICK if quick else {}), **protocol}

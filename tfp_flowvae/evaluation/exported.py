@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,18 +72,23 @@ def _draw(path: Path, n: int, seed: int, label: str | None) -> np.ndarray:
                 f"{str(path)!r} holds a model without classes: leave --label out, or train with "
                 f"--labels. Received: --label {label}."
             )
-        images = model.sample(n, seed)["images"].numpy()
-        if hasattr(model, "levels"):  # a density of whole numbers
-            return images / (int(model.levels()["levels"]) - 1.0)
-        return images
+        return _in_unit(model, model.sample(n, seed))
     number = _number(path, label)
     try:
-        return model.sample(n, number, seed)["images"].numpy()
+        return _in_unit(model, model.sample(n, number, seed))
     except tf.errors.InvalidArgumentError as error:
         raise UserError(
             f"--label must be a class of {str(path)!r}, a whole number from 0. "
             f"Received: {label}, which is above the last one."
         ) from error
+
+
+def _in_unit(model: Any, drawn: dict[str, Any]) -> np.ndarray:
+    """The images that an exported model drew, in [0, 1]."""
+    images = drawn["images"].numpy()
+    if hasattr(model, "levels"):  # a density of whole numbers
+        return images / (int(model.levels()["levels"]) - 1.0)
+    return images
 
 
 def _number(path: Path, label: str | None) -> int:

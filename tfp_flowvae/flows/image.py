@@ -17,6 +17,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae import bijectors as fvb
+from tfp_flowvae.flows.amortised import amortised
 from tfp_flowvae.flows.base import Flow, checked_word, composed
 from tfp_flowvae.flows.image_registry import COUPLINGS, check_levels
 from tfp_flowvae.flows.image_step import ImageStep
@@ -26,7 +27,8 @@ class ImageFlow(Flow):
     """A flow from latent vectors `[..., D]` to images as vectors, D = H W C: the base class.
 
     A vector is an image in the order of `tf.reshape`, so that a flow of images is a flow like any
-    other. A subclass defines `make_scale`.
+    other. It is the same for every context, on which only the base depends. A subclass defines
+    `make_scale`.
 
     Args:
       levels: L, how many scales there are; each halves the height and the width.
@@ -38,7 +40,7 @@ class ImageFlow(Flow):
       **kwargs: See `Flow`.
 
     Raises:
-      ValueError: If an argument is not allowed; from `build`, if there is a context.
+      ValueError: If an argument is not allowed.
       UserError: From `build`, if the images cannot be halved L times.
 
     Example:
@@ -74,11 +76,6 @@ class ImageFlow(Flow):
     def build(self, z_shape: Any = None, context_shape: Any = None) -> None:
         """Creates the steps."""
         super().build(z_shape, context_shape)
-        if self.context_size is not None:
-            raise ValueError(
-                f"{type(self).__name__} takes no context. "
-                f"Received: context_size={self.context_size}."
-            )
         height, width, channels = self.image_shape
         # One flat list: Keras saves the layers of a list, and not those of a list of lists.
         self._steps: list[ImageStep] = []
@@ -112,6 +109,9 @@ class ImageFlow(Flow):
 
     def make_bijector(self, context: tf.Tensor | None) -> tfb.Bijector:
         """From latent vectors to images as vectors."""
+        return amortised(context, self._map)
+
+    def _map(self, context: tf.Tensor | None) -> tfb.Bijector:
         flat = tfb.Reshape([self.event_size], self.image_shape)
         return composed([self._scales(), flat])
 

@@ -21,18 +21,18 @@ from tfp_flowvae.flows.base import Flow
 from tfp_flowvae.flows.stack import Stack
 from tfp_flowvae.models.card import write_card
 from tfp_flowvae.models.card_subjects import density_subject
+from tfp_flowvae.models.conditional import ConditionalModel
 from tfp_flowvae.models.data_units import Bound, DataUnits
 from tfp_flowvae.models.directions import check_density_flows
 from tfp_flowvae.models.endpoints import density_endpoints
 from tfp_flowvae.models.facts import Facts
-from tfp_flowvae.models.rows import as_rows, batches_of, is_array
-from tfp_flowvae.training.model import FastModel
+from tfp_flowvae.models.rows import as_rows, batches_of, is_array, training_rows
 from tfp_flowvae.training.steps import DEFAULT_BATCH
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
-class FlowDensity(FastModel):
-    """A density p(x), or p(x|context), that is fitted to data by maximum likelihood.
+class FlowDensity(ConditionalModel):
+    """A density p(x), p(x|context) or p(x|y), that is fitted to data by maximum likelihood.
 
         x = g(mean + scale f(z0)),  z0 from the base,  f the flow
         loss = -log p(x), in nats per example
@@ -46,6 +46,11 @@ class FlowDensity(FastModel):
     columns of the context are standardised, too. g is the identity, or maps each column into its
     bounds. A spline flow moves points within its box, 4 standard deviations around the mean by
     default (`bound`), and is the identity outside, where the density has the base's tails.
+
+    With `num_classes` it is p(x|y) of classes y: `fit(x, labels)`, `log_prob(x, label=y)`,
+    `sample(n, label=3)`. The class is a one-hot vector in place of the context. A label of -1, or
+    none, is a vector of zeros: p(x) is the density of an example whose class is not known, as in a
+    `FlowVAE`.
 
     With `event_shape=(H, W, C)` in place of `event_size` it is an `ImageDensity`, of images of
     whole numbers: `fv.FlowDensity("glow:levels=2,steps=8", event_shape=(28, 28, 1))`.
@@ -62,6 +67,9 @@ class FlowDensity(FastModel):
       bounds: `(low, high)`, between which every column lies, strictly: each a number, a sequence of
         D numbers or None, or None. None and infinities stand for no bound. No sample is outside,
         and the density there is 0.
+      num_classes: K, the number of classes, whose labels are 0 to K - 1; None for none. It takes
+        the place of `context_size`.
+      label_dropout: The share of the labels that are hidden in training.
       seed: Of the samples that are drawn without a seed. `keras.utils.set_random_seed` decides the
         initial weights and the order of the data.
       **kwargs: See `keras.Model`.
@@ -97,10 +105,13 @@ class FlowDensity(FastModel):
         base: Any = "normal",
         standardize: bool = True,
         bounds: tuple[Bound, Bound] | None = None,
+        num_classes: int | None = None,
+        label_dropout: float = 0.1,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, **kwargs)
+        self.set_condition(num_classes, label_dropout, context_size)
         plain = isinstance(base, str) and base == "normal"
         parts = as_distribution(flow) if plain else FlowDistribution(flow, base)
         known = (event_size, parts.event_size, *(one.event_size for one in parts.flow.flows))
@@ -111,36 +122,29 @@ class FlowDensity(FastModel):
                 "Received: event_size=None."
             )
         self.standardize = standardize
-        self._assemble(parts, DataUnits(bounds, name="x"), event_size, context_size)
+        self._assemble(parts, DataUnits(bounds, name="x"), event_size)
 
-    def _assemble(
-        self, parts: FlowDistribution, units: Flow, event_size: int, context_size: int | None
-    ) -> None:
+    def _assemble(self, parts: FlowDistribution, units: Flow, event_size: int) -> None:
         """Creates all variables.
 
         Args:
           parts: The base and the flows of standardised vectors.
           units: From there to the data.
           event_size: D.
-          context_size: C, or None.
         """
         check_density_flows([parts.flow], event_size)
         self.layer = FlowDistribution(
             Stack([parts.flow, units]),
             parts.base,
             event_size=event_size,
-            context_size=context_size,
+            context_size=self.condition_size,
             name="density",
         )
         has_weights = parts.base.built
-        context_shape = None if context_size is None else (None, context_size)
-        self.layer.build((None, event_size), context_shape)
-        self.context_units = None
-        if context_size is not None:
-            if not has_weights:
-                _start_alike(parts.base)
-            self.context_units = DataUnits(name="context")
-            self.context_units.build(context_shape)
+        size = self.condition_size
+        self.layer.build((None, event_size), None if size is None else (None, size))
+        if size is not None and not has_weights:
+            _start_alike(parts.base, 0.01 if self.num_classes is None else 0.0)
         self._programs = {
             name: tf.function(getattr(self.layer, name), autograph=False, reduce_retracing=True)
             for name in ("sample", "sample_and_log_prob")
@@ -153,26 +157,38 @@ class FlowDensity(FastModel):
         return self.layer.event_size
 
     @property
-    def context_size(self) -> int | None:
-        """C, or None."""
-        return self.layer.context_size
-
-    @property
     def _units(self) -> DataUnits:
         return self.layer.flow.flows[-1]
 
-    def distribution(self, context: TensorLike | None = None) -> tfd.TransformedDistribution:
-        """p(x), its variables live: event `[D]`, batch `[B]` for a context `[B, C]`, else `[]`."""
-        return self.layer.distribution(self._standardized(context))
+    def distribution(
+        self, context: TensorLike | None = None, label: TensorLike | None = None
+    ) -> tfd.TransformedDistribution:
+        """p(x), its variables live: event `[D]`, batch `[]`.
 
-    def log_prob(self, x: TensorLike, context: TensorLike | None = None) -> tf.Tensor:
+        Args:
+          context: `[B, C]`, which gives p(x|context) with batch `[B]`; or None.
+          label: With classes, B labels give p(x|y) with batch `[B]`; an integer, or None for an
+            unknown class, has B = 1.
+        """
+        count = 1 if label is None else tf.size(label)
+        return self.layer.distribution(self.condition(label, context, count))
+
+    def log_prob(
+        self,
+        x: TensorLike,
+        context: TensorLike | None = None,
+        *,
+        label: TensorLike | None = None,
+    ) -> tf.Tensor:
         """log p(x), in nats, `[...]`.
 
         Args:
-          x: `[..., D]`, with a context `[..., B, D]`.
+          x: `[..., D]`, with a context or classes `[..., B, D]`.
           context: `[B, C]`, or None.
+          label: The label, or the labels `[B]`, of a density with classes; None for log p(x).
         """
-        return self.layer.log_prob(as_rows("x", x, self.event_size), self._standardized(context))
+        x = as_rows("x", x, self.event_size)
+        return self.layer.log_prob(x, self.condition_of_rows(label, context, x))
 
     def sample(
         self,
@@ -180,6 +196,7 @@ class FlowDensity(FastModel):
         context: TensorLike | None = None,
         seed: TensorLike | None = None,
         temperature: TensorLike | None = None,
+        label: TensorLike | None = None,
     ) -> tf.Tensor:
         """n draws from p(x), `[n, D]`, or `[n, B, D]` from p(x|context).
 
@@ -189,29 +206,39 @@ class FlowDensity(FastModel):
           seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
           temperature: T, which scales the draws of the base about their mean, before the flow; see
             `FlowDistribution.sample`. None for 1, the density itself.
+          label: With classes, the label of all draws, or the label of each, `[n]`.
 
         Raises:
           UserError: If there is a temperature and the base is a distribution without a mean.
         """
         if temperature is not None:
             temperature = tf.cast(temperature, tf.float32)
-        return self._draw("sample", n, context, seed, temperature)
+        return self._draw("sample", n, context, label, seed, temperature)
 
     def sample_and_log_prob(
-        self, n: TensorLike, context: TensorLike | None = None, seed: TensorLike | None = None
+        self,
+        n: TensorLike,
+        context: TensorLike | None = None,
+        seed: TensorLike | None = None,
+        label: TensorLike | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The draws of `sample`, and their log-densities in nats, `[n]` or `[n, B]`."""
-        return self._draw("sample_and_log_prob", n, context, seed)
+        return self._draw("sample_and_log_prob", n, context, label, seed)
 
-    def call(self, x: TensorLike, context: TensorLike | None = None) -> tf.Tensor:
+    def call(
+        self,
+        x: TensorLike,
+        context: TensorLike | None = None,
+        label: TensorLike | None = None,
+    ) -> tf.Tensor:
         """log p(x), in nats; see `log_prob`."""
-        return self.log_prob(x, context)
+        return self.log_prob(x, context, label=label)
 
     def example_terms(
         self, x: Any, y: Any = None, training: bool = False
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """-log p(x|y) and log p(x|y) of each example, `[B]`, in nats."""
-        log_prob = self(x, y)
+        log_prob = self(x, **self.condition_of_batch(y, training))
         return -log_prob, {"log_likelihood": log_prob}
 
     def adapt(
@@ -221,7 +248,7 @@ class FlowDensity(FastModel):
 
         Args:
           x: As for `fit`.
-          context: As for `fit`.
+          context: As for `fit`; labels play no part in it.
           sample_weight: `[N]`, or None.
           steps: How many batches of a dataset to take; None for all.
 
@@ -232,25 +259,21 @@ class FlowDensity(FastModel):
 
         def batches() -> Any:
             for rows, given, weight in batches_of(x, context, sample_weight, steps):
-                given = self._context_rows(given)
+                if self.num_classes is None:
+                    self.context_rows(given)  # checks it
                 rows = as_rows("x", rows, self.event_size).numpy()
-                weight = np.ones(len(rows)) if weight is None else np.asarray(weight)
-                yield rows, None if given is None else given.numpy(), weight
+                yield rows, np.ones(len(rows)) if weight is None else np.asarray(weight)
 
-        self._units.adapt(lambda: ((rows, weight) for rows, _, weight in batches()))
-        if self.context_units is not None:
-            self.context_units.adapt(lambda: ((given, weight) for _, given, weight in batches()))
+        self._units.adapt(batches)
+        self.adapt_context(x, context, sample_weight, steps)
 
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
         """Checks arrays, and learns mean and scale from the training data if need be."""
         x, context, weight = (arguments.get(name) for name in ("x", "y", "sample_weight"))
         if x is not None and is_array(x):
             self._units.check(as_rows("x", x, self.event_size).numpy())
-            rows = self._context_rows(context)
-            if self.context_units is not None and rows is not None:
-                self.context_units.check(rows.numpy())
-            # Keras takes the validation data from the end.
-            count = int(len(x) * (1.0 - (arguments.get("validation_split") or 0.0)))
+            self.check_condition(context, len(x))
+            count = training_rows(arguments)
             batch_size = arguments.get("batch_size") or DEFAULT_BATCH
             if count < batch_size:
                 raise UserError(
@@ -276,33 +299,20 @@ class FlowDensity(FastModel):
         method: str,
         n: TensorLike,
         context: TensorLike | None,
+        label: TensorLike | None,
         seed: TensorLike | None,
         *more: Any,
     ) -> Any:
-        context, seed = self._standardized(context), self.stateless_seed(seed)
+        given, seed = self.condition(label, context, n), self.stateless_seed(seed)
+        if self.num_classes is not None:
+            n = 1  # each of the n labels has one draw
         if tf.inside_function():
-            return getattr(self.layer, method)(n, context, seed, *more)
-        # Eagerly the D passes of an autoregressive flow would take minutes for D = 1000.
-        return self._programs[method](tf.cast(n, tf.int32), context, seed, *more)
-
-    def _context_rows(self, context: TensorLike | None) -> tf.Tensor | None:
-        """The context as float32 rows; raises `UserError` if it is missing or not wanted."""
-        size = self.context_size
-        if size is None and context is not None:
-            raise UserError(
-                "This FlowDensity takes no context: give its constructor a context_size for "
-                "p(x|context). Received: a context."
-            )
-        if size is not None and context is None:
-            raise UserError(f"The context must have shape [B, {size}]. Received: None.")
-        return None if size is None else as_rows("context", context, size)
-
-    def _standardized(self, context: TensorLike | None) -> tf.Tensor | None:
-        rows = self._context_rows(context)
-        if self.context_units is None or rows is None:
-            return None
-        # tf.identity: TFP's cache may know this tensor from before the statistics were learned.
-        return self.context_units.bijector().inverse(tf.identity(rows))
+            draw = getattr(self.layer, method)
+        else:
+            # Eagerly the D passes of an autoregressive flow would take minutes for D = 1000.
+            draw, n = self._programs[method], tf.cast(n, tf.int32)
+        found = draw(n, given, seed, *more)
+        return found if self.num_classes is None else tf.nest.map_structure(lambda a: a[0], found)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, flow and base serialised."""
@@ -315,15 +325,20 @@ class FlowDensity(FastModel):
             "standardize": self.standardize,
             "bounds": self._units.get_config()["bounds"],
             "seed": self.seed,
+            **self.condition_config(),
         }
 
 
-def _start_alike(base: Base) -> None:
+def _start_alike(base: Base, share: float) -> None:
     """Makes a conditional base start almost alike for every context, as the flows do.
 
     Means and scales that are random functions of the context are far from the data at first, and
     some hundred steps are lost.
+
+    Args:
+      base: The base.
+      share: What stays of the effect of the context.
     """
     for weight in base.trainable_weights:
         if weight.path.endswith("/kernel"):
-            weight.assign(0.01 * weight)
+            weight.assign(share * weight)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flowvae._endpoints import Endpoint
 from tfp_flowvae._typing import TensorLike
@@ -28,7 +29,7 @@ from tfp_flowvae.models.facts import Facts
 from tfp_flowvae.models.importance import importance_estimates
 from tfp_flowvae.models.objective import importance_bound
 from tfp_flowvae.models.pixels import Pixels, check_pixels
-from tfp_flowvae.models.rows import batches_of, is_array
+from tfp_flowvae.models.rows import batches_of, is_array, training_rows
 from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.noise import Noise, as_noise
 from tfp_flowvae.training.xla import xla_suits
@@ -49,6 +50,11 @@ class ImageDensity(FlowDensity):
     from the training images, unless `adapt` has been called. `loss` is logged in nats, and the same
     number as `bits_per_dim`, loss / (H W C log 2).
 
+    With `num_classes` it is P(x|y), as in `FlowDensity`, and every method takes a `label`. A flow
+    of images is the same for every class: the base has a mean and a scale for each class, which are
+    alike at the start, as in the class-conditional models of Glow (Kingma & Dhariwal 2018,
+    https://arxiv.org/abs/1807.03039). A flow of vectors takes the class, too.
+
     Args:
       flow: The spec string of a flow in `IMAGE_FLOWS`, such as `"glow:levels=2,steps=8"`; an
         `ImageFlow`; or a flow of vectors of H W C numbers, as `FlowDensity` takes it.
@@ -56,6 +62,8 @@ class ImageDensity(FlowDensity):
       levels: L.
       dequantize: "uniform", "variational", or a `Dequantize`.
       base: See `FlowDensity`.
+      num_classes: See `FlowDensity`.
+      label_dropout: See `FlowDensity`.
       seed: Of the noise in training and of samples that are drawn without a seed.
       **kwargs: See `keras.Model`.
 
@@ -76,6 +84,7 @@ class ImageDensity(FlowDensity):
     """
 
     metric_names = ("bits_per_dim",)
+    conditions = "num_classes for p(x|y)"
 
     def __init__(
         self,
@@ -85,12 +94,15 @@ class ImageDensity(FlowDensity):
         levels: int = 256,
         dequantize: str | Dequantize = "uniform",
         base: Any = "normal",
+        num_classes: int | None = None,
+        label_dropout: float = 0.1,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         # Not FlowDensity's constructor, which makes the units of columns.
         FastModel.__init__(self, seed=seed, **kwargs)
         check_levels(levels, optional=False)
+        self.set_condition(num_classes, label_dropout)
         self.event_shape, self.levels = _checked_shape(event_shape), levels
         self.standardize = True
         if isinstance(dequantize, str):
@@ -99,7 +111,7 @@ class ImageDensity(FlowDensity):
         if not dequantize.built:
             dequantize.build((None, *self.event_shape))
         parts = _parts_of(flow, base, self.event_shape)
-        self._assemble(parts, Pixels(levels, name="x"), math.prod(self.event_shape), None)
+        self._assemble(parts, Pixels(levels, name="x"), math.prod(self.event_shape))
 
     def log_prob(
         self,
@@ -107,6 +119,8 @@ class ImageDensity(FlowDensity):
         context: TensorLike | None = None,
         num_samples: TensorLike = 1,
         seed: TensorLike | None = None,
+        *,
+        label: TensorLike | None = None,
     ) -> tf.Tensor:
         """A lower bound of log P(x) of each image, `[B]`, in nats.
 
@@ -119,14 +133,22 @@ class ImageDensity(FlowDensity):
           context: None.
           num_samples: S.
           seed: An int, an integer scalar or a stateless seed `[2]`; None draws a fresh one.
+          label: The label, or the labels `[B]`, of a density with classes.
         """
-        self._context_rows(context)
-        return importance_bound(self.log_weights(x, num_samples, self.stateless_seed(seed)))
+        self.context_rows(context)
+        seed = self.stateless_seed(seed)
+        return importance_bound(self.log_weights(x, num_samples, seed, label))
 
-    def log_weights(self, x: TensorLike, n: TensorLike, seed: TensorLike | Noise) -> tf.Tensor:
+    def log_weights(
+        self,
+        x: TensorLike,
+        n: TensorLike,
+        seed: TensorLike | Noise,
+        label: TensorLike | None = None,
+    ) -> tf.Tensor:
         """log p(x + u) - log q(u|x) of n draws of u for each image, `[n, B]`, in nats."""
         noisy, log_q = self._noisy(x, n, seed)
-        return self.layer.log_prob(noisy) - log_q
+        return self.layer.log_prob(noisy, self.condition_of_rows(label, None, noisy)) - log_q
 
     def nll(
         self,
@@ -134,6 +156,7 @@ class ImageDensity(FlowDensity):
         num_samples: int = 1,
         batch_size: int | None = None,
         seed: int | None = None,
+        label: TensorLike | None = None,
     ) -> np.ndarray:
         """-`log_prob` of any number of images, float64 `[N]`: upper bounds of -log P(x), in nats.
 
@@ -142,11 +165,19 @@ class ImageDensity(FlowDensity):
           num_samples: S.
           batch_size: How many images to take at once; 100 by default.
           seed: Of the noise; None draws a fresh one.
+          label: The label, or the labels `[N]`, of a density with classes.
         """
         check_pixels(x, self.event_shape, self.levels)
-        jit = xla_suits(self)
+        condition = self.condition_arrays(label, None, len(x))
+
         return importance_estimates(
-            self.log_weights, np.asarray(x), num_samples, batch_size, seed, jit_compile=jit
+            self.log_weights,
+            np.asarray(x),
+            num_samples,
+            batch_size,
+            seed,
+            jit_compile=xla_suits(self),
+            condition=condition,
         ).nll
 
     def bits_per_dim(self, nats: Any) -> Any:
@@ -159,26 +190,37 @@ class ImageDensity(FlowDensity):
         context: TensorLike | None = None,
         seed: TensorLike | None = None,
         temperature: TensorLike | None = None,
+        label: TensorLike | None = None,
     ) -> tf.Tensor:
         """n images, int32 `[n, H, W, C]` of 0, ..., L - 1; arguments as for `FlowDensity`."""
-        return self.images_of(super().sample(n, context, seed, temperature))
+        return self.images_of(super().sample(n, context, seed, temperature, label))
 
     def sample_and_log_prob(
-        self, n: TensorLike, context: TensorLike | None = None, seed: TensorLike | None = None
+        self,
+        n: TensorLike,
+        context: TensorLike | None = None,
+        seed: TensorLike | None = None,
+        label: TensorLike | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """n images, and lower bounds of their log P(x), `[n]`; see `sample` and `log_prob`."""
-        images = self.sample(n, context, seed)
-        return images, self.log_prob(images, seed=seed)
+        images = self.sample(n, context, seed, label=label)
+        return images, self.log_prob(images, seed=seed, label=label)
 
-    def encode(self, x: TensorLike, seed: TensorLike | None = None) -> tf.Tensor:
+    def encode(
+        self, x: TensorLike, seed: TensorLike | None = None, label: TensorLike | None = None
+    ) -> tf.Tensor:
         """The z0 `[B, D]` of images `[B, H, W, C]`, with one draw of the noise."""
         noisy, _ = self._noisy(x, 1, self.stateless_seed(seed))
-        return inverse_and_log_det(self.distribution().bijector, noisy[0])[0]
+        return inverse_and_log_det(self._bijector(label, noisy[0]), noisy[0])[0]
 
-    def decode(self, z: TensorLike) -> tf.Tensor:
+    def decode(self, z: TensorLike, label: TensorLike | None = None) -> tf.Tensor:
         """The images, int32 `[B, H, W, C]`, of z0 `[B, D]`: `decode(encode(x))` is x."""
         z = tf.convert_to_tensor(z, dtype_hint=tf.float32)
-        return self.images_of(self.distribution().bijector.forward(tf.identity(z)))
+        return self.images_of(self._bijector(label, z).forward(tf.identity(z)))
+
+    def _bijector(self, label: TensorLike | None, rows: tf.Tensor) -> tfb.Bijector:
+        """From z0 to x + u, for the labels of the rows `[B, D]`."""
+        return self.layer.flow.bijector(self.condition_of_rows(label, None, rows))
 
     def images_of(self, x: tf.Tensor) -> tf.Tensor:
         """int32 images `[..., H, W, C]` of vectors `[..., D]` on the scale of the pixels."""
@@ -189,7 +231,7 @@ class ImageDensity(FlowDensity):
         self, x: Any, y: Any = None, training: bool = False
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Minus the bound of each image, `[B]`, in nats, and the same in bits per dimension."""
-        loss = -self(x, y)
+        loss = -self(x, **self.condition_of_batch(y, training))
         return loss, {"bits_per_dim": self.bits_per_dim(loss)}
 
     def adapt(
@@ -200,7 +242,7 @@ class ImageDensity(FlowDensity):
         Args:
           x: As for `fit`; of an array, 512 images from all over it are taken, and of a dataset the
             first batch.
-          context: None.
+          context: Not used.
           sample_weight: Not used.
           steps: Not used.
         """
@@ -209,20 +251,21 @@ class ImageDensity(FlowDensity):
         images = np.asarray(next(batches_of(x, steps=1))[0])
         check_pixels(images, self.event_shape, self.levels)
         noisy, _ = self._noisy(images, 1, 0 if self.seed is None else self.seed)
-        values = self._pixels.bijector().inverse(tf.identity(noisy[0]))
+        condition = self.condition(None, None, 1)
+        values = self._pixels.bijector(condition).inverse(tf.identity(noisy[0]))
         for flow in reversed(self.layer.flow.flows[0].flows):
             if isinstance(flow, ImageFlow):
                 flow.initialize(values)
-            values = flow.bijector().inverse(tf.identity(values))
+            values = flow.bijector(condition).inverse(tf.identity(values))
         self._pixels.adapted.assign(1.0)
 
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
         """Checks arrays, and sets every ActNorm from the training images if need be."""
         x = arguments.get("x")
-        self._context_rows(arguments.get("y"))
         if x is not None and is_array(x):
+            self.check_condition(arguments.get("y"), len(x))
             check_pixels(x, self.event_shape, self.levels)
-            x = x[: int(len(x) * (1.0 - (arguments.get("validation_split") or 0.0)))]
+            x = x[: training_rows(arguments)]
         if not self._pixels.adapted.numpy():
             self.adapt(x)
 
@@ -263,6 +306,7 @@ class ImageDensity(FlowDensity):
             "event_shape": self.event_shape,
             "levels": self.levels,
             "seed": self.seed,
+            **self.condition_config(),
         }
 
 

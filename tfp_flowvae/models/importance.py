@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from tfp_flowvae._typing import TensorLike
 from tfp_flowvae.training.noise import as_seed
 from tfp_flowvae.training.xla import xla_suits
 
-LogWeights = Callable[[Any, Any, tf.Tensor], tf.Tensor]
+LogWeights = Callable[..., tf.Tensor]
 _Sums = tuple[tf.Tensor, tf.Tensor]
 
 # Images and samples held at once: 5,000 decoded images, whatever the number of samples.
@@ -43,7 +43,7 @@ def importance_estimates(
     *,
     jit_compile: bool,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-    labels: np.ndarray | None = None,
+    condition: Mapping[str, np.ndarray] | None = None,
 ) -> Estimates:
     """Estimates -log p(x) of each image, for images in memory or mapped from a file.
 
@@ -59,7 +59,7 @@ def importance_estimates(
       seed: The seed of the samples. Image i depends only on it and on i // B.
       jit_compile: Whether to use XLA.
       progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
-      labels: int32 `[N]`, or None. With them `log_weights` takes a pair, of images and labels.
+      condition: Further arguments of `log_weights` by name, `[N, ...]`; None for none.
 
     Raises:
       ValueError: If a number is below 1.
@@ -69,13 +69,19 @@ def importance_estimates(
         if number < 1:
             raise ValueError(f"{name} must be at least 1. Received: {number}.")
     first = int(as_seed(seed)[0])
-    program = make_estimator(log_weights, num_samples, jit_compile)
+
+    def of_inputs(inputs: Any, samples: int, key: tf.Tensor) -> tf.Tensor:
+        images, given = inputs
+        return log_weights(images, samples, key, **given)
+
+    program = make_estimator(of_inputs, num_samples, jit_compile)
     found = np.zeros([3, len(images)])
     for start in progress(range(0, len(images), batch_size)):
         part = slice(start, start + batch_size)
-        inputs = _padded(np.asarray(images[part], np.float32), batch_size)
-        if labels is not None:
-            inputs = (inputs, _padded(labels[part], batch_size))
+        inputs = (
+            _padded(np.asarray(images[part], np.float32), batch_size),
+            {name: _padded(rows[part], batch_size) for name, rows in (condition or {}).items()},
+        )
         batch_seed = tf.constant([first, start // batch_size], tf.int32)
         values = program(inputs, batch_seed).numpy()
         found[:, part] = values[:, : len(images[part])]
@@ -95,6 +101,7 @@ def estimates_of(
     seed: int | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     label: TensorLike | None = None,
+    context: TensorLike | None = None,
 ) -> Estimates:
     """Estimates -log p(x), or -log p(x|y), of each image under a model.
 
@@ -106,16 +113,11 @@ def estimates_of(
       seed: The seed.
       progress: The function that shows the progress.
       label: The label of all images, or of each, `[N]`; None for -log p(x).
+      context: The context of each image, `[N, C]`, or None.
     """
-    labels = None
-    if label is not None:
-        count = len(images)
-        model.label_context(label, count)  # checks the label
-        labels = np.broadcast_to(np.asarray(label, np.int32), [count])
 
-    def log_weights(inputs: Any, samples: int, key: tf.Tensor) -> tf.Tensor:
-        x, y = (inputs, None) if labels is None else inputs
-        return model.elbo_terms(x, samples, key, label=y).elbo
+    def log_weights(x: Any, samples: int, key: tf.Tensor, **given: Any) -> tf.Tensor:
+        return model.elbo_terms(x, samples, key, **given).elbo
 
     return importance_estimates(
         log_weights,
@@ -125,7 +127,7 @@ def estimates_of(
         seed,
         jit_compile=xla_suits(model),
         progress=progress,
-        labels=labels,
+        condition=model.condition_arrays(label, context, len(images)),
     )
 
 

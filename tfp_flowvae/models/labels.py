@@ -1,4 +1,4 @@
-"""The labels of a model with classes, as the context of its posterior and prior."""
+"""The labels of a model with classes, which are contexts of its distributions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from tfp_flowvae.errors import UserError
 from tfp_flowvae.training.noise import Noise
 
 UNKNOWN = -1
-"""The label of an image whose class is not known."""
+"""The label of an example whose class is not known."""
+
+_STREAM = 0x1ABE  # the stream of the noise that hides labels
 
 
 def as_context(
@@ -34,7 +36,7 @@ def as_context(
     if num_classes is None:
         if label is not None:
             raise UserError(
-                "This FlowVAE has no classes: give its constructor num_classes, or leave the label "
+                "This model has no classes: give its constructor num_classes, or leave the label "
                 "out. Received: a label."
             )
         return None
@@ -43,7 +45,8 @@ def as_context(
     label = checked_labels(label, num_classes, count)
     if label.shape.rank == 0:
         label = tf.fill([count], label)
-    return tf.one_hot(label, num_classes)
+    # Not tf.one_hot: converted to ONNX it would count -1 from the end.
+    return tf.cast(label[:, tf.newaxis] == tf.range(num_classes), tf.float32)
 
 
 def checked_labels(
@@ -68,8 +71,8 @@ def checked_labels(
     size = None if count is None else tf.get_static_value(count)
     if label.shape.rank == 1 and size is not None and label.shape[0] not in (None, size):
         raise UserError(
-            f"There must be one label for each image. Received: {label.shape[0]} labels for "
-            f"{size} images."
+            f"There must be one label for each example. Received: {label.shape[0]} labels for "
+            f"{size} examples."
         )
     known = tf.get_static_value(label)
     if known is not None:
@@ -96,29 +99,19 @@ def asserted(label: tf.Tensor, num_classes: int) -> tf.Tensor:
 
 def with_unknown(label: tf.Tensor, rate: float, noise: Noise) -> tf.Tensor:
     """Labels `[B]`, of which each becomes `UNKNOWN` with a probability of `rate`."""
-    u = noise.uniform(tf.unstack(tf.shape(label)), batch_axis=0)
+    u = noise.stream(_STREAM).uniform(tf.unstack(tf.shape(label)), batch_axis=0)
     return tf.where(u < rate, UNKNOWN, label)
 
 
 def check_fit(y: Any, num_classes: int, count: int | None = None) -> None:
-    """Checks the labels that `fit` is given with images, in arrays or in a batch.
+    """Checks the labels that `fit` is given with examples, in arrays or in a batch.
 
     Raises:
-      UserError: If there are none, or they are not one class for each of `count` images.
+      UserError: If there are none, or they are not one class for each of `count` examples.
     """
     if y is None:
         raise UserError(
-            f"This FlowVAE has {num_classes} classes: give fit the labels [N] after the images, "
+            f"This model has {num_classes} classes: give fit the labels [N] after the examples, "
             f"{UNKNOWN} where the class is not known. Received: no labels."
         )
     checked_labels(y, num_classes, count)
-
-
-def check_options(num_classes: int | None, label_dropout: float) -> None:
-    """Raises `ValueError` for a number of classes or a share of labels that cannot be."""
-    if num_classes is not None and num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1. Received: {num_classes=}.")
-    if not 0.0 <= label_dropout < 1.0:
-        raise ValueError(
-            f"label_dropout must be at least 0 and below 1. Received: {label_dropout=}."
-        )

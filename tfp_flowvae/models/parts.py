@@ -21,15 +21,28 @@ def build_parts(
     prior: FlowDistribution,
     decoder: keras.layers.Layer,
     likelihood: Likelihood,
-    num_classes: int | None = None,
+    condition_size: int | None = None,
+    conditional_decoder: bool = False,
 ) -> None:
     """Builds every part at once: a built model needs no symbolic call before training.
+
+    Args:
+      image_shape: `(H, W, C)`.
+      latent_size: D.
+      encoder: See `FlowVAE`, for the other parts too.
+      posterior: q(z|x).
+      prior: p(z).
+      decoder: The decoder.
+      likelihood: The likelihood.
+      condition_size: The size of the condition, or None.
+      conditional_decoder: Whether the decoder takes the condition after z.
 
     Raises:
       ValueError: If two parts do not fit together.
     """
     images, latents = (None, *image_shape), (None, latent_size)
-    for part, shape in ((encoder, images), (decoder, latents)):
+    code_size = latent_size + (condition_size if conditional_decoder and condition_size else 0)
+    for part, shape in ((encoder, images), (decoder, (None, code_size))):
         if type(part).build is not keras.layers.Layer.build:
             ensure_built(part, shape)
     features = _trial("encoder", encoder, image_shape)
@@ -38,41 +51,45 @@ def build_parts(
             f"The encoder must map images {batch_of(image_shape)} to features [B, F]. "
             f"Received: an encoder whose output has shape {tuple(features.shape)} for B = 1."
         )
-    ensure_built(posterior, latents, (None, features.shape[-1] + (num_classes or 0)))
+    ensure_built(posterior, latents, (None, features.shape[-1] + (condition_size or 0)))
 
     def posterior_base(x: tf.Tensor) -> tfd.Distribution:
         features = encoder(x)
-        unknown = [[0, 0], [0, num_classes or 0]]
-        return posterior.base.distribution(tf.pad(features, unknown) if num_classes else features)
+        unknown = [[0, 0], [0, condition_size or 0]]
+        return posterior.base.distribution(
+            tf.pad(features, unknown) if condition_size else features
+        )
 
     prior.base.attach(posterior_base, image_shape)
-    ensure_built(prior, latents, *([] if num_classes is None else [(None, num_classes)]))
-    _check_distributions(posterior, prior, num_classes)
-    output = _trial("decoder", decoder, [latent_size])
+    ensure_built(prior, latents, *([] if condition_size is None else [(None, condition_size)]))
+    _check_distributions(posterior, prior, condition_size)
+    output = _trial("decoder", decoder, [code_size])
     event_shape = None
     if output.shape.rank == 4:
         event_shape = likelihood.distribution(tf.cast(output, tf.float32)).event_shape
     if event_shape != image_shape:
         channels = likelihood.output_channels(image_shape[-1])
         raise ValueError(
-            f"The decoder must map latent vectors {batch_of([latent_size])} to "
+            f"The decoder must map latent vectors {batch_of([code_size])} to "
             f"{batch_of([*image_shape[:2], channels])}, the parameters of the likelihood. "
             f"Received: a decoder whose output has shape {tuple(output.shape)} for B = 1."
         )
 
 
 def _check_distributions(
-    posterior: FlowDistribution, prior: FlowDistribution, num_classes: int | None
+    posterior: FlowDistribution, prior: FlowDistribution, condition_size: int | None
 ) -> None:
     if not posterior.base.reparameterized:
         raise ValueError(
             "The base of a posterior must have draws with a gradient, as 'normal' and 'tril' "
             f"have. Received: {type(posterior.base).__name__}."
         )
-    if prior.context_size != num_classes:
-        wanted = "without a context" if num_classes is None else f"for a context of {num_classes}"
+    if prior.context_size != condition_size:
+        wanted = "without a context"
+        if condition_size is not None:
+            wanted = f"for a context of {condition_size}"
         raise ValueError(
-            f"The prior's context is the class, if there are classes: build it {wanted}. "
+            f"The prior's context is the class or the context of the model: build it {wanted}. "
             f"Received: a prior with context_size={prior.context_size}."
         )
 

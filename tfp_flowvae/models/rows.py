@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -22,6 +22,12 @@ def as_rows(name: str, x: TensorLike, size: int) -> tf.Tensor:
             f"{name} must have shape [..., {size}]. Received: {name}.shape={tuple(x.shape)}."
         )
     return x
+
+
+def training_rows(arguments: Mapping[str, Any]) -> int:
+    """How many rows of the array that `fit` is given it trains on."""
+    # Keras takes the validation data from the end.
+    return int(len(arguments["x"]) * (1.0 - (arguments.get("validation_split") or 0.0)))
 
 
 def is_array(x: Any) -> bool:

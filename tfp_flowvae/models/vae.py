@@ -21,15 +21,15 @@ from tfp_flowvae.models.card_subjects import vae_subject
 from tfp_flowvae.models.endpoints import vae_endpoints
 from tfp_flowvae.models.facts import Facts
 from tfp_flowvae.models.gradients import for_training
-from tfp_flowvae.models.labels import check_fit, check_options, checked_labels, with_unknown
+from tfp_flowvae.models.labels import check_fit, checked_labels
 from tfp_flowvae.models.latent_variable import LatentVariableModel
 from tfp_flowvae.models.objective import ElboTerms, Objective
 from tfp_flowvae.models.parts import build_parts, check_dropout, check_free_bits
+from tfp_flowvae.models.rows import is_array, training_rows
 from tfp_flowvae.networks.registry import make_decoder, make_encoder
 from tfp_flowvae.training.noise import Noise
 
 _DROPOUT_STREAM = 0xD407  # the stream of the noise that hides pixels from the encoder
-_LABEL_STREAM = 0x1ABE  # the stream of the noise that hides labels
 
 
 @keras.saving.register_keras_serializable(package="tfp_flowvae")
@@ -45,10 +45,15 @@ class FlowVAE(LatentVariableModel):
 
     With `num_classes`, q(z|x, y) and p(z|y) depend on the class y of an image: `fit(images,
     labels)`, `sample(n, label=3)`, `elbo(x, label=y)`. The class is a one-hot vector in the context
-    of the posterior and the prior; p(x|z) does not depend on it. A class that is not known, the
-    label -1, is a vector of zeros: p(x) is the density of an image whose class is not known, which
-    `fit` learns from images without a label, and from a tenth of the others, whose labels it hides
-    (`label_dropout`, as Ho & Salimans 2022, https://arxiv.org/abs/2207.12598, do for diffusion).
+    of the posterior and the prior; p(x|z) depends on it only with `conditional_decoder`. A class
+    that is not known, the label -1, is a vector of zeros: p(x) is the density of an image whose
+    class is not known, which `fit` learns from images without a label, and from a tenth of the
+    others, whose labels it hides (`label_dropout`, as Ho & Salimans 2022,
+    https://arxiv.org/abs/2207.12598, do for diffusion).
+
+    With `context_size`, y is a vector in place of a class: `fit(images, context)`,
+    `elbo(x, context=c)`, `sample(n, context=c)`. The first `fit` learns the mean and the scale of
+    its columns.
 
     Args:
       image_shape: `(H, W, C)`.
@@ -70,6 +75,9 @@ class FlowVAE(LatentVariableModel):
         from overfitting (Shu et al. 2018, https://arxiv.org/abs/1805.08913).
       num_classes: K, the number of classes, whose labels are 0 to K - 1; None for none.
       label_dropout: The share of the labels that are hidden in training.
+      context_size: C, the size of the context; None for none. Not with `num_classes`.
+      conditional_decoder: Whether the decoder takes the class or the context, too: p(x|z, y). Its
+        input is then `[B, D + K]` or `[B, D + C]`, z and after it the one-hot vector or context.
       **kwargs: See `keras.Model`.
 
     Raises:
@@ -104,9 +112,18 @@ class FlowVAE(LatentVariableModel):
         input_dropout: float = 0.0,
         num_classes: int | None = None,
         label_dropout: float = 0.1,
+        context_size: int | None = None,
+        conditional_decoder: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, **kwargs)
+        self.set_condition(num_classes, label_dropout, context_size)
+        if conditional_decoder and self.condition_size is None:
+            raise ValueError(
+                "conditional_decoder needs classes or a context: give num_classes or context_size. "
+                f"Received: {conditional_decoder=}."
+            )
+        self.conditional_decoder = conditional_decoder
         self.image_shape, self.latent_size = tuple(image_shape), latent_size
         if isinstance(likelihood, str):
             likelihood = make_likelihood(likelihood)
@@ -116,16 +133,15 @@ class FlowVAE(LatentVariableModel):
         self.encoder = encoder
         if isinstance(decoder, str):
             channels = self.likelihood.output_channels(self.image_shape[-1])
-            decoder = make_decoder(decoder, self.image_shape, latent_size, output_channels=channels)
+            size = latent_size + (self.condition_size or 0) * conditional_decoder
+            decoder = make_decoder(decoder, self.image_shape, size, output_channels=channels)
         self.decoder = decoder
         # `posterior` and `prior` are methods: a layer of that name would hide them.
         self.posterior_layer = as_distribution(posterior, name="posterior")
         self.prior_layer = as_distribution(prior, name="prior")
         self.objective = Objective() if objective is None else objective
         self.input_dropout = input_dropout
-        self.num_classes, self.label_dropout = num_classes, label_dropout
         check_dropout(input_dropout)
-        check_options(num_classes, label_dropout)
         build_parts(
             self.image_shape,
             latent_size,
@@ -134,25 +150,30 @@ class FlowVAE(LatentVariableModel):
             self.prior_layer,
             self.decoder,
             self.likelihood,
-            num_classes,
+            self.condition_size,
+            conditional_decoder,
         )
         check_free_bits(self.objective.free_bits, self.posterior_layer, self.prior_layer)
         self.built = True
 
     def call(
-        self, x: tf.Tensor, training: bool = False, label: tf.Tensor | None = None
+        self,
+        x: tf.Tensor,
+        training: bool = False,
+        label: tf.Tensor | None = None,
+        context: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         """The terms of the bound by name, `[S, B]` each; `fit` turns them into loss and metrics."""
         objective, seed = self.objective, self.stateless_seed(None)
         seen = self._dropped_out(x, seed) if training and self.input_dropout else x
-        if training and self.label_dropout and label is not None:
-            label = with_unknown(label, self.label_dropout, Noise(seed).stream(_LABEL_STREAM))
-        draw = self.draw(seen, objective.num_samples, seed, label)
+        if training and label is not None:
+            label = self.seen_labels(label, Noise(seed))
+        draw = self.draw(seen, objective.num_samples, seed, label, context)
         scaled = None
         if training:
             draw, scaled = for_training(draw, objective)
         per_dimension = objective.free_bits > 0
-        terms = self.terms_of(draw, x, seed, per_dimension=per_dimension, label=label)
+        terms = self.terms_of(draw, x, seed, per_dimension, label, context)
         if scaled is not None:
             scaled.factors = objective.path_factors(terms, self.step)
         return terms.named()
@@ -166,54 +187,76 @@ class FlowVAE(LatentVariableModel):
     def example_terms(
         self, x: Any, y: Any = None, training: bool = False
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """The loss and the metrics of each image, `[B]` each, in nats; y are the labels."""
+        """The loss and the metrics of each image, `[B]` each, in nats; y is label or context."""
         if training and self.num_classes is not None:
             check_fit(y, self.num_classes)
-        if y is None:
-            terms = ElboTerms(**self(x, training=training))
-        else:
-            terms = ElboTerms(**self(x, training=training, label=self._labels(y)))
+        terms = ElboTerms(**self(x, training=training, **self._condition_of_fit(y)))
         means = {name: tf.reduce_mean(getattr(terms, name), axis=0) for name in self.metric_names}
         return self.objective.loss(terms, self.step if training else None), means
 
     def predict_step(self, data: Any) -> tf.Tensor:
         """Reconstructions `[B, H, W, C]`, for `predict`."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self.reconstruct(x, label=None if self.num_classes is None else y)
+        return self.reconstruct(
+            x, **({} if self.condition_size is None else self._condition_of_fit(y))
+        )
 
-    def _labels(self, y: Any) -> tf.Tensor:
-        """The labels of a batch in int32; raises `UserError` without classes."""
-        if self.num_classes is None:
-            raise UserError(
-                "This FlowVAE has no classes, and fit takes labels only with classes: give its "
-                "constructor num_classes, or fit images alone. Received: labels."
-            )
-        return checked_labels(y, self.num_classes)
+    def _condition_of_fit(self, y: Any) -> dict[str, Any]:
+        """The labels or the context of a batch, as arguments; raises `UserError` for no use."""
+        if y is None:
+            return {}
+        if self.num_classes is not None:
+            return {"label": checked_labels(y, self.num_classes)}
+        if self.context_size is not None:
+            return {"context": y}
+        raise UserError(
+            "This FlowVAE has no classes and no context, and fit takes labels only with classes: "
+            "give its constructor num_classes or context_size, or fit images alone. "
+            "Received: labels."
+        )
 
     def prepare_fit(self, arguments: Mapping[str, Any]) -> None:
-        """Refuses images that do not suit the likelihood, and labels that do not suit the images.
+        """Refuses what does not suit the model, and learns the units of the context if need be.
 
         Raises:
-          UserError: If labels are missing, or not one class for each image.
+          UserError: If images do not suit the likelihood; or labels or contexts are missing, or
+            not one for each image.
         """
-        images, labels = arguments.get("x"), arguments.get("y")
+        images, y, weight = (arguments.get(name) for name in ("x", "y", "sample_weight"))
         if isinstance(images, (np.ndarray, tf.Tensor)):
             self.likelihood.check_data(np.asarray(images))
-            if self.num_classes is not None:
-                check_fit(labels, self.num_classes, len(images))
+            if self.condition_size is not None:
+                self.check_condition(y, len(images))
+        if self.context_units is not None and not self.context_units.adapted:
+            if is_array(images):
+                count = training_rows(arguments)
+                images, y, weight = (
+                    array if array is None else array[:count] for array in (images, y, weight)
+                )
+            self.adapt_context(images, y, weight, arguments.get("steps_per_epoch"))
 
-    def adapt(self, images: TensorLike, labels: TensorLike | None = None) -> None:
-        """Starts from data the parts that start from data: the pseudo-inputs of a `Vamp` base.
+    def adapt(
+        self,
+        images: TensorLike,
+        labels: TensorLike | None = None,
+        context: TensorLike | None = None,
+    ) -> None:
+        """Starts from data the parts that start from data, before training.
+
+        They are the pseudo-inputs of a `Vamp` base, and the units of the context.
 
         Args:
-          images: `[N, H, W, C]` in [0, 1], before training.
+          images: `[N, H, W, C]` in [0, 1].
           labels: Their labels `[N]`, for a model with classes.
+          context: Their contexts `[N, C]`, for a model with a context.
         """
         images, own = self._images(images).numpy(), []
         if labels is not None:
-            self.label_context(labels, len(images))  # checks them
+            self.condition(labels, None, len(images))  # checks them
             own = [np.asarray(labels)]
         self.prior_layer.base.adapt(images, self.seed or 0, *own)
+        if context is not None:
+            self.adapt_context(images, context)
 
     def endpoints(self) -> dict[str, Endpoint]:
         """The functions of the exported SavedModel; see `tfp_flowvae.export`."""
@@ -233,7 +276,6 @@ class FlowVAE(LatentVariableModel):
             "likelihood": self.likelihood,
             "objective": self.objective,
         }
-        classes = {"num_classes": self.num_classes, "label_dropout": self.label_dropout}
         return {
             **super().get_config(),
             "image_shape": self.image_shape,
@@ -241,5 +283,6 @@ class FlowVAE(LatentVariableModel):
             **keras.saving.serialize_keras_object(parts),
             "seed": self.seed,
             "input_dropout": self.input_dropout,
-            **({} if self.num_classes is None else classes),
+            **self.condition_config(),
+            **({"conditional_decoder": True} if self.conditional_decoder else {}),
         }

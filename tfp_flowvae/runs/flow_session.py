@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.evaluation.plots import save_bits, save_samples
+from tfp_flowvae.evaluation.plots import save_bits
 from tfp_flowvae.models import ImageDensity
 from tfp_flowvae.runs.session import Session
 from tfp_flowvae.saving import export
@@ -35,6 +35,8 @@ class FlowSession(Session):
             event_shape=splits.image_shape,
             levels=splits.levels,
             dequantize=config.dequantize,
+            num_classes=self._num_classes,
+            label_dropout=config.label_dropout,
             seed=config.seed,
         )
 
@@ -43,7 +45,12 @@ class FlowSession(Session):
 
     def _as_taken(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         top = self.model.levels - 1.0
-        return batches.map(lambda x: tf.round(tf.cast(x, tf.float32) * top))
+
+        def whole(x: tf.Tensor, *label: tf.Tensor) -> Any:
+            x = tf.round(tf.cast(x, tf.float32) * top)
+            return (x, *label) if label else x
+
+        return batches.map(whole)
 
     def _diagnostics(self) -> list[keras.callbacks.Callback]:
         return []
@@ -54,23 +61,30 @@ class FlowSession(Session):
     def evaluate(self) -> dict[str, float]:
         """Returns upper bounds of -log P(x) of the validation and test images, in nats and bits.
 
+        For a model with classes they are those of -log P(x|y), given the labels.
+
         With `nll_samples` in the config, the bound of the test images with so many draws of the
         noise is added.
         """
         metrics, model, config = {}, self.model, self.config
         for split, images in (("valid", self._valid), ("test", self._test)):
-            nats = float(np.mean(model.nll(images, 1, seed=config.seed)))
+            label = self._labels(split)
+            nats = float(np.mean(model.nll(images, 1, seed=config.seed, label=label)))
             metrics[f"{split}_nll_bound"] = nats
             metrics[f"{split}_bits_per_dimension"] = model.bits_per_dim(nats)
         if config.nll_samples:
-            nll = model.nll(self._test, config.nll_samples, seed=config.seed)
+            label = self._labels("test")
+            nll = model.nll(self._test, config.nll_samples, seed=config.seed, label=label)
             metrics["test_nll"] = float(np.mean(nll))
         return metrics
 
     def write(self, folder: Path) -> None:
         """Writes the SavedModel, the `.keras` file and the pictures."""
         export(self.model, folder)
-        config, top = self.config, self.model.levels - 1.0
-        images = self.model.sample(64, seed=config.seed, temperature=config.temperature)
-        save_samples(folder / "samples.png", images.numpy() / top)
+        self._write_samples(folder / "samples.png")
         save_bits(folder / "training.png", self.history.rows)
+
+    def _samples(self, n: int, label: np.ndarray | None = None) -> np.ndarray:
+        config, top = self.config, self.model.levels - 1.0
+        images = self.model.sample(n, seed=config.seed, temperature=config.temperature, label=label)
+        return images.numpy() / top

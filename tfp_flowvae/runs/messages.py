@@ -59,10 +59,11 @@ def _summary_of_flow(
     more = ""
     if "test_nll" in metrics:
         more = f"\n  with {config.nll_samples} draws    {metrics['test_nll']:.2f} nats per image"
+    given = "" if splits.classes is None else ", given their labels"
     sample = ["-m", "tfp_flowvae", "sample", str(path), "-n", "64", "--output", "grid.png"]
     return f"""
 test bits/dim      {metrics["test_bits_per_dimension"]:.3f}, an upper bound \
-({config.dequantize} dequantisation; {len(splits.test)} images)
+({config.dequantize} dequantisation; {len(splits.test)} images{given})
   -log P(x)        {metrics["test_nll_bound"]:.2f} nats per image at the most{more}
 
 model     {path}/ (a SavedModel, and model.keras for tfp_flowvae.load)

@@ -96,8 +96,7 @@ class Session:
 
     def _build(self) -> Any:
         """The model, with new weights."""
-        splits = self._splits
-        classes = None if splits.classes is None else len(splits.classes.names)
+        splits, classes = self._splits, self._num_classes
         return build_model(self.config, splits.image_shape, splits.levels, self._steps, classes)
 
     def _adapt(self) -> None:
@@ -171,6 +170,11 @@ class Session:
             shuffle=False,  # The batches are shuffled already.
             verbose=0,  # `ProgressLine` shows the progress.
         )
+
+    @property
+    def _num_classes(self) -> int | None:
+        classes = self._splits.classes
+        return None if classes is None else len(classes.names)
 
     def _labels(self, split: str) -> np.ndarray | None:
         classes = self._splits.classes
@@ -285,8 +289,11 @@ class Session:
         """Writes 64 samples, or for classes a row of 8 samples of each."""
         classes = self.model.num_classes
         if classes is None:
-            save_samples(file, self.model.sample(64, self.config.seed).numpy())
+            save_samples(file, self._samples(64))
             return
         label = np.repeat(np.arange(classes), _IN_ROW)
-        images = self.model.sample(len(label), self.config.seed, label=label).numpy()
-        save_samples(file, images, _IN_ROW)
+        save_samples(file, self._samples(len(label), label), _IN_ROW)
+
+    def _samples(self, n: int, label: np.ndarray | None = None) -> np.ndarray:
+        """n samples in [0, 1], of these labels if there are classes."""
+        return self.model.sample(n, seed=self.config.seed, label=label).numpy()

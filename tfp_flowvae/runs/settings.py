@@ -156,7 +156,6 @@ class Settings:
         "give the model the class of each image: the label of a TFDS data set, y_train (and the "
         "like) beside x_train in an .npz file, or the name of a picture's folder; a label -1 is "
         "missing",
-        of="vae",
     )
     binarization: str = option(
         None,
@@ -205,7 +204,6 @@ class Settings:
         metavar="SHARE",
         at_least=0.0,
         below=1.0,
-        of="vae",
     )
     clip_norm: float | None = option(
         None,

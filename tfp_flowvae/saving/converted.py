@@ -63,6 +63,8 @@ def export_converted(
         sample_from_noise(e)    -> images     [B, H, W, C]  means of p(x|z), z ~ p(z)
         sample_from_noise(e, u)                             the same for a mixture, u ~ U[0, 1), [B]
 
+    Those of a model with classes or a context take `label` or `context` too, see `noise_functions`.
+
     "litert" writes `NAME.tflite` with float32 weights and `NAME.int8.tflite` with int8 weights, of
     TensorFlow Lite's own operations alone; "onnx" writes `NAME.onnx`. The batch may have any size
     if the converter can do that, otherwise it is 1. Every float32 file is run once, and compared
@@ -88,11 +90,6 @@ def export_converted(
     for name in set(chosen) - set(NOISE_FUNCTIONS):
         raise UserError(
             f"Functions must be among {', '.join(NOISE_FUNCTIONS)}. Received: {name!r}."
-        )
-    if vae.num_classes is not None and set(chosen) != {"decode"}:
-        raise UserError(
-            f"Of a FlowVAE with classes {how.title} can convert decode alone: give --functions "
-            f"decode (in Python: functions=['decode']). Received: {', '.join(chosen)}."
         )
     contents: dict[str, bytes] = {}
     for name in chosen:
@@ -155,7 +152,7 @@ def _difference(endpoint: Endpoint, run: Run) -> float:
     """The largest difference of the results for a batch of 1 beside the largest result."""
     rng = np.random.default_rng(0)
     inputs = {
-        spec.name: rng.uniform(size=[1, *spec.shape[1:]]).astype(np.float32)
+        spec.name: rng.uniform(size=[1, *spec.shape[1:]]).astype(spec.dtype.as_numpy_dtype)
         for spec in endpoint.signature
     }
     (wanted,) = endpoint.function(*map(tf.constant, inputs.values())).values()
