@@ -144,7 +144,10 @@ def base_distance(z: np.ndarray, base: np.ndarray) -> np.ndarray:
 
 
 def drawn_images(
-    model: ImageDensity, count: int, seed: int, progress: Callable[[Iterable[int]], Iterable[int]]
+    model: ImageDensity,
+    count: int,
+    seed: int,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> np.ndarray:
     """Returns draws of the model, `[count, H, W, C]` in [0, 1]."""
     made = [
@@ -201,7 +204,7 @@ def _bounds(
     }
 
 
-def _latents(model: ImageDensity, images: np.ndarray, seed: int) -> dict[str, float]:
+def _latents(model: ImageDensity, images: np.ndarray, seed: int) -> dict[str, Any]:
     """How far the latents of images are from the base."""
     z, base = latents_of(model, images, seed), base_draws(model, 2 * len(images), seed)
     one, other = np.split(base, 2)

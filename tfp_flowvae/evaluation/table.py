@@ -104,7 +104,7 @@ _BOUND = (
 )
 
 
-def table(title: str, found: Figures) -> str:
+def table(title: str, found: Evaluation | DensityEvaluation) -> str:
     """Returns the figures, a line each, with how each was measured.
 
     Args:
@@ -160,7 +160,7 @@ def _rows_of(found: Figures) -> tuple[_Row, ...]:
     return _DENSITY_ROWS if isinstance(found, DensityEvaluation) else _ROWS
 
 
-def notes(found: Figures) -> list[str]:
+def notes(found: Evaluation | DensityEvaluation) -> list[str]:
     """Returns warnings about the figures, a few sentences each."""
     if isinstance(found, DensityEvaluation):
         return [_BOUND.format(found.dequantization)]

@@ -92,8 +92,8 @@ def compare_runs(paths: Sequence[Path], how: How, across_protocols: bool = False
       across_protocols: Whether figures of different protocols may be compared.
 
     Raises:
-      UserError: As `evaluate_run`, or if the protocols or the kinds of model differ, there are fewer
-        than two paths, or a file holds no figures.
+      UserError: As `evaluate_run`, or if the protocols or the kinds of model differ, there are
+        fewer than two paths, or a file holds no figures.
     """
     if len(paths) < 2:
         raise UserError(f"compare needs two paths or more. Received: {len(paths)}.")

@@ -217,8 +217,8 @@ class _Run:
         """Writes the report, in place of one of fewer epochs; a failure must not cost the run."""
         folder = self.folder
         (folder.path / REPORT).unlink(missing_ok=True)
-        if self.output.no_report or self.config.model == "flow":
-            return  # The report is about latent variables.
+        if self.output.no_report:
+            return
         try:
             write_run_report(folder.staging, folder.path, session.model, splits, self.config)
         except OSError:
