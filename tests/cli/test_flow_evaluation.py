@@ -24,7 +24,7 @@ def home(tmp_path_factory):
     data, rng = home / "images.npz", np.random.default_rng(0)
     x = rng.integers(0, 5, [60, 4, 4, 1]).astype("uint8")
     np.savez(data, images=x, labels=np.arange(60) % 2, levels=5)
-    np.savez(home / "more.npz", images=x)  # of 256 levels
+    np.savez(home / "more.npz", images=60 * x)  # of 256 levels
     np.savez(home / "floats.npz", images=x / 4.0)
     np.savez(home / "other.npz", images=x[:, :2], levels=5)
     arguments = ["--dataset", str(data), "--batch-size", "20", "--verbose", "0", "--no-report"]
@@ -79,7 +79,7 @@ def test_scores_are_bounds(inside, capsys):
     assert main(["score", "run", *FEW]) == 0
     printed = capsys.readouterr().out
     assert "mean, upper bound, 3 draws of the noise" in printed
-    assert "compared with validation images: 4 of" in printed
+    assert "compared with validation images: 5 of" in printed
 
 
 def test_the_report_has_the_figures_that_are_of_this_model(inside, capsys):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
+from tfp_flowvae.data import known_layout
 from tfp_flowvae.distributions.spec import parse_distribution, parse_image_flow
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.flows.image_registry import check_levels
+from tfp_flowvae.flows.spec import check_event_size
 from tfp_flowvae.runs.checks import check_weight_decay
 from tfp_flowvae.runs.options import flag_of, option_of
 from tfp_flowvae.runs.settings import Settings
@@ -48,3 +53,36 @@ def check_image_flow(settings: Settings) -> None:
                 f"for that {spec.name} needs one pass for each pixel; use "
                 f"{spec.entry.alternative!r} instead."
             )
+
+
+def check_known_images(settings: Settings) -> None:
+    """Checks the images before they are loaded, as `check_images`, if they need no download."""
+    layout = known_layout(settings.dataset, settings.data_dir, image_shape=settings.image_shape)
+    if layout is not None:
+        shape, dtype = layout
+        check_images(settings, shape, dtype.kind != "f")
+
+
+def check_images(settings: Settings, image_shape: Sequence[int], grey: bool) -> None:
+    """Checks that a flow of images can be the density of the images of a data set.
+
+    Args:
+      settings: The settings.
+      image_shape: `(H, W, C)`.
+      grey: Whether pixels are whole numbers.
+
+    Raises:
+      UserError: If it cannot.
+    """
+    if not grey:
+        raise UserError(
+            "--model flow models grey levels, which are whole numbers: save the images as uint8. "
+            f"Received: {settings.dataset!r} with float images."
+        )
+    spec = parse_image_flow(settings.flow)
+    if spec is None:
+        flows = parse_distribution(settings.flow).flows
+        check_event_size(flows, math.prod(image_shape), "number of pixels")
+    else:
+        levels = spec.options.get("levels", int(spec.entry.options["levels"].default))
+        check_levels(spec.name, levels, image_shape)

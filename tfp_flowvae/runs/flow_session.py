@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.plots import save_bits, save_samples
 from tfp_flowvae.models import ImageDensity
+from tfp_flowvae.runs.flow_checks import check_images
 from tfp_flowvae.runs.session import Session
 from tfp_flowvae.saving import export
 
@@ -25,11 +25,8 @@ class FlowSession(Session):
 
     def _build(self) -> ImageDensity:
         config, splits = self.config, self._splits
-        if splits.levels is None:
-            raise UserError(
-                "--model flow models grey levels, which are whole numbers: save the images as "
-                f"uint8. Received: {config.dataset!r} with float images."
-            )
+        check_images(config, splits.image_shape, splits.levels is not None)
+        assert splits.levels is not None
         return ImageDensity(
             config.flow,
             event_shape=splits.image_shape,

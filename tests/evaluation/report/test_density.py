@@ -67,7 +67,7 @@ def test_a_page_of_an_export_with_a_base_without_a_mean():
         "Its base has no temperature.",
         "There is no history.csv",
         "There is no config.json",
-        "A normalizing flow of the pixels, LULinear, with uniform dequantisation",
+        "A normalizing flow of the pixels, LU, with uniform dequantisation",
         "The bound with many draws of the noise and the sample quality take a minute or more",
     ):
         assert words in page
