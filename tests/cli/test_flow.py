@@ -76,6 +76,15 @@ def test_the_export_samples_pictures(run, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(picture)), image_grid(images))
 
 
+def test_samples_of_a_run_have_the_temperature_that_is_asked_for(run, tmp_path):
+    picture = tmp_path / "cold.png"
+    arguments = ["sample", str(run), "-n", "4", "--seed", "1", "--output", str(picture)]
+    assert main([*arguments, "--temperature", "0.5"]) == 0
+    served = tf.saved_model.load(run)
+    images = served.sample_at_temperature(4, 1, 0.5)["images"].numpy() / 16.0
+    np.testing.assert_array_equal(np.asarray(Image.open(picture)), image_grid(images))
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(run, tmp_path):
     cut = tmp_path / "cut"
     # A constant schedule does not depend on the number of epochs.
@@ -99,6 +108,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(run, tmp_path):
         (["--flow", "glow:steps=0"], "steps must be a whole number of at least 1"),
         (["--weight-decay", "0.1"], "--weight-decay needs --optimizer adamw"),
         (["--temperature", "-1"], "--temperature must be at least 0"),
+        (["--flow", "mixture:3+glow"], "'glow' is a flow of images and stands alone: leave the"),
+        (["--flow", "glow+maf:2"], "'glow' is a flow of images and stands alone: leave the other"),
+        (["--flow", "tril+maf:1"], "The base 'tril' cannot be the base of a flow of images: choos"),
+        (["--flow", "vamp:5"], "choose normal or mixture. Received: --flow vamp:5"),
+        (["--flow", "none"], "The flow has no weights to train: choose another one, such as glow"),
     ],
 )
 def test_mistakes_get_one_sentence(refusal, monkeypatch, tmp_path, arguments, message):

@@ -31,6 +31,9 @@ def home(tmp_path_factory):
     assert main(["train", *flow, *arguments, "--output", str(run)]) == 0
     (home / "export").mkdir()
     shutil.copy(run / "model.keras", home / "export")
+    (home / "mixed").mkdir()
+    shutil.copy(run / "model.keras", home / "mixed")
+    (home / "mixed" / "config.json").write_text(json.dumps({"dataset": str(data)}))
     (home / "vae").mkdir()
     (home / "vae" / "model.keras").touch()
     (home / "vae" / "config.json").write_text("{}")
@@ -112,6 +115,10 @@ def test_the_report_has_the_figures_that_are_of_this_model(inside, capsys):
         (["evaluate", "run", "--dataset", "floats.npz"], "'floats.npz' with float images"),
         (["evaluate", "run", "--dataset", "other.npz"], "needs images of shape (4, 4, 1). Recei"),
         (["evaluate", "run", "--samples", "0"], "samples must be at least 1. Received: 0"),
+        (["evaluate", "run", "--seed", "99999999999"], "seed must be below 2147483648"),
+        (["evaluate", "run", "--json", "."], "--json must name a file. Received: '.', which is"),
+        (["sample", "run", "--temperature", "-1"], "--temperature must be at least 0"),
+        (["evaluate", "mixed"], "must be of the kind FlowVAE. Received: ImageDensity."),
         (["report", "run", "--dataset", "floats.npz"], "'floats.npz' with float images"),
         (["report", "run", "--figures", "run/metrics.json"], "holds no figures of this version"),
         (["score", "run", "--dataset", "more.npz"], "needs images of 5 grey levels"),

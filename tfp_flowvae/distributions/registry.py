@@ -17,10 +17,12 @@ class BaseEntry(Entry):
     Attributes:
       posterior: Whether it can be the base of a posterior, which has a context.
       prior: Whether it can be the base of a prior, which has none.
+      density: Whether it can be the base of a density of data without a context.
     """
 
     posterior: bool = True
     prior: bool = True
+    density: bool = True
 
 
 _DISTRIBUTIONS = "tfp_flowvae.distributions"
@@ -37,6 +39,7 @@ BASES: Registry[BaseEntry] = Registry(
             summary="in a posterior: a normal with full covariance",
             target=f"{_DISTRIBUTIONS}.normal:Tril",
             prior=False,
+            density=False,
         ),
         "mixture": BaseEntry(
             summary="mixture of K normals, all learned",
@@ -51,6 +54,7 @@ BASES: Registry[BaseEntry] = Registry(
             options={"components": whole_number("100")},
             first="components",
             posterior=False,
+            density=False,
         ),
     },
 )

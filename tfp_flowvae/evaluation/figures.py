@@ -74,6 +74,8 @@ class Protocol:
                 raise UserError(
                     f"{name} must be at least {least}. Received: {getattr(self, name)}."
                 )
+        if self.seed >= 2**31:
+            raise UserError(f"seed must be below 2147483648. Received: {self.seed}.")
         if self.features not in FEATURES:
             allowed = " or ".join(FEATURES)
             raise UserError(f"features must be {allowed}. Received: {self.features!r}.")

@@ -134,9 +134,13 @@ def _check_one_kind(kinds: Mapping[Path, str]) -> None:
 
 
 def check_json(file: Path | None) -> None:
-    """Raises `UserError` if there is no folder for a file that will be written."""
-    if file is not None and not file.absolute().parent.is_dir():
+    """Raises `UserError` if a file that will be written has no folder, or is one."""
+    if file is None:
+        return
+    if not file.absolute().parent.is_dir():
         raise UserError(f"The folder of --json {str(file)!r} does not exist; make it first.")
+    if file.is_dir():
+        raise UserError(f"--json must name a file. Received: {str(file)!r}, which is a folder.")
 
 
 def write_json(file: Path, values: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from tfp_flowvae.data import known_layout
+from tfp_flowvae.distributions.registry import BASES
 from tfp_flowvae.distributions.spec import parse_distribution, parse_image_flow
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.flows.image_registry import check_levels
@@ -35,8 +36,8 @@ def check_image_flow(settings: Settings) -> None:
     """Checks the settings of a flow of images against each other.
 
     Raises:
-      UserError: If the spec does not parse, a flow takes too many passes, images are binarised, or
-        a weight decay has no use.
+      UserError: If the spec does not parse, its base needs a context, a flow takes too many passes,
+        images are binarised, or a weight decay has no use.
     """
     check_weight_decay(settings)
     if settings.binarization != "none":
@@ -46,7 +47,15 @@ def check_image_flow(settings: Settings) -> None:
         )
     if parse_image_flow(settings.flow) is not None:
         return
-    for spec in parse_distribution(settings.flow).flows:
+    distribution = parse_distribution(settings.flow)
+    base = distribution.base
+    if not base.entry.density:
+        fitting = [name for name, entry in BASES.items() if entry.density]
+        raise UserError(
+            f"The base {base.name!r} cannot be the base of a flow of images: choose "
+            f"{' or '.join(fitting)}. Received: --flow {settings.flow}."
+        )
+    for spec in distribution.flows:
         if not spec.entry.fast_density:
             raise UserError(
                 f"--flow cannot be {spec.name!r}: each step takes the density of the images, and "

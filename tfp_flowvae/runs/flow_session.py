@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.plots import save_bits, save_samples
 from tfp_flowvae.models import ImageDensity
 from tfp_flowvae.runs.flow_checks import check_images
@@ -27,13 +28,19 @@ class FlowSession(Session):
         config, splits = self.config, self._splits
         check_images(config, splits.image_shape, splits.levels is not None)
         assert splits.levels is not None
-        return ImageDensity(
+        model = ImageDensity(
             config.flow,
             event_shape=splits.image_shape,
             levels=splits.levels,
             dequantize=config.dequantize,
             seed=config.seed,
         )
+        if not model.trainable_weights:
+            raise UserError(
+                "The flow has no weights to train: choose another one, such as glow. "
+                f"Received: --flow {config.flow}."
+            )
+        return model
 
     def _adapt(self) -> None:
         self.model.adapt(self._splits.train)

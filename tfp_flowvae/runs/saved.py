@@ -21,8 +21,6 @@ from tfp_flowvae.runs.folder import CONFIG
 from tfp_flowvae.runs.images import load_splits
 from tfp_flowvae.runs.records import is_of_density, read_json
 
-_ONLY_IMAGES = "{!r} holds {}, and only models of images can be evaluated."
-
 if TYPE_CHECKING:
     from tfp_flowvae.evaluation.figures import DensityEvaluation, Evaluation
     from tfp_flowvae.models import FlowVAE, ImageDensity
@@ -74,7 +72,10 @@ def read_config(path: Path, how: How) -> TrainConfig:
         given["binarization"] = how.binarization
     if has_config(path):
         if _holds_density(folder_of(path) / CONFIG):
-            raise UserError(_ONLY_IMAGES.format(str(path), "a density of a table"))
+            raise UserError(
+                f"{str(path)!r} holds a density of a table, and only models of images can be "
+                "evaluated."
+            )
         config = TrainConfig.from_file(folder_of(path) / CONFIG, **given)
     else:
         kind = _kind_of(model)
@@ -131,8 +132,12 @@ def load_model_and_images(
 
     model = load(path)
     flow = config.model == "flow"
-    if not isinstance(model, ImageDensity if flow else FlowVAE):
-        raise UserError(_ONLY_IMAGES.format(str(path), f"a {type(model).__name__}"))
+    wanted = ImageDensity if flow else FlowVAE
+    if not isinstance(model, wanted):
+        raise UserError(
+            f"The model in {str(path)!r} must be of the kind {wanted.__name__}. "
+            f"Received: {type(model).__name__}."
+        )
     shape = model.event_shape if flow else model.image_shape
     if shape != splits.image_shape:
         raise UserError(
