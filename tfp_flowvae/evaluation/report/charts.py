@@ -69,7 +69,7 @@ def histograms(values: Mapping[str, np.ndarray], title: str, unit: str) -> Pictu
     both = np.concatenate(list(values.values()))
     # A few extreme values would make the bins wide.
     low, high = np.quantile(both[np.isfinite(both)], [0.002, 0.998])
-    edges = np.linspace(low, high, _BINS + 1)
+    edges = np.linspace(low, high, min(_BINS, round(2.0 * np.sqrt(both.size))) + 1)
 
     def plot(axes: Axes) -> None:
         for (label, one), colour in zip(values.items(), COLOURS, strict=False):

@@ -107,12 +107,11 @@ def likelihoods(subject: DensitySubject) -> Section:
     order = np.argsort(test[: len(subject.test)], kind="stable")
     shown = min(COLUMNS, len(order) // 2)
     rows = [
-        Figure(strip(subject.test[order[:shown]]), f"The {shown} most likely ones.", "most likely"),
-        Figure(
-            strip(subject.test[order[::-1][:shown]]),
-            f"The {shown} least likely ones.",
-            "least likely",
-        ),
+        Figure(strip(subject.test[places], COLUMNS), f"The {shown} {which} ones.", which)
+        for places, which in (
+            (order[:shown], "most likely"),
+            (order[::-1][:shown], "least likely"),
+        )
     ]
     drawn = charts.histograms(
         {"training": -train, "test": -test},
@@ -150,7 +149,7 @@ def classes(subject: DensitySubject) -> Section:
         images = subject.test[subject.labels == name][:COLUMNS]
         if len(images):
             caption = f"class {name}: -log P(x) {nll}, {count} images"
-            rows.append(Figure(strip(images), f"Test images of class {name}.", caption))
+            rows.append(Figure(strip(images, COLUMNS), f"Test images of class {name}.", caption))
     text = (
         "Test images of each class, and the mean of the upper bound of -log P(x) over all of its "
         "test images, in nats. The model does not know the classes; a class with a high value is "
