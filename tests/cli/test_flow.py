@@ -40,10 +40,11 @@ def _history(folder):
         return list(csv.DictReader(lines))
 
 
-def test_a_run_writes_its_files_and_no_report(run):
+def test_a_run_writes_its_files(run):
     names = {path.name for path in run.iterdir()}
     assert {"samples.png", "training.png", "model.keras", "saved_model.pb", "README.md"} <= names
-    assert not {"report.html", "reconstructions.png"} & names
+    assert "report.html" in names
+    assert "reconstructions.png" not in names
     assert "latent_dim" not in (run / "README.md").read_text()
 
 
@@ -75,22 +76,25 @@ def test_the_export_samples_pictures(run, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(picture)), image_grid(images))
 
 
+def test_samples_of_a_run_have_the_temperature_that_is_asked_for(run, tmp_path):
+    picture = tmp_path / "cold.png"
+    arguments = ["sample", str(run), "-n", "4", "--seed", "1", "--output", str(picture)]
+    assert main([*arguments, "--temperature", "0.5"]) == 0
+    served = tf.saved_model.load(run)
+    images = served.sample_at_temperature(4, 1, 0.5)["images"].numpy() / 16.0
+    np.testing.assert_array_equal(np.asarray(Image.open(picture)), image_grid(images))
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(run, tmp_path):
     cut = tmp_path / "cut"
     # A constant schedule does not depend on the number of epochs.
-    schedule = ["--schedule", "constant", "--output", str(cut)]
+    schedule = ["--schedule", "constant", "--no-report", "--output", str(cut)]
     assert main([*ARGUMENTS, *schedule, "--epochs", "1"]) == 0
     assert main([*ARGUMENTS, *schedule, "--epochs", "2", "--resume"]) == 0
     whole = tmp_path / "whole"
-    assert main([*ARGUMENTS, *schedule[:2], "--epochs", "2", "--output", str(whole)]) == 0
+    assert main([*ARGUMENTS, *schedule[:3], "--epochs", "2", "--output", str(whole)]) == 0
     assert _json(cut / "metrics.json") == _json(whole / "metrics.json")
     assert len(_history(cut)) == 2
-
-
-def test_other_commands_refuse_the_run(run, refusal, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for command in ("evaluate", "report"):
-        assert "only a FlowVAE can be evaluated" in refusal(command, str(run))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +108,11 @@ def test_other_commands_refuse_the_run(run, refusal, monkeypatch, tmp_path):
         (["--flow", "glow:steps=0"], "steps must be a whole number of at least 1"),
         (["--weight-decay", "0.1"], "--weight-decay needs --optimizer adamw"),
         (["--temperature", "-1"], "--temperature must be at least 0"),
+        (["--flow", "mixture:3+glow"], "'glow' is a flow of images and stands alone: leave the"),
+        (["--flow", "glow+maf:2"], "'glow' is a flow of images and stands alone: leave the other"),
+        (["--flow", "tril+maf:1"], "The base 'tril' cannot be the base of a flow of images: choos"),
+        (["--flow", "vamp:5"], "choose normal or mixture. Received: --flow vamp:5"),
+        (["--flow", "none"], "The flow has no weights to train: choose another one, such as glow"),
     ],
 )
 def test_mistakes_get_one_sentence(refusal, monkeypatch, tmp_path, arguments, message):
@@ -115,19 +124,31 @@ def test_mistakes_get_one_sentence(refusal, monkeypatch, tmp_path, arguments, me
     ("arguments", "message"),
     [
         (["--flow", "glow:levels=4"], "or take levels=3. Received: image_shape=(8, 8, 1)"),
+        (["--flow", "realnvp-image", "--dataset", "odd.npy"], "so height and width must be mult"),
         (["--dataset", "floats.npz"], "models grey levels, which are whole numbers"),
+        (["--flow", "residual", "--dataset", "odd.npy"], "takes a number of pixels of at most 64"),
+        (["--flow", "realnvp", "--dataset", "pixel.npy"], "needs a number of pixels of at least 2"),
     ],
 )
-def test_images_that_do_not_fit_get_one_sentence(capsys, monkeypatch, tmp_path, arguments, message):
+def test_images_that_do_not_fit_are_refused_before_they_are_loaded(
+    refusal, monkeypatch, tmp_path, arguments, message
+):
     monkeypatch.chdir(tmp_path)
-    x = np.random.default_rng(0).uniform(size=[300, 8, 8, 1]).astype("f4")
-    np.savez("floats.npz", x_train=x, x_test=x)
-    # The images are known once they are loaded; the folder of the run is there by then.
-    assert main(["train", "--model", "flow", *arguments, "--output", "out"]) == 2
+    np.savez("floats.npz", x_train=np.zeros([300, 8, 8, 1], "f4"))
+    np.save("odd.npy", np.zeros([300, 9, 9], "u1"))
+    np.save("pixel.npy", np.zeros([300, 1, 1], "u1"))
+    assert message in refusal("train", "--model", "flow", *arguments)
+    assert {path.name for path in tmp_path.iterdir()} == {"floats.npz", "odd.npy", "pixel.npy"}
+
+
+def test_a_session_refuses_images_that_were_downloaded_first(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tfp_flowvae.runs.run.check_known_images", lambda config: None)
+    assert main(["train", "--model", "flow", "--flow", "glow:levels=4"]) == 2
     error = capsys.readouterr().err
-    assert message in error
+    assert "or take levels=3. Received: image_shape=(8, 8, 1)" in error
     assert error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_vae_refuses_options_of_flows(refusal):

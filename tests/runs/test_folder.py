@@ -42,15 +42,21 @@ def test_two_runs_at_once_get_two_names():
         assert one.path != two.path
 
 
-def test_a_folder_is_removed_after_an_error(tmp_path):
+@pytest.mark.parametrize("path", [None, Path("a/b/run")])
+def test_the_folders_that_were_made_are_removed_after_an_error(path, tmp_path):
     def fail():
-        with RunFolder(None, "x") as folder:
+        with RunFolder(path, "x") as folder:
             (folder.staging / "file").write_text("half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    assert list((tmp_path / "saved_models").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+    finished = publish(path)
+    if path is None:
+        with pytest.raises(RuntimeError):
+            fail()
+    assert [entry.name for entry in finished.parent.iterdir()] == [finished.name]
 
 
 @pytest.mark.parametrize("theirs", [True, False])

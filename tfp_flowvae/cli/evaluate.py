@@ -76,7 +76,7 @@ def _add_score(commands: Any) -> None:
         "path", type=Path, metavar="PATH", help="the folder of a finished run or an export"
     )
     add_images(parser)
-    _add_split_and_samples(parser, f"default: {SAMPLES}")
+    _add_split_and_samples(parser, f"default: {SAMPLES['vae']}; {SAMPLES['flow']} for a flow")
     _add_seed(parser)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the scores of all images to FILE"
@@ -97,11 +97,14 @@ def add_images(parser: Any) -> None:
 
 def _add_options(parser: Any) -> None:
     add_images(parser)
-    _add_split_and_samples(parser, "default: 5000; 200 with --quick")
+    _add_split_and_samples(
+        parser, "default: 5000, or 200 with --quick; for a flow of images 50, or 5"
+    )
     parser.add_argument(
         "--features",
         metavar="SPACE",
-        help="the space of Frechet distance, precision and recall: pixels (default) or encoder",
+        help="the space of Frechet distance, precision and recall: pixels (default) or, for a VAE, "
+        "encoder",
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer samples and images: about a minute"
@@ -120,7 +123,8 @@ def _add_split_and_samples(parser: Any, default: str) -> None:
         "--samples",
         type=whole_number,
         metavar="S",
-        help=f"importance samples for each image ({default})",
+        help="importance samples for each image, or draws of the noise of a flow of images "
+        f"({default})",
     )
 
 

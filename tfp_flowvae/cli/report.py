@@ -17,9 +17,9 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "report",
         help="make a page that shows a trained model",
-        description="Makes one HTML page about the model of a run: pictures, a map of its latent "
-        "space, curves, and the figures of evaluate --quick. The page needs no other file and no "
-        "network.",
+        description="Makes one HTML page about the model of a run: pictures, a map of the latent "
+        "space of a VAE, curves, and the figures of evaluate --quick. The page needs no other file "
+        "and no network.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=_run, parser=parser)
@@ -50,7 +50,8 @@ def add_command(commands: Any) -> None:
         "--samples",
         type=whole_number,
         metavar="S",
-        help="importance samples for each image (default: 200)",
+        help="importance samples for each image, or draws of the noise of a flow of images "
+        "(default: 200; for a flow of images 5)",
     )
     parser.add_argument(
         "--seed", type=whole_number, help="the seed of the draws (default: that of the run)"

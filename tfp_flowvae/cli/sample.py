@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfp_flowvae._quiet import import_tensorflow
-from tfp_flowvae.cli.one_sentence import whole_number
+from tfp_flowvae.cli.one_sentence import number, whole_number
 
 
 def add_command(commands: Any) -> None:
@@ -33,6 +33,13 @@ def add_command(commands: Any) -> None:
         "its number in an export without run.json (default: images of an unknown class)",
     )
     parser.add_argument(
+        "--temperature",
+        type=number,
+        metavar="T",
+        help="the temperature of the draw; below 1 images are more typical and less varied "
+        "(default: 1)",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         default=Path("samples.png"),
@@ -46,7 +53,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from tfp_flowvae.evaluation.exported import sample_to_picture
 
     sample_to_picture(
-        arguments.path, arguments.n, arguments.seed, arguments.output, arguments.label
+        arguments.path,
+        arguments.n,
+        arguments.seed,
+        arguments.output,
+        arguments.label,
+        arguments.temperature,
     )
     print(f"{arguments.n} samples from {arguments.path} written to {arguments.output}")
     return 0

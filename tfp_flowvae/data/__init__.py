@@ -7,7 +7,7 @@ from tfp_flowvae.data.binarize import BINARIZATIONS, binarize_fixed, check_binar
 from tfp_flowvae.data.images import Classes, ImageSplits, to_unit
 from tfp_flowvae.data.labels import load_classes, load_labels
 from tfp_flowvae.data.loading import load_images
-from tfp_flowvae.data.sources import check_dataset
+from tfp_flowvae.data.sources import check_dataset, known_layout
 from tfp_flowvae.data.stream import stream_images
 
 _LAZY = {
@@ -24,6 +24,7 @@ __all__ = [
     "binarize_fixed",
     "check_binarization",
     "check_dataset",
+    "known_layout",
     "load_classes",
     "load_images",
     "load_labels",

@@ -86,7 +86,7 @@ def load_classes(
             )
         found[split] = labels.astype(str)
     placed = _placed(source, found)
-    names = sorted(set(placed["train"].tolist()) - set(_MISSING), key=_by_number)
+    names = class_names(placed["train"])
     if not names:
         raise UserError(
             f"{source.where} must have a label for some training images. Received: none but -1."
@@ -100,12 +100,22 @@ def load_classes(
                 f"the others, or label them -1. Received: {unseen[0]!r} in the {split} images."
             )
     return Classes(
-        tuple(names),
+        names,
         **{
             split: np.array([places[label] for label in labels.tolist()], np.int32)
             for split, labels in placed.items()
         },
     )
+
+
+def class_names(labels: np.ndarray) -> tuple[str, ...]:
+    """Returns the classes of labels, strings `[N]`, in the order of their numbers or alphabetical.
+
+    Example:
+      >>> class_names(np.array(["10", "-1", "9", "9"]))  # -1 is a missing label
+      ('9', '10')
+    """
+    return tuple(sorted(set(labels.tolist()) - set(_MISSING), key=_by_number))
 
 
 def _by_number(name: str) -> tuple[int, str]:

@@ -71,9 +71,30 @@ def check_dataset(
           ...
       tfp_flowvae.errors.UserError: The data set's path must exist; ... Received: 'mine.npz'.
     """
-    kind, name = _resolve(dataset, data_dir, image_shape)
+    _opened(dataset, data_dir, image_shape=image_shape, **fractions)
+
+
+def known_layout(
+    dataset: str, data_dir: str | None = None, *, image_shape: tuple[int, ...] | None = None
+) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Returns the shape `(H, W, C)` and the dtype, uint8 or float32, of the images.
+
+    It reads no image, and of a folder of pictures the header of each. None if the data set must be
+    downloaded first. The arguments are those of `load_images`.
+
+    Raises:
+      UserError: As `check_dataset` does.
+    """
+    source = _opened(dataset, data_dir, image_shape=image_shape)
+    return None if source is None else next(iter(source.parts().values())).layout
+
+
+def _opened(dataset: str, data_dir: str | None, **rest: Any) -> Source | None:
+    """The data set; None if it must be downloaded first, and the server answers."""
+    kind, name = _resolve(dataset, data_dir, rest["image_shape"])
     if kind != "tfds" or catalog.check_catalog(name, data_dir):
-        open_source(dataset, data_dir, image_shape=image_shape, **fractions)
+        return open_source(dataset, data_dir, **rest)
+    return None
 
 
 def open_source(

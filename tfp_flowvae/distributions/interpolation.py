@@ -46,12 +46,26 @@ def interpolate(
     ends = tf.stack([tf.cast(first, tf.float32), tf.cast(second, tf.float32)])
     bijector = distribution.distribution(context).bijector
     first, second = tf.unstack(bijector.inverse(ends))
+    standard = isinstance(distribution.base, Normal) and context is None
+    return bijector.forward(base_path(first, second, steps, standard))
+
+
+def base_path(
+    first: TensorLike, second: TensorLike, steps: TensorLike, standard: bool
+) -> tf.Tensor:
+    """The points e(t) of `interpolate` between e1 and e2, `[steps, B, D]`.
+
+    Args:
+      first: e1, `[B, D]`.
+      second: e2, `[B, D]`.
+      steps: The number of points.
+      standard: Whether the base is the standard normal, and the path an arc.
+    """
+    first, second = (tf.convert_to_tensor(end) for end in (first, second))
     last = tf.cast(tf.maximum(steps - 1, 1), tf.float32)
     t = (tf.cast(tf.range(steps), tf.float32) / last)[:, tf.newaxis, tf.newaxis]
-    standard = isinstance(distribution.base, Normal) and context is None
-    on_arc = standard and distribution.event_size > 1
-    path = _arc(first, second, t) if on_arc else (1.0 - t) * first + t * second
-    return bijector.forward(path)
+    on_arc = standard and first.shape[-1] > 1
+    return _arc(first, second, t) if on_arc else (1.0 - t) * first + t * second
 
 
 def _arc(first: tf.Tensor, second: tf.Tensor, t: tf.Tensor) -> tf.Tensor:

@@ -17,6 +17,7 @@ class BaseEntry(Entry):
     Attributes:
       posterior: Whether it can be the base of a posterior, which has a context.
       prior: Whether it can be the base of a prior, which has none.
+      density: Whether it can be the base of a density of data without a context.
 
     Example:
       >>> vamp = BASES["vamp"]
@@ -26,6 +27,7 @@ class BaseEntry(Entry):
 
     posterior: bool = True
     prior: bool = True
+    density: bool = True
 
 
 _DISTRIBUTIONS = "tfp_flowvae.distributions"
@@ -42,6 +44,7 @@ BASES: Registry[BaseEntry] = Registry(
             summary="in a posterior: a normal with full covariance",
             target=f"{_DISTRIBUTIONS}.normal:Tril",
             prior=False,
+            density=False,
         ),
         "mixture": BaseEntry(
             summary="mixture of K normals, all learned",
@@ -56,6 +59,7 @@ BASES: Registry[BaseEntry] = Registry(
             options={"components": whole_number("100")},
             first="components",
             posterior=False,
+            density=False,
         ),
     },
 )

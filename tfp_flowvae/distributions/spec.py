@@ -39,8 +39,14 @@ def parse_image_flow(text: str) -> Spec | None:
     Raises:
       UserError: If the spec is wrong.
     """
-    name = text.partition("+")[0].partition(":")[0]
-    return None if name in FLOWS or name in BASES else parse(IMAGE_FLOWS, text)
+    names = [item.partition(":")[0] for item in text.split("+")]
+    alone = next((name for name in names if name in IMAGE_FLOWS), None)
+    if alone is not None and len(names) > 1:
+        raise UserError(
+            f"{alone!r} is a flow of images and stands alone: leave the other flows or the base "
+            f"out. Received: {text!r}."
+        )
+    return None if names[0] in FLOWS or names[0] in BASES else parse(IMAGE_FLOWS, text)
 
 
 def parse_distribution(text: str) -> DistributionSpec:

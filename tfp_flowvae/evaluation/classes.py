@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tfp_flowvae.evaluation.statistics import class_means, mean
 from tfp_flowvae.models import FlowVAE
 from tfp_flowvae.models.importance import estimates_of
 
@@ -117,17 +118,10 @@ def class_figures(
         found = np.argmax(log_likelihoods + np.log(labels.frequencies), axis=1)
     right = found == labels.images[first]
     return {
-        "label_nll": float(nll.mean()),
-        "label_nll_se": float(np.std(nll, ddof=1) / np.sqrt(len(nll))),
+        **mean("label_nll", nll),
         "accuracy": float(right.mean()),
         "class_names": tuple(labels.names),
         "class_images": tuple(np.bincount(own, minlength=len(labels.names)).tolist()),
-        "class_nll": _means(nll, own, len(labels.names)),
-        "class_accuracy": _means(right, labels.images[first], len(labels.names)),
+        "class_nll": class_means(nll, own, len(labels.names)),
+        "class_accuracy": class_means(right, labels.images[first], len(labels.names)),
     }
-
-
-def _means(values: np.ndarray, label: np.ndarray, classes: int) -> tuple[float | None, ...]:
-    """The mean of the values of each class; None for a class without any."""
-    chosen = [values[label == k] for k in range(classes)]
-    return tuple(float(part.mean()) if len(part) else None for part in chosen)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, overload
 
 import numpy as np
 import tensorflow as tf
@@ -15,16 +14,19 @@ from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.aggregated import aggregated_posterior
 from tfp_flowvae.evaluation.classes import Labels, class_figures
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE, base_kl, mean_variance
-from tfp_flowvae.evaluation.figures import FEW_EFFECTIVE, QUICK, Evaluation, Protocol
+from tfp_flowvae.evaluation.figures import (
+    FEW_EFFECTIVE,
+    QUICK,
+    DensityEvaluation,
+    Evaluation,
+    Protocol,
+)
 from tfp_flowvae.evaluation.free_energy import elbo_term_means
 from tfp_flowvae.evaluation.gaps import posterior_gaps
-from tfp_flowvae.evaluation.sample_quality import (
-    NEIGHBOURS,
-    frechet_distance,
-    nearest,
-    precision_recall,
-)
-from tfp_flowvae.models import FlowVAE
+from tfp_flowvae.evaluation.image_density import evaluate_density
+from tfp_flowvae.evaluation.sample_quality import NEIGHBOURS, Quality, flat, quality
+from tfp_flowvae.evaluation.statistics import difference, fitted, mean
+from tfp_flowvae.models import FlowVAE, ImageDensity
 from tfp_flowvae.models.importance import estimates_of
 from tfp_flowvae.training.noise import as_seed
 
@@ -33,17 +35,41 @@ Progress = Callable[[Iterable[int], str], Iterable[int]]
 _BATCH = 100
 
 
+@overload
 def evaluate(
     model: FlowVAE,
     images: np.ndarray,
     train_images: np.ndarray | None = None,
     *,
     labels: Labels | None = None,
+    **protocol: Any,
+) -> Evaluation: ...
+
+
+@overload
+def evaluate(
+    model: ImageDensity,
+    images: np.ndarray,
+    train_images: np.ndarray | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    **protocol: Any,
+) -> DensityEvaluation: ...
+
+
+def evaluate(
+    model: FlowVAE | ImageDensity,
+    images: np.ndarray,
+    train_images: np.ndarray | None = None,
+    *,
+    labels: Any = None,
     quick: bool = False,
     progress: Progress | None = None,
     **protocol: Any,
-) -> Evaluation:
-    """Measures what a model is worth on a set of images.
+) -> Evaluation | DensityEvaluation:
+    """Measures what a model of images is worth on a set of images.
+
+    For an `ImageDensity`, see `evaluate_density`. For a `FlowVAE`:
 
     Args:
       model: A trained model.
@@ -67,13 +93,23 @@ def evaluate(
       >>> found.protocol.samples, found.nll_per_image.shape
       (20, (4,))
     """
+    if isinstance(model, ImageDensity):
+        return evaluate_density(
+            model,
+            images,
+            train_images,
+            labels=labels,
+            quick=quick,
+            progress=progress,
+            **protocol,
+        )
     images = _checked(model, images)
     if labels is not None:
         model.condition(labels.images, None, len(images))  # checks them
     if train_images is not None:
         train_images = _checked(model, train_images)
     sizes = {**(QUICK if quick else {}), **protocol}
-    how = _fitted(Protocol(**sizes), images)
+    how = fitted(Protocol(**sizes), images)
     show = progress or (lambda items, title: items)
     return Evaluation(
         protocol=how,
@@ -98,19 +134,6 @@ def _checked(model: FlowVAE, images: np.ndarray) -> np.ndarray:
     return images
 
 
-def _fitted(how: Protocol, images: np.ndarray) -> Protocol:
-    """The protocol with what the images tell, and with no more of them than there are."""
-    count = len(images)
-    names = ("aggregated_images", "gap_images", "drawn")
-    few: dict[str, Any] = {name: min(getattr(how, name), count) for name in names}
-    return dataclasses.replace(how, images=count, checksum=checksum(images), **few)
-
-
-def checksum(images: np.ndarray) -> str:
-    """Returns the checksum of float32 images `[N, H, W, C]` that `Protocol` has."""
-    return hashlib.sha256(images.tobytes()).hexdigest()[:16]
-
-
 def _bounds(
     model: FlowVAE,
     images: np.ndarray,
@@ -132,34 +155,18 @@ def _bounds(
     cross_entropy = _is_cross_entropy(model, images)
     bits = float(nll.mean()) / (math.prod(model.image_shape) * math.log(2.0))
     return {
-        **_mean("nll", nll),
-        **_mean("elbo", elbo),
+        **mean("nll", nll),
+        **mean("elbo", elbo),
         **elbo_term_means(model, images, None, how.seed),
         "bits_per_dimension": bits if model.likelihood.discrete and not cross_entropy else None,
         "cross_entropy": cross_entropy,
         "effective_samples": float(np.median(effective_samples)),
         "few_effective": int(np.sum(effective_samples < FEW_EFFECTIVE)),
-        **_difference("generalization_gap", nll, both.nll[len(images) :]),
+        **difference("generalization_gap", nll, both.nll[len(images) :]),
         "nll_per_image": nll,
         "elbo_per_image": elbo,
         "effective_samples_per_image": effective_samples,
     }
-
-
-def _mean(name: str, values: np.ndarray | None) -> dict[str, Any]:
-    """The mean of a figure over images and its standard error, under the figure's names."""
-    if values is None:
-        return {name: None, f"{name}_se": None}
-    error = np.std(values, ddof=1) / math.sqrt(len(values))
-    return {name: float(values.mean()), f"{name}_se": float(error)}
-
-
-def _difference(name: str, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """The difference between the means of two sets of images; None if the second is too small."""
-    if len(second) < 2:
-        return _mean(name, None)
-    means, errors = zip(*(_mean("", values).values() for values in (first, second)), strict=True)
-    return {name: means[0] - means[1], f"{name}_se": math.hypot(*errors)}
 
 
 def _is_cross_entropy(model: FlowVAE, images: np.ndarray) -> bool:
@@ -179,7 +186,7 @@ def _gaps(model: FlowVAE, images: np.ndarray, how: Protocol, show: Progress) -> 
             progress=lambda places: show(places, "best posterior of each image"),
         )
         approximation, amortization = found.approximation, found.amortization
-    return _mean("approximation_gap", approximation) | _mean("amortization_gap", amortization)
+    return mean("approximation_gap", approximation) | mean("amortization_gap", amortization)
 
 
 def _latents(model: FlowVAE, images: np.ndarray, seed: int, show: Progress) -> dict[str, Any]:
@@ -215,24 +222,12 @@ def _classes(
     )
 
 
-class _Quality(NamedTuple):
-    """The figures of `Evaluation` that compare images of the model with data."""
-
-    frechet_distance: float | None = None
-    frechet_distance_of_data: float | None = None
-    precision: float | None = None
-    recall: float | None = None
-    nearest_distance: float | None = None
-    nearest_distance_of_data: float | None = None
-    nearest_places: tuple[int, ...] = ()
-
-
 def _quality(
     model: FlowVAE, images: np.ndarray, train_images: np.ndarray | None, how: Protocol
-) -> _Quality:
+) -> Quality:
     """Compares draws from p(x|z) with the images, and means of p(x|z) with training images."""
     if how.drawn <= NEIGHBOURS:
-        return _Quality()
+        return Quality()
     batches = [range(how.drawn)[i : i + _BATCH] for i in range(0, how.drawn, _BATCH)]
     seeds = [tf.constant([how.seed, batch.start], tf.int32) for batch in batches]
 
@@ -240,22 +235,13 @@ def _quality(
         made = [draw(len(batch), seed) for batch, seed in zip(batches, seeds, strict=True)]
         return np.concatenate(made)
 
-    def features(x: np.ndarray) -> np.ndarray:
-        return _flat(x if how.features == "pixels" else _encoded(model, x))
-
-    data, drawn = features(images[: how.drawn]), features(images_of(model.draw_images))
-    shares = precision_recall(data, drawn)
-    found = _Quality(frechet_distance(drawn, data), None, shares.precision, shares.recall)
-    if train_images is None:
-        return found
-    train, means = _flat(train_images), _flat(images_of(model.sample))
-    places, distances = nearest(means, train)
-    _, distances_of_data = nearest(_flat(_reconstructed(model, images[: how.drawn], seeds)), train)
-    return found._replace(
-        frechet_distance_of_data=frechet_distance(features(train_images[: how.drawn]), data),
-        nearest_distance=float(np.median(distances)),
-        nearest_distance_of_data=float(np.median(distances_of_data)),
-        nearest_places=tuple(places.tolist()),
+    return quality(
+        images_of(model.draw_images),
+        images[: how.drawn],
+        train_images,
+        features=flat if how.features == "pixels" else partial(_encoded, model),
+        near=images_of(model.sample),
+        near_data=_reconstructed(model, images[: how.drawn], seeds),
     )
 
 
@@ -271,7 +257,3 @@ def _reconstructed(model: FlowVAE, images: np.ndarray, seeds: Sequence[tf.Tensor
         for i, seed in zip(starts, seeds, strict=True)
     ]
     return np.concatenate(made)
-
-
-def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ MOST_SAMPLES = 10_000
 
 
 def sample_to_picture(
-    path: Path, n: int, seed: int, output: Path, label: str | None = None
+    path: Path,
+    n: int,
+    seed: int,
+    output: Path,
+    label: str | None = None,
+    temperature: float | None = None,
 ) -> None:
     """Draws images from the prior of an exported model and writes them as one picture.
 
@@ -27,6 +33,7 @@ def sample_to_picture(
       output: The .png file, which is written completely or not at all.
       label: The class of the images: its name in the folder's run.json, or its number; None for
         images of an unknown class, or of a model without classes.
+      temperature: The temperature of the draw, at least 0; None for 1.
 
     Raises:
       UserError: If the folder holds no such model, or an argument is not allowed, or the picture
@@ -34,6 +41,8 @@ def sample_to_picture(
     """
     if not 1 <= n <= MOST_SAMPLES:
         raise UserError(f"-n must be 1 to {MOST_SAMPLES}. Received: {n}.")
+    if temperature is not None and not 0.0 <= temperature < math.inf:
+        raise UserError(f"--temperature must be at least 0. Received: {temperature:g}.")
     if output.suffix.lower() != ".png":
         raise UserError(f"--output must name a .png file. Received: {str(output)!r}.")
     if not (path / "saved_model.pb").is_file():
@@ -46,7 +55,7 @@ def sample_to_picture(
             f"The folder of --output {str(output)!r} does not exist; make it first, or "
             "choose another."
         )
-    images = _draw(path, n, seed, label)
+    images = _draw(path, n, seed, label, temperature)
     try:
         with written_aside(output) as file:
             save_samples(file, images)
@@ -54,7 +63,9 @@ def sample_to_picture(
         raise UserError(f"Cannot write {str(output)!r}: {error.strerror}.") from error
 
 
-def _draw(path: Path, n: int, seed: int, label: str | None) -> np.ndarray:
+def _draw(
+    path: Path, n: int, seed: int, label: str | None, temperature: float | None
+) -> np.ndarray:
     import tensorflow as tf
 
     from tfp_flowvae import _endpoints
@@ -65,6 +76,12 @@ def _draw(path: Path, n: int, seed: int, label: str | None) -> np.ndarray:
             f"{str(path)!r} is a SavedModel without the endpoint 'sample'; tfp_flowvae has not "
             "exported it."
         )
+    given = {} if temperature is None else {"temperature": temperature}
+    if given and not hasattr(model, "sample_at_temperature"):
+        raise UserError(
+            f"{str(path)!r} holds a model without a temperature: leave --temperature out. "
+            f"Received: --temperature {temperature:g}."
+        )
     specs = model.signatures["sample"].structured_input_signature[1]
     if "label" not in specs:
         if label is not None:
@@ -72,10 +89,10 @@ def _draw(path: Path, n: int, seed: int, label: str | None) -> np.ndarray:
                 f"{str(path)!r} holds a model without classes: leave --label out, or train with "
                 f"--labels. Received: --label {label}."
             )
-        return _in_unit(model, model.sample(n, seed))
+        return _in_unit(model, model.sample(n, seed, **given))
     number = _number(path, label)
     try:
-        return _in_unit(model, model.sample(n, number, seed))
+        return _in_unit(model, model.sample(n, number, seed, **given))
     except tf.errors.InvalidArgumentError as error:
         raise UserError(
             f"--label must be a class of {str(path)!r}, a whole number from 0. "

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tfp_flowvae.evaluation.figures import Protocol
+from tfp_flowvae.evaluation.image_density import density_estimates
 from tfp_flowvae.evaluation.table import aligned, data
-from tfp_flowvae.models import FlowVAE
+from tfp_flowvae.models import FlowVAE, ImageDensity
 from tfp_flowvae.models.importance import estimates_of
 
 _SHOWN = 10
@@ -19,7 +20,7 @@ class OutlierScores(NamedTuple):
     """The scores of N images.
 
     Attributes:
-      nll: -log p(x), float64 `[N]`, nats.
+      nll: -log p(x), float64 `[N]`, nats; for a flow of images an upper bound.
       quantile: The share of validation images with a smaller -log p(x), float64 `[N]`.
 
     Example:
@@ -33,7 +34,7 @@ class OutlierScores(NamedTuple):
 
 
 def outlier_scores(
-    model: FlowVAE,
+    model: FlowVAE | ImageDensity,
     images: np.ndarray,
     valid_images: np.ndarray,
     num_samples: int = 500,
@@ -48,7 +49,8 @@ def outlier_scores(
 
     Args:
       model: A trained model.
-      images: `[N, H, W, C]` in [0, 1], binarised like the validation images.
+      images: `[N, H, W, C]` in [0, 1], binarised like the validation images; for an `ImageDensity`
+        whole numbers from 0 to L - 1.
       valid_images: `[M, H, W, C]`, images that the model was not trained on.
       num_samples: The number of importance samples of each image.
       seed: The seed of the samples.
@@ -64,7 +66,8 @@ def outlier_scores(
       >>> scores.quantile.shape
       (4,)
     """
-    found = estimates_of(
+    estimates = density_estimates if isinstance(model, ImageDensity) else estimates_of
+    found = estimates(
         model,
         np.concatenate([images, valid_images]),  # in one call, because each call compiles a program
         num_samples,
@@ -75,7 +78,9 @@ def outlier_scores(
     return OutlierScores(nll, np.searchsorted(np.sort(valid), nll) / len(valid))
 
 
-def score_table(title: str, scores: OutlierScores, how: Protocol, valid: str) -> str:
+def score_table(
+    title: str, scores: OutlierScores, how: Protocol, valid: str, bound: bool = False
+) -> str:
     """Returns a summary of scores, and the images that are the least likely.
 
     Args:
@@ -83,11 +88,15 @@ def score_table(title: str, scores: OutlierScores, how: Protocol, valid: str) ->
       scores: The scores.
       how: The protocol, with the number of images.
       valid: The validation images, in words.
+      bound: Whether the scores are upper bounds, those of a flow of images.
     """
     nll, quantile = scores
     above = int(np.sum(quantile > 0.95))
+    measured = f"mean, importance-weighted, {how.samples} samples"
+    if bound:
+        measured = f"mean, upper bound, {how.samples} draws of the noise"
     summary = [
-        ("-log p(x)", f"{nll.mean():.3f}", f"mean, importance-weighted, {how.samples} samples"),
+        ("-log p(x)", f"{nll.mean():.3f}", measured),
         ("images above 95%", str(above), f"of {len(nll)}; 5% are expected of images like them"),
         ("images above all", str(int(np.sum(quantile == 1.0))), "less likely than all of them"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -117,3 +118,55 @@ def nearest(samples: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """
     places, distances = pairwise_distances_argmin_min(samples, data)
     return places, distances
+
+
+class Quality(NamedTuple):
+    """The figures of `Figures` that compare images of the model with data."""
+
+    frechet_distance: float | None = None
+    frechet_distance_of_data: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    nearest_distance: float | None = None
+    nearest_distance_of_data: float | None = None
+    nearest_places: tuple[int, ...] = ()
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """Returns images `[N, H, W, C]` as vectors of pixels, float32 `[N, H W C]`."""
+    return images.reshape(len(images), -1).astype(np.float32)
+
+
+def quality(
+    drawn: np.ndarray,
+    images: np.ndarray,
+    train_images: np.ndarray | None,
+    *,
+    features: Callable[[np.ndarray], np.ndarray] = flat,
+    near: np.ndarray,
+    near_data: np.ndarray,
+) -> Quality:
+    """Compares images of a model with data.
+
+    Args:
+      drawn: Draws of the model, `[N, H, W, C]` in [0, 1]; N more than `NEIGHBOURS`.
+      images: As many images.
+      train_images: Training images `[M, H, W, C]`, or None.
+      features: From images to the features of Frechet distance, precision and recall.
+      near: Images of the model whose nearest training images are found.
+      near_data: Images that the model has not drawn, for comparison.
+    """
+    data, made = features(images), features(drawn)
+    shares = precision_recall(data, made)
+    found = Quality(frechet_distance(made, data), None, shares.precision, shares.recall)
+    if train_images is None:
+        return found
+    train = flat(train_images)
+    places, distances = nearest(flat(near), train)
+    _, distances_of_data = nearest(flat(near_data), train)
+    return found._replace(
+        frechet_distance_of_data=frechet_distance(features(train_images[: len(images)]), data),
+        nearest_distance=float(np.median(distances)),
+        nearest_distance_of_data=float(np.median(distances_of_data)),
+        nearest_places=tuple(places.tolist()),
+    )

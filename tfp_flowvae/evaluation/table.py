@@ -10,11 +10,17 @@ import numpy as np
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.classes import CLASSIFIED_SAMPLES
-from tfp_flowvae.evaluation.figures import FEW_EFFECTIVE, Evaluation, Protocol
+from tfp_flowvae.evaluation.figures import (
+    FEW_EFFECTIVE,
+    DensityEvaluation,
+    Evaluation,
+    Figures,
+    Protocol,
+)
 
 
 class _Row(NamedTuple):
-    """A figure: what it is, the attribute of `Evaluation` that holds it, and how it is measured.
+    """A figure: what it is, the attribute of `Figures` that holds it, and how it is measured.
 
     `how` is a template; its fields are attributes of `Protocol`, `best` and `classified`.
     """
@@ -23,6 +29,14 @@ class _Row(NamedTuple):
     name: str
     how: str
 
+
+_SAMPLES = (
+    _Row("Frechet distance, squared", "frechet_distance", "{drawn} draws of p(x), {features}"),
+    _Row("  of training images", "frechet_distance_of_data", "as many, in place of the draws"),
+    _Row("precision", "precision", "share of {drawn} draws among the images, {features}"),
+    _Row("recall", "recall", "share of {drawn} images among the draws, {features}"),
+)
+_KOLMOGOROV = "Kolmogorov-Smirnov distance, mean over z0, {aggregated_images} images"
 
 _ROWS = (
     _Row("-log p(x)", "nll", "importance-weighted, {samples} samples an image"),
@@ -44,12 +58,23 @@ _ROWS = (
     _Row("active units", "active_units", "Var(E[z|x]) above 0.01, {aggregated_images} images"),
     _Row("mutual information I(x; z)", "mutual_information", "at most log {aggregated_images}"),
     _Row("KL(q(z) || p(z))", "aggregated_kl", "q(z) of {aggregated_images} images"),
-    _Row("Frechet distance, squared", "frechet_distance", "{drawn} draws of p(x), {features}"),
-    _Row("  of training images", "frechet_distance_of_data", "as many, in place of the draws"),
-    _Row("precision", "precision", "share of {drawn} draws among the images, {features}"),
-    _Row("recall", "recall", "share of {drawn} images among the draws, {features}"),
+    *_SAMPLES,
     _Row("to the nearest training image", "nearest_distance", "median of {drawn} means of p(x|z)"),
     _Row("  from a reconstruction", "nearest_distance_of_data", "median of {drawn}, to compare"),
+)
+
+_DENSITY_ROWS = (
+    _Row("-log P(x), upper bound", "nll", "{samples} draws of the noise an image"),
+    _Row("  bits per dimension", "bits_per_dimension", "the bound / (H W C log 2)"),
+    _Row("  effective draws", "effective_samples", "of {samples}, median over images"),
+    _Row("  generalization gap", "generalization_gap", "less that of as many training images"),
+    _Row("-log P(x), one draw", "nll_bound", "upper bound as in training, mean over {samples}"),
+    _Row("  bits per dimension", "nll_bound_bits", "the bound / (H W C log 2)"),
+    _Row("latents from the base", "latent_distance", _KOLMOGOROV),
+    _Row("  of draws of the base", "latent_distance_of_base", "as many, in place of the latents"),
+    *_SAMPLES,
+    _Row("to the nearest training image", "nearest_distance", "median of {drawn} draws of P(x)"),
+    _Row("  from an image", "nearest_distance_of_data", "median of {drawn}, to compare"),
 )
 
 
@@ -57,7 +82,7 @@ class Measured(NamedTuple):
     """A figure in words.
 
     Attributes:
-      name: The attribute of `Evaluation` that holds it.
+      name: The attribute of `Figures` that holds it.
       label: What it is.
       value: Its value, with the standard error where there is one.
       how: How it was measured.
@@ -71,10 +96,15 @@ class Measured(NamedTuple):
     level: int
 
 
-_PAIRED = {"nll": "nll_per_image", "elbo": "elbo_per_image"}
+_PAIRED = {"nll": "nll_per_image", "elbo": "elbo_per_image", "nll_bound": "nll_bound_per_image"}
+
+_BOUND = (
+    "the {} dequantisation makes the figures of -log P(x) upper bounds; more draws lower them. "
+    "Compare them only at the same number of draws, for images of the same size and levels."
+)
 
 
-def table(title: str, found: Evaluation) -> str:
+def table(title: str, found: Evaluation | DensityEvaluation) -> str:
     """Returns the figures, a line each, with how each was measured.
 
     Args:
@@ -82,41 +112,36 @@ def table(title: str, found: Evaluation) -> str:
       found: The figures.
     """
     rows = [("  " * row.level + row.label, row.value, row.how) for row in measured(found)]
-    parts = " ".join(f"{kl:.2f}" for kl in found.base_kl)
     text = f"{title}: {data(found.protocol)}\nnats per image, +- standard error over images\n\n"
-    text += f"{aligned(rows)}\n\n{_by_class(found)}"
-    text += f"KL of each dimension of the posterior's base: {parts}"
-    return "\n".join([text, *(f"Note: {note}" for note in notes(found))])
+    parts = [text + aligned(rows)]
+    if found.class_names:
+        parts.append(aligned([class_header(found), *class_rows(found)]))
+    if isinstance(found, Evaluation):
+        kl = " ".join(f"{kl:.2f}" for kl in found.base_kl)
+        parts.append(f"KL of each dimension of the posterior's base: {kl}")
+    return "\n".join(["\n\n".join(parts), *(f"Note: {note}" for note in notes(found))])
 
 
-def _by_class(found: Evaluation) -> str:
-    """The figures of each class, a line each; "" without classes."""
-    if not found.class_names:
-        return ""
-    rows = [("class", "images", "-log p(x|y)", "accuracy"), *class_rows(found)]
-    return f"{aligned(rows)}\n\n"
+def class_header(found: Figures) -> tuple[str, ...]:
+    """Returns what each column of `class_rows` is."""
+    if found.class_accuracy:
+        return "class", "images", "-log p(x|y)", "accuracy"
+    return "class", "images", "-log P(x)"
 
 
-def class_rows(found: Evaluation) -> list[tuple[str, str, str, str]]:
-    """Returns the name of each class, its number of images, -log p(x|y) and the accuracy."""
-    return [
-        (
-            name,
-            f"{count}",
-            "-" if nll is None else f"{nll:.3f}",
-            "-" if share is None else f"{share:.1%}",
-        )
-        for name, count, nll, share in zip(
-            found.class_names,
-            found.class_images,
-            found.class_nll,
-            found.class_accuracy,
-            strict=True,
-        )
+def class_rows(found: Figures) -> list[tuple[str, ...]]:
+    """Returns the name of each class, its number of images, its density and any accuracy."""
+    columns = [
+        found.class_names,
+        map(str, found.class_images),
+        ("-" if nll is None else f"{nll:.3f}" for nll in found.class_nll),
     ]
+    if found.class_accuracy:
+        columns.append("-" if share is None else f"{share:.1%}" for share in found.class_accuracy)
+    return list(zip(*columns, strict=True))
 
 
-def measured(found: Evaluation) -> list[Measured]:
+def measured(found: Figures) -> list[Measured]:
     """Returns the figures that there are, each with how it was measured."""
     return [
         Measured(
@@ -126,13 +151,19 @@ def measured(found: Evaluation) -> list[Measured]:
             _how(row, found.protocol),
             (len(row.label) - len(row.label.lstrip())) // 2,
         )
-        for row in _ROWS
+        for row in _rows_of(found)
         if getattr(found, row.name) is not None
     ]
 
 
-def notes(found: Evaluation) -> list[str]:
+def _rows_of(found: Figures) -> tuple[_Row, ...]:
+    return _DENSITY_ROWS if isinstance(found, DensityEvaluation) else _ROWS
+
+
+def notes(found: Evaluation | DensityEvaluation) -> list[str]:
     """Returns warnings about the figures, a few sentences each."""
+    if isinstance(found, DensityEvaluation):
+        return [_BOUND.format(found.dequantization)]
     said = []
     if found.few_effective:
         said.append(
@@ -153,7 +184,7 @@ def notes(found: Evaluation) -> list[str]:
     return said
 
 
-def comparison(titles: Sequence[str], found: Sequence[Evaluation]) -> str:
+def comparison(titles: Sequence[str], found: Sequence[Figures]) -> str:
     """Returns one table of several evaluations, and how the others differ from the first.
 
     Differences are paired by image where the images are the same.
@@ -170,7 +201,7 @@ def comparison(titles: Sequence[str], found: Sequence[Evaluation]) -> str:
     differences = [f"{number} - [1]" for number in numbers[1:]]
     same = not any(first.differences(one.protocol) for one in found)
     rows = [("", *numbers, *differences, "" if same else "how [1] was measured")]
-    for row in _ROWS:
+    for row in _rows_of(found[0]):
         if all(getattr(one, row.name) is None for one in found):
             continue
         cells = [_shown(one, row.name) for one in found]
@@ -219,7 +250,7 @@ def _how(row: _Row, protocol: Protocol) -> str:
     return row.how.format_map(vars(protocol) | {"best": best, "classified": classified})
 
 
-def _shown(found: Evaluation, name: str) -> str:
+def _shown(found: Figures, name: str) -> str:
     value, error = getattr(found, name), getattr(found, f"{name}_se", None)
     if value is None:
         return "-"
@@ -228,7 +259,7 @@ def _shown(found: Evaluation, name: str) -> str:
     return f"{value:.3f}" if error is None else f"{value:.3f} +- {error:.3f}"
 
 
-def _difference(first: Evaluation, second: Evaluation, name: str) -> str:
+def _difference(first: Figures, second: Figures, name: str) -> str:
     """The difference of the means over images, and its standard error."""
     a, b = getattr(first, name), getattr(second, name)
     if first.protocol.checksum == second.protocol.checksum:

@@ -48,24 +48,29 @@ def format_stack(flows: tuple[Spec, ...]) -> str:
     return "+".join(map(str, flows)) or "none"
 
 
-def check_event_size(flows: tuple[Spec, ...], event_size: int) -> None:
+def check_event_size(flows: tuple[Spec, ...], event_size: int, what: str = "latent size") -> None:
     """Checks that flows with their options can act on vectors of `event_size`.
+
+    Args:
+      flows: The flows.
+      event_size: D.
+      what: What D is, in words.
 
     Raises:
       UserError: If one cannot.
     """
     for flow in flows:
-        entry, received = flow.entry, f"Received: a latent size of {event_size}."
+        entry, received = flow.entry, f"Received: a {what} of {event_size}."
         assert isinstance(entry, FlowEntry)
         if event_size < entry.smallest_event:
             raise UserError(
-                f"The flow {flow.name!r} needs a latent size of at least {entry.smallest_event}; "
-                f"choose a larger latent size or another flow. {received}"
+                f"The flow {flow.name!r} needs a {what} of at least {entry.smallest_event}; "
+                f"choose a larger {what} or another flow. {received}"
             )
         if entry.largest_event is not None and event_size > entry.largest_event:
             raise UserError(
-                f"The flow {flow.name!r} takes a latent size of at most {entry.largest_event}; "
-                f"choose a smaller latent size or another flow. {received}"
+                f"The flow {flow.name!r} takes a {what} of at most {entry.largest_event}; "
+                f"choose a smaller {what} or another flow. {received}"
             )
         complaint = entry.complaint(flow.options, event_size)
         if complaint:

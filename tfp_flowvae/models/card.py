@@ -21,7 +21,9 @@ from tfp_flowvae.distributions.flow_distribution import FlowDistribution
 from tfp_flowvae.flows.image_registry import IMAGE_FLOWS
 from tfp_flowvae.flows.registry import FLOWS
 from tfp_flowvae.flows.stack import Stack
+from tfp_flowvae.models.data_units import DataUnits
 from tfp_flowvae.models.facts import Facts, Figure
+from tfp_flowvae.models.pixels import Pixels
 
 CARD = "README.md"
 LIBRARY = "tfp_flowvae"
@@ -103,8 +105,12 @@ def card(folder: Path, subject: Subject, facts: Facts) -> str:
 
 
 def parts_of(layer: FlowDistribution) -> str:
-    """The base and the flows of a distribution by their names, such as `normal+iaf`."""
-    return "+".join(map(_name_of, (layer.base, *_flat(layer.flow))))
+    """The base and the flows of a distribution by their names, such as `normal+iaf`.
+
+    The units of the data, which a density has as its last flow, are left out.
+    """
+    flows = [flow for flow in _flat(layer.flow) if not isinstance(flow, (DataUnits, Pixels))]
+    return "+".join(map(_name_of, (layer.base, *flows)))
 
 
 def _flat(flow: Any) -> list[Any]:

@@ -151,6 +151,11 @@ def make_dequantize(kind: str, levels: int) -> Dequantize:
     return Dequantize() if kind == "uniform" else VariationalDequantize(levels=levels)
 
 
+def kind_of(layer: Dequantize) -> str:
+    """The word of a layer in `DEQUANTIZE`."""
+    return "uniform" if type(layer) is Dequantize else "variational"
+
+
 def _logistic(e: tf.Tensor) -> tf.Tensor:
     """The log-density of the logistic distribution, which is log d sigmoid(e) / de."""
     return tf.math.log_sigmoid(e) + tf.math.log_sigmoid(-e)

@@ -14,7 +14,7 @@ from tfp_flowvae.runs.records import METRICS, is_of_density, read_json
 from tfp_flowvae.runs.settings import Settings
 
 if TYPE_CHECKING:
-    from tfp_flowvae.evaluation.figures import Evaluation
+    from tfp_flowvae.evaluation.figures import Figures
 
 _NATS = "nats per image"
 # The figures of an evaluation that the header has.
@@ -36,9 +36,9 @@ def facts_of_run(
     config: Mapping[str, Any],
     metrics: Mapping[str, float],
     record: Mapping[str, Any],
-    evaluation: Evaluation | None = None,
+    evaluation: Figures | None = None,
 ) -> Facts:
-    """What a card tells of a run of a `FlowVAE`.
+    """What a card tells of a run of a `FlowVAE` or an `ImageDensity`.
 
     Args:
       name: The name of the model.
@@ -99,7 +99,7 @@ def facts_of_density(
     return Facts(name, dataset, data, {**config, "data": dataset}, figures)
 
 
-def read_facts(folder: Path, evaluation: Evaluation | None = None) -> Facts:
+def read_facts(folder: Path, evaluation: Figures | None = None) -> Facts:
     """What a card tells of the run in a folder, or of an evaluation if there is no run."""
     if not (folder / RECORD).is_file():
         figures = () if evaluation is None else _of_evaluation(evaluation)
@@ -143,7 +143,7 @@ def _of_metrics(
     ]
 
 
-def _of_evaluation(found: Evaluation) -> list[Figure]:
+def _of_evaluation(found: Figures) -> list[Figure]:
     from tfp_flowvae.evaluation.table import data, measured
 
     dataset = Path(found.protocol.dataset).name

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfp_flowvae._files import written_aside
 from tfp_flowvae._quiet import import_tensorflow
-from tfp_flowvae.data import ImageSplits
+from tfp_flowvae.data import ImageSplits, load_labels
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.card import read_facts
 from tfp_flowvae.runs.config import TrainConfig
@@ -26,8 +26,8 @@ from tfp_flowvae.runs.saved import (
 )
 
 if TYPE_CHECKING:
-    from tfp_flowvae.evaluation.figures import Evaluation
-    from tfp_flowvae.models import FlowVAE
+    from tfp_flowvae.evaluation.figures import DensityEvaluation, Evaluation
+    from tfp_flowvae.models import FlowVAE, ImageDensity
 
 
 def evaluate_run(path: Path, how: How, file: Path | None = None, card: bool = False) -> None:
@@ -71,7 +71,7 @@ def _check_card(folder: Path) -> None:
         )
 
 
-def _write_card(path: Path, found: Evaluation) -> None:
+def _write_card(path: Path, found: Evaluation | DensityEvaluation) -> None:
     from tfp_flowvae.saving import load
 
     folder = folder_of(path)
@@ -92,14 +92,15 @@ def compare_runs(paths: Sequence[Path], how: How, across_protocols: bool = False
       across_protocols: Whether figures of different protocols may be compared.
 
     Raises:
-      UserError: As `evaluate_run`, or if the protocols differ, there are fewer than two paths, or a
-        file holds no figures.
+      UserError: As `evaluate_run`, or if the protocols or the kinds of model differ, there are
+        fewer than two paths, or a file holds no figures.
     """
     if len(paths) < 2:
         raise UserError(f"compare needs two paths or more. Received: {len(paths)}.")
     check_sizes(how)
     read = {path: read_evaluation(path) for path in paths if path.suffix == ".json"}
     configs = {path: read_config(path, how) for path in paths if path not in read}
+    _check_one_kind({path: (read.get(path) or configs[path]).model for path in paths})
     import_tensorflow()
     from tfp_flowvae.evaluation.figures import Protocol
     from tfp_flowvae.evaluation.table import check_alike, comparison
@@ -120,10 +121,26 @@ def compare_runs(paths: Sequence[Path], how: How, across_protocols: bool = False
     print(comparison(titles, found))
 
 
+def _check_one_kind(kinds: Mapping[Path, str]) -> None:
+    first, kind = next(iter(kinds.items()))
+    for path, other in kinds.items():
+        if other != kind:
+            what = {"vae": "a VAE", "flow": "a flow of images"}
+            raise UserError(
+                "compare takes models of one kind, because others have other figures: evaluate "
+                f"each alone. Received: {what[kind]} in {str(first)!r} and {what[other]} in "
+                f"{str(path)!r}."
+            )
+
+
 def check_json(file: Path | None) -> None:
-    """Raises `UserError` if there is no folder for a file that will be written."""
-    if file is not None and not file.absolute().parent.is_dir():
+    """Raises `UserError` if a file that will be written has no folder, or is one."""
+    if file is None:
+        return
+    if not file.absolute().parent.is_dir():
         raise UserError(f"The folder of --json {str(file)!r} does not exist; make it first.")
+    if file.is_dir():
+        raise UserError(f"--json must name a file. Received: {str(file)!r}, which is a folder.")
 
 
 def write_json(file: Path, values: Mapping[str, Any]) -> None:
@@ -146,11 +163,13 @@ def check_sizes(how: How) -> None:
     Protocol(**how.sizes)
 
 
-def _measured(path: Path, config: TrainConfig, how: How) -> Evaluation:
+def _measured(path: Path, config: TrainConfig, how: How) -> Evaluation | DensityEvaluation:
     return measure(*load_model_and_images(path, config), config, how)
 
 
-def measure(model: FlowVAE, splits: ImageSplits, config: TrainConfig, how: How) -> Evaluation:
+def measure(
+    model: FlowVAE | ImageDensity, splits: ImageSplits, config: TrainConfig, how: How
+) -> Evaluation | DensityEvaluation:
     """Evaluates a model, with progress bars.
 
     Args:
@@ -162,8 +181,13 @@ def measure(model: FlowVAE, splits: ImageSplits, config: TrainConfig, how: How) 
     from tfp_flowvae.evaluation.classes import Labels
     from tfp_flowvae.evaluation.evaluate import evaluate
 
-    labels, classes = None, splits.classes
-    if classes is not None:
+    labels: Any = None
+    classes = splits.classes
+    if config.model == "flow":
+        # The model does not know them, but each class has figures at no cost.
+        shape = config.image_shape
+        labels = load_labels(config.dataset, config.data_dir, image_shape=shape, split=how.split)
+    elif classes is not None:
         counts = np.bincount(classes.train[classes.train >= 0], minlength=len(classes.names))
         labels = Labels(getattr(classes, how.split), classes.names, counts / counts.sum())
     return evaluate(

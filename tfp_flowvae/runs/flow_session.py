@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.plots import save_bits
 from tfp_flowvae.models import ImageDensity
+from tfp_flowvae.runs.flow_checks import check_images
 from tfp_flowvae.runs.session import Session
 from tfp_flowvae.saving import export
 
@@ -25,12 +26,9 @@ class FlowSession(Session):
 
     def _build(self) -> ImageDensity:
         config, splits = self.config, self._splits
-        if splits.levels is None:
-            raise UserError(
-                "--model flow models grey levels, which are whole numbers: save the images as "
-                f"uint8. Received: {config.dataset!r} with float images."
-            )
-        return ImageDensity(
+        check_images(config, splits.image_shape, splits.levels is not None)
+        assert splits.levels is not None
+        model = ImageDensity(
             config.flow,
             event_shape=splits.image_shape,
             levels=splits.levels,
@@ -39,6 +37,12 @@ class FlowSession(Session):
             label_dropout=config.label_dropout,
             seed=config.seed,
         )
+        if not model.trainable_weights:
+            raise UserError(
+                "The flow has no weights to train: choose another one, such as glow. "
+                f"Received: --flow {config.flow}."
+            )
+        return model
 
     def _adapt(self) -> None:
         self.model.adapt(self._splits.train)

@@ -57,7 +57,7 @@ class RunFolder:
     """The folder that a run writes, as a context manager that holds a lock on it.
 
     The lock ends with the process. If the context ends without `publish` and without a checkpoint,
-    it removes what was written, and the folder itself if it made the folder.
+    it removes what was written, and the folders that it made.
 
     Args:
       path: The folder to write, or None for a new numbered folder under `saved_models/`.
@@ -85,7 +85,8 @@ class RunFolder:
     ) -> None:
         self.home = self.staging = Path()
         self._lock: FileLock | None = None
-        self._made, self._resume, self._published = False, resume, False
+        self._resume, self._published = resume, False
+        self._made: list[Path] = []  # from the innermost
         try:
             self.path = self._numbered(stem) if path is None else self._claim(path, overwrite)
             self._lock = _locked(self.path)
@@ -154,14 +155,12 @@ class RunFolder:
         shutil.rmtree(old)
 
     def _numbered(self, stem: str) -> Path:
-        DEFAULT_PARENT.mkdir(parents=True, exist_ok=True)
         safe = re.sub(r"[^A-Za-z0-9.=]+", "-", stem).strip("-.") or "run"
         names = (f"{safe}-{number:03d}" for number in itertools.count(1))
         while True:
             path = DEFAULT_PARENT / next(names)
             with contextlib.suppress(FileExistsError):
-                path.mkdir()
-                self._made = True
+                self._make(path)
                 return path
 
     def _claim(self, path: Path, overwrite: bool) -> Path:
@@ -174,9 +173,13 @@ class RunFolder:
         elif path.exists():
             raise UserError(f"--output {str(path)!r} is a file; choose a folder.")
         else:
-            path.mkdir(parents=True)
-            self._made = True
+            self._make(path)
         return path
+
+    def _make(self, path: Path) -> None:
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True)
+        self._made = made
 
     def _take(self, overwrite: bool) -> None:
         """Sets `home`, `earlier` and `staging`, and removes what a killed run has left."""
@@ -195,7 +198,7 @@ class RunFolder:
         self.staging.mkdir()
 
     def _give_back(self) -> None:
-        """Releases the lock, and removes the folder if this run made it and it is empty."""
+        """Releases the lock, and removes the folders that this run made, if they are empty."""
         if self._lock is not None:
             # The file is removed before the lock is released, or another run could lock a file
             # that is then removed. (filelock checks that a file it has locked still has a name.)
@@ -204,9 +207,9 @@ class RunFolder:
                 (self.path / _LOCK).unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
-        if self._made:
-            with contextlib.suppress(OSError):
-                self.path.rmdir()
+        with contextlib.suppress(OSError):
+            for made in self._made:
+                made.rmdir()
 
     def __enter__(self) -> Self:
         return self

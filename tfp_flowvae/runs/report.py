@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfp_flowvae._files import written_aside
-from tfp_flowvae.data import ImageSplits, load_labels
+from tfp_flowvae.data import ImageSplits, load_labels, to_unit
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.evaluation import check_sizes, measure
@@ -30,8 +30,10 @@ from tfp_flowvae.runs.saved import (
 )
 
 if TYPE_CHECKING:
-    from tfp_flowvae.evaluation.figures import Evaluation
-    from tfp_flowvae.models import FlowVAE
+    from tfp_flowvae.evaluation.figures import DensityEvaluation, Evaluation
+    from tfp_flowvae.models import FlowVAE, ImageDensity
+
+    AnyEvaluation = Evaluation | DensityEvaluation
 
 REPORT, EVALUATION = "report.html", "evaluation.json"
 
@@ -44,7 +46,11 @@ _SAME_MODEL = 1e-3
 
 
 def write_run_report(
-    folder: Path, path: Path, model: FlowVAE, splits: ImageSplits, config: TrainConfig
+    folder: Path,
+    path: Path,
+    model: FlowVAE | ImageDensity,
+    splits: ImageSplits,
+    config: TrainConfig,
 ) -> None:
     """Writes report.html at the end of a run, without the figures that take long.
 
@@ -59,11 +65,11 @@ def write_run_report(
       OSError: If it cannot be written.
       UserError: If the labels cannot be read.
     """
-    metrics = read_json(folder / METRICS)
-    free_energy = {
-        name: metrics[f"test_{name}"] for name in ("free_energy", "log_likelihood", "kl")
-    }
-    about = {"seed": config.seed, "evaluation": None, "free_energy": free_energy}
+    about: dict[str, Any] = {"seed": config.seed, "evaluation": None}
+    if config.model == "vae":
+        metrics = read_json(folder / METRICS)
+        names = ("free_energy", "log_likelihood", "kl")
+        about["free_energy"] = {name: metrics[f"test_{name}"] for name in names}
     page = _page(folder, path, model, splits, config, dataclasses.asdict(config), about)
     _write(folder / REPORT, page)
 
@@ -106,11 +112,9 @@ def report_run(
     if found is None and evaluate:
         found = measure(model, splits, config, how)
     seed = how.sizes.get("seed", config.seed)
-    about = {
-        "seed": seed,
-        "evaluation": found,
-        "free_energy": _free_energy(found, model, splits, config, seed),
-    }
+    about = {"seed": seed, "evaluation": found}
+    if config.model == "vae":
+        about["free_energy"] = _free_energy(found, model, splits, config, seed)
     settings = dataclasses.asdict(config) if has_config(path) else {}
     page = _page(folder, path, model, splits, config, settings, about)
     try:
@@ -145,11 +149,11 @@ def _browser(output: Path) -> webbrowser.BaseBrowser:
 def _evaluation(
     file: Path,
     figures: Path | None,
-    given: Evaluation | None,
-    model: FlowVAE,
+    given: AnyEvaluation | None,
+    model: FlowVAE | ImageDensity,
     splits: ImageSplits,
     config: TrainConfig,
-) -> Evaluation | None:
+) -> AnyEvaluation | None:
     """The figures that are given, or those in the folder's file if they are of this model."""
     if given is None and not file.is_file():
         return None
@@ -164,12 +168,23 @@ def _evaluation(
     return None
 
 
-def _is_of(found: Evaluation, model: FlowVAE, images: np.ndarray) -> bool:
-    """Whether figures are of a model and of images: by the KL of each dimension, and a checksum."""
+def _is_of(found: AnyEvaluation, model: FlowVAE | ImageDensity, images: np.ndarray) -> bool:
+    """Whether figures are of a model and of images.
+
+    The images are known by a checksum, a VAE by the KL of each dimension, and a flow of images by
+    the bounds of the first images.
+    """
     from tfp_flowvae.evaluation.diagnostics import base_kl
-    from tfp_flowvae.evaluation.evaluate import checksum
+    from tfp_flowvae.evaluation.figures import DensityEvaluation
+    from tfp_flowvae.evaluation.image_density import same_density
+    from tfp_flowvae.evaluation.statistics import checksum
+    from tfp_flowvae.models import ImageDensity
 
     if found.protocol.checksum != checksum(images):
+        return False
+    if isinstance(model, ImageDensity):
+        return isinstance(found, DensityEvaluation) and same_density(model, images, found)
+    if isinstance(found, DensityEvaluation):
         return False
     base = model.posterior(images[: found.protocol.aggregated_images]).distribution
     kl = base_kl(base).numpy().mean(axis=0, dtype=np.float64)
@@ -178,8 +193,8 @@ def _is_of(found: Evaluation, model: FlowVAE, images: np.ndarray) -> bool:
 
 
 def _free_energy(
-    found: Evaluation | None,
-    model: FlowVAE,
+    found: Any,
+    model: Any,
     splits: ImageSplits,
     config: TrainConfig,
     seed: int,
@@ -197,24 +212,28 @@ def _free_energy(
 def _page(
     folder: Path,
     path: Path,
-    model: FlowVAE,
+    model: FlowVAE | ImageDensity,
     splits: ImageSplits,
     config: TrainConfig,
     settings: Mapping[str, Any],
     about: Mapping[str, Any],
 ) -> str:
     """The page. `folder` has the records, `path` is the folder's name on the page."""
-    from tfp_flowvae.evaluation.report import Subject, render
+    from tfp_flowvae.evaluation.report import DensitySubject, Subject, render
 
     labels = load_labels(config.dataset, config.data_dir, image_shape=config.image_shape)
-    subject = Subject(
+    if config.model == "flow":
+        kind: Any = DensitySubject
+        about = {**about, **_bounds(model, splits, about["seed"])}
+    else:
+        kind, about = Subject, {**about, "binarization": config.binarization}
+    subject = kind(
         name=folder_of(path).absolute().name,
         model=model,
-        test=fixed_images(splits, config, "test", _SHOWN),
-        train=fixed_images(splits, config, "train", _SEARCHED),
+        test=to_unit(fixed_images(splits, config, "test", _SHOWN), _levels(splits, config)),
+        train=to_unit(fixed_images(splits, config, "train", _SEARCHED), _levels(splits, config)),
         labels=None if labels is None else labels[:_SHOWN],
         dataset=config.dataset,
-        binarization=config.binarization,
         counts={name: len(getattr(splits, name)) for name in ("train", "valid", "test")},
         history=read_history(folder / HISTORY),
         settings=settings,
@@ -225,7 +244,20 @@ def _page(
     return render(subject, progress_bar)
 
 
-def _commands(path: Path, of_run: bool, found: Evaluation | None) -> dict[str, str]:
+def _levels(splits: ImageSplits, config: TrainConfig) -> int | None:
+    """The levels of what `fixed_images` returns; None for images in [0, 1]."""
+    return splits.levels if config.model == "flow" else None
+
+
+def _bounds(model: Any, splits: ImageSplits, seed: int) -> dict[str, np.ndarray]:
+    """The bound of each test image and of as many training images, with one draw of the noise."""
+    count = len(splits.test)
+    both = np.concatenate([splits.test, splits.train[:count]])  # each call compiles a program
+    nll = model.nll(both, 1, seed=seed)
+    return {"test_nll": nll[:count], "train_nll": nll[count:]}
+
+
+def _commands(path: Path, of_run: bool, found: Any) -> dict[str, str]:
     """Shell commands, by what they do."""
     module, place = ["python", "-m", "tfp_flowvae"], str(path)
     file = str(folder_of(path) / EVALUATION)

@@ -19,6 +19,7 @@ from tfp_flowvae.runs import messages
 from tfp_flowvae.runs.card import facts_of_run
 from tfp_flowvae.runs.config import TrainConfig
 from tfp_flowvae.runs.failures import failing, losing_workers
+from tfp_flowvae.runs.flow_checks import check_known_images
 from tfp_flowvae.runs.folder import RunFolder
 from tfp_flowvae.runs.images import load_splits
 from tfp_flowvae.runs.output import Output
@@ -64,6 +65,8 @@ def train(config: TrainConfig, output: Output | None = None) -> int:
     output = output or Output()
     check_strategy(output.strategy)
     check_dataset(config.dataset, config.data_dir, image_shape=config.image_shape)
+    if config.model == "flow":
+        check_known_images(config)
     if output.tensorboard and find_spec("tensorboard") is None:
         raise UserError(
             "--tensorboard needs the package tensorboard, which is not installed: "
@@ -217,8 +220,8 @@ class _Run:
         """Writes the report, in place of one of fewer epochs; a failure must not cost the run."""
         folder = self.folder
         (folder.path / REPORT).unlink(missing_ok=True)
-        if self.output.no_report or self.config.model == "flow":
-            return  # The report is about latent variables.
+        if self.output.no_report:
+            return
         try:
             write_run_report(folder.staging, folder.path, session.model, splits, self.config)
         except OSError:

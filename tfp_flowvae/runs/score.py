@@ -18,8 +18,8 @@ from tfp_flowvae.runs.saved import (
     read_config,
 )
 
-SAMPLES = 500
-"""The number of importance samples of each image."""
+SAMPLES = {"vae": 500, "flow": 50}
+"""The number of importance samples of each image, by the kind of model."""
 
 
 def score_run(path: Path, how: How, file: Path | None = None) -> None:
@@ -58,7 +58,7 @@ def score_run(path: Path, how: How, file: Path | None = None) -> None:
         dataset=config.dataset,
         split=how.split,
         binarization=config.binarization,
-        **{"seed": own.seed, "samples": SAMPLES, **how.sizes},
+        **{"seed": own.seed, "samples": SAMPLES[config.model], **how.sizes},
     )
     images = fixed_images(splits, config, how.split)
     scores = outlier_scores(
@@ -76,6 +76,7 @@ def score_run(path: Path, how: How, file: Path | None = None) -> None:
             },
         )
     protocol = dataclasses.replace(protocol, images=len(images))
-    print(score_table(str(path), scores, protocol, f"{len(valid)} of {own.dataset}"))
+    bound = config.model == "flow"
+    print(score_table(str(path), scores, protocol, f"{len(valid)} of {own.dataset}", bound))
     if file is not None:
         print(f"\nscores    {file}")

@@ -222,7 +222,8 @@ class Settings:
     )
     patience: int | None = option(
         None,
-        "stop when the validation ELBO has not risen for this many epochs; keep the best weights",
+        "stop when the bound of the validation images has not improved for this many epochs; keep "
+        "the best weights",
         metavar="EPOCHS",
         at_least=1,
         shown="no early stopping",
@@ -292,8 +293,8 @@ class Settings:
 
     nll_samples: int = option(
         0,
-        "the number of posterior samples for the importance-weighted estimate of -log p(x) of the "
-        "test images; 0: no estimate",
+        "the number of posterior samples, or with --model flow of draws of the noise, for the "
+        "importance-weighted estimate of -log p(x) of the test images; 0: no estimate",
         metavar="S",
         at_least=0,
         group="evaluation",

@@ -33,7 +33,7 @@ def said(make_vae, active=4, median=2.0, evaluation=None, **values):
         "commands": {},
     }
     z = np.zeros((2, 4))
-    near = Nearest(IMAGES, IMAGES, np.zeros(2), median, 2.0, 2)
+    near = Nearest(IMAGES, IMAGES, np.zeros(2), median, 2.0, 2, "reconstructions of test images")
     subject = Subject(**{**given, **values})
     return " ".join(summary(subject, Latents(z, z, z, np.zeros(4), np.zeros(4)), active, near))
 

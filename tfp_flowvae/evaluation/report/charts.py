@@ -21,6 +21,7 @@ MAP_FRAME = (0.12, 0.11, 0.86, 0.87)
 _MAP_SIZE = (5.4, 5.4)
 # Words on the map are so far apart, as a share of its width.
 _APART, _ROUNDS = 0.05, 50
+_BINS = 30
 # With so many epochs, the first of them would flatten the rest of a curve.
 _MANY_EPOCHS = 20
 
@@ -53,6 +54,49 @@ def curves(
         if len(shown) > 1:
             axes.legend()
         _leave_out_the_start(axes, shown)
+
+    return chart(plot)
+
+
+def histograms(values: Mapping[str, np.ndarray], title: str, unit: str) -> Picture:
+    """Draws histograms over each other, which share their bins.
+
+    Args:
+      values: The values by the label of the histogram.
+      title: The title.
+      unit: What the values are.
+    """
+    both = np.concatenate(list(values.values()))
+    # A few extreme values would make the bins wide.
+    low, high = np.quantile(both[np.isfinite(both)], [0.002, 0.998])
+    edges = np.linspace(low, high, min(_BINS, round(2.0 * np.sqrt(both.size))) + 1)
+
+    def plot(axes: Axes) -> None:
+        for (label, one), colour in zip(values.items(), COLOURS, strict=False):
+            shares, _ = np.histogram(one, edges, density=True)
+            axes.stairs(shares, edges, color=colour, label=label, linewidth=1.5)
+        axes.set(title=title, xlabel=unit, ylabel="share per unit")
+        axes.legend()
+
+    return chart(plot)
+
+
+def of_dimensions(values: Mapping[str, np.ndarray], title: str, unit: str) -> Picture:
+    """Draws a value of each dimension, in the order of the values.
+
+    Args:
+      values: The values `[D]` by the label of the line.
+      title: The title.
+      unit: What the values are.
+    """
+
+    def plot(axes: Axes) -> None:
+        for (label, one), colour in zip(values.items(), COLOURS, strict=False):
+            axes.plot(np.arange(1, len(one) + 1), np.sort(one)[::-1], color=colour, label=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylim(bottom=0.0)
+        axes.set(title=title, xlabel="dimensions of z0, in the order of the value", ylabel=unit)
+        axes.legend()
 
     return chart(plot)
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jinja2
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE
-from tfp_flowvae.evaluation.report import latents, sections, training
+from tfp_flowvae.evaluation.report import density, density_words, latents, sections, training
 from tfp_flowvae.evaluation.report.map import latent_map
 from tfp_flowvae.evaluation.report.nearest import find_nearest
-from tfp_flowvae.evaluation.report.subject import Subject
+from tfp_flowvae.evaluation.report.subject import DensitySubject, Subject
 from tfp_flowvae.evaluation.report.theme import css_variables
 from tfp_flowvae.evaluation.report.words import names, summary
 from tfp_flowvae.evaluation.table import data, measured, notes
@@ -26,32 +26,19 @@ _COMPARED = 100
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
-def render(subject: Subject, progress: Progress = lambda items, title: items) -> str:
+def render(
+    subject: Subject | DensitySubject, progress: Progress = lambda items, title: items
+) -> str:
     """Returns the page as HTML, which needs no other file and no network.
 
     Args:
       subject: What it is about.
       progress: A function of an iterable and a title that shows its progress.
     """
-    images = subject.test[:_MEASURED]
-    found = latents.measure(subject.model, images, subject.seed)
-    near = find_nearest(subject.model, subject.test, subject.train, _COMPARED, subject.seed)
-    active = int((found.variance > ACTIVE_VARIANCE).sum())
-    if subject.evaluation is not None:
-        active = subject.evaluation.active_units
-    parts: list[Callable[[], Any]] = [
-        lambda: sections.samples(subject),
-        *([] if subject.model.num_classes is None else [lambda: sections.classes(subject)]),
-        lambda: sections.reconstructions(subject),
-        lambda: sections.interpolations(subject, found),
-        lambda: sections.traversals(subject, found),
-        lambda: latent_map(subject, found),
-        lambda: sections.copies(subject, near),
-        lambda: sections.aggregated(found),
-        lambda: training.curves(subject),
-        lambda: training.densities(subject, found),
-    ]
-    made = [part() for part in progress(parts, "report")]
+    if isinstance(subject, DensitySubject):
+        content = _of_density(subject, progress)
+    else:
+        content = _of_vae(subject, progress)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tfp_flowvae.evaluation.report"),
         autoescape=True,
@@ -63,9 +50,6 @@ def render(subject: Subject, progress: Progress = lambda items, title: items) ->
     return environment.get_template("page.html").render(
         subject=subject,
         version=__version__,
-        summary=[text for text in summary(subject, found, active, near) if text],
-        names=names(subject),
-        sections=made,
         figures=measured(evaluation) if evaluation else [],
         protocol=data(evaluation.protocol) if evaluation else "",
         notes=notes(evaluation) if evaluation else [],
@@ -73,4 +57,52 @@ def render(subject: Subject, progress: Progress = lambda items, title: items) ->
         record=json.dumps(subject.record, indent=2),
         light=css_variables(0),
         dark=css_variables(1),
+        **content,
     )
+
+
+def _of_vae(subject: Subject, progress: Progress) -> Mapping[str, Any]:
+    """What the page has of a VAE alone."""
+    found = latents.measure(subject.model, subject.test[:_MEASURED], subject.seed)
+    near = find_nearest(subject.model, subject.test, subject.train, _COMPARED, subject.seed)
+    active = int((found.variance > ACTIVE_VARIANCE).sum())
+    if subject.evaluation is not None:
+        active = subject.evaluation.active_units
+    parts: list[Callable[[], Any]] = [
+        lambda: sections.samples(subject),
+        *([] if subject.model.num_classes is None else [lambda: sections.classes(subject)]),
+        lambda: sections.reconstructions(subject),
+        lambda: sections.interpolations(subject, found),
+        lambda: sections.traversals(subject, found),
+        lambda: latent_map(subject, found),
+        lambda: sections.copies(near),
+        lambda: sections.aggregated(found),
+        lambda: training.curves(subject),
+        lambda: training.densities(subject, found),
+    ]
+    return {
+        "sections": [part() for part in progress(parts, "report")],
+        "summary": [text for text in summary(subject, found, active, near) if text],
+        "names": names(subject),
+        "left_out": "-log p(x), the gaps and the sample quality",
+    }
+
+
+def _of_density(subject: DensitySubject, progress: Progress) -> Mapping[str, Any]:
+    """What the page has of a flow of images alone."""
+    found = density.measure(subject, _MEASURED, _COMPARED)
+    parts: list[Callable[[], Any]] = [
+        lambda: density.samples(subject),
+        lambda: density.interpolations(subject, found),
+        lambda: sections.copies(found.near),
+        lambda: density.likelihoods(subject),
+        *([lambda: density.classes(subject)] if density.has_classes(subject) else []),
+        lambda: density.latents(subject, found),
+        lambda: density.training(subject),
+    ]
+    return {
+        "sections": [part() for part in progress(parts, "report")],
+        "summary": list(density_words.summary(subject, found)),
+        "names": density_words.names(subject),
+        "left_out": "The bound with many draws of the noise and the sample quality",
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -11,15 +11,16 @@ from tfp_flowvae.evaluation.report import charts, latents, words
 from tfp_flowvae.evaluation.report.latents import Latents
 from tfp_flowvae.evaluation.report.nearest import Nearest
 from tfp_flowvae.evaluation.report.pictures import strip
-from tfp_flowvae.evaluation.report.subject import Subject
+from tfp_flowvae.evaluation.report.subject import Known, Subject
 from tfp_flowvae.evaluation.report.theme import Picture
 from tfp_flowvae.evaluation.table import class_rows
 
 COLUMNS = 10
 """Images side by side."""
 
-_TEMPERATURES = (0.5, 0.75, 1.0, 1.25)
-_PATHS, _TRAVERSALS, _PAIRS, _CLASSES = 5, 8, 3, 20
+TEMPERATURES = (0.5, 0.75, 1.0, 1.25)
+MOST_CLASSES = 20
+_PATHS, _TRAVERSALS, _PAIRS = 5, 8, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ def samples(subject: Subject) -> Section:
             f"{COLUMNS} samples at temperature {temperature:g}.",
             f"T = {temperature:g}",
         )
-        for temperature in _TEMPERATURES
+        for temperature in TEMPERATURES
     ]
     text = (
         "Means of p(x|z) for z drawn from the prior. A column is one draw. The temperature T "
@@ -93,15 +94,15 @@ def classes(subject: Subject) -> Section:
             " -log p(x|y) is in nats per image; the accuracy is the share of its images for which "
             "Bayes' rule, p(y) p(x|y), finds the class."
         )
-    if len(names) > _CLASSES:
-        text += f" Shown are the first {_CLASSES} of {len(names)} classes."
+    if len(names) > MOST_CLASSES:
+        text += f" Shown are the first {MOST_CLASSES} of {len(names)} classes."
     rows = [
         Figure(
             strip(model.sample(COLUMNS, subject.seed, label=k).numpy()),
             f"{COLUMNS} samples of class {names[k]}.",
             captions[k],
         )
-        for k in range(min(len(names), _CLASSES))
+        for k in range(min(len(names), MOST_CLASSES))
     ]
     return Section("Classes", [text], rows)
 
@@ -122,17 +123,10 @@ def reconstructions(subject: Subject) -> Section:
 
 def interpolations(subject: Subject, found: Latents) -> Section:
     """Paths between test images in the space of the prior's base."""
-    first, second = _ends(subject)
-    z = found.posterior
-    paths = subject.model.path(z[first], z[second], COLUMNS - 2).numpy()
-    rows: list[Figure] = []
-    for a, b, path in zip(first, second, np.swapaxes(paths, 0, 1), strict=True):
-        between = subject.model.decode(path).numpy()
-        images = np.concatenate([subject.test[a : a + 1], between, subject.test[b : b + 1]])
-        name = f"path {len(rows) + 1}"
-        if subject.labels is not None:
-            name = f"{subject.labels[a]} to {subject.labels[b]}"
-        rows.append(Figure(strip(images), "A path from one test image to another.", name))
+    first, second = ends(subject)
+    z, model = found.posterior, subject.model
+    paths = np.swapaxes(model.path(z[first], z[second], COLUMNS - 2).numpy(), 0, 1)
+    rows = path_rows(subject, first, second, (model.decode(path).numpy() for path in paths))
     text = (
         "The first and the last image of a row are test images. The images between them are "
         "decoded from points on a path between their z. The path is straight, or an arc where the "
@@ -141,8 +135,8 @@ def interpolations(subject: Subject, found: Latents) -> Section:
     return Section("Interpolations", [text], rows)
 
 
-def _ends(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
-    """Places of test images to interpolate between, with different labels where there are some."""
+def ends(subject: Known) -> tuple[np.ndarray, np.ndarray]:
+    """Returns places of test images to interpolate between, with different labels if there are."""
     count = min(_PATHS, len(subject.test) // 2)
     first, second = np.arange(count), np.arange(count, 2 * count)
     if subject.labels is not None:
@@ -151,6 +145,27 @@ def _ends(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
             if len(others):
                 second[i] = count + others[i % len(others)]
     return first, second
+
+
+def path_rows(
+    subject: Known, first: np.ndarray, second: np.ndarray, between: Iterable[np.ndarray]
+) -> list[Figure]:
+    """Returns a row for each pair of test images, with the images between them.
+
+    Args:
+      subject: What the page is about.
+      first: Places of test images.
+      second: As many.
+      between: Images `[S, H, W, C]` in [0, 1] for each pair.
+    """
+    rows: list[Figure] = []
+    for a, b, images in zip(first, second, between, strict=True):
+        path = np.concatenate([subject.test[a : a + 1], images, subject.test[b : b + 1]])
+        name = f"path {len(rows) + 1}"
+        if subject.labels is not None:
+            name = f"{subject.labels[a]} to {subject.labels[b]}"
+        rows.append(Figure(strip(path), "A path from one test image to another.", name))
+    return rows
 
 
 def traversals(subject: Subject, found: Latents) -> Section:
@@ -175,7 +190,7 @@ def traversals(subject: Subject, found: Latents) -> Section:
     return Section("Latent traversals", [text], rows)
 
 
-def copies(subject: Subject, near: Nearest) -> Section:
+def copies(near: Nearest) -> Section:
     """Samples over their nearest training images."""
     shown = np.arange(min(COLUMNS, len(near.samples)))
     closest = np.argsort(near.distances)[: len(shown)]
@@ -191,7 +206,7 @@ def copies(subject: Subject, near: Nearest) -> Section:
         ]
     count = len(near.samples)
     text = (
-        f"{words.copies(near)} Medians are over {count} samples and {count} reconstructions; "
+        f"{words.copies(near)} Medians are over {count} samples and {count} {near.compared}; "
         f"{near.searched:,} training images were searched."
     )
     return Section("Nearest training images", [text], rows)

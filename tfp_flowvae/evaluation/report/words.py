@@ -44,21 +44,12 @@ def summary(subject: Subject, latents: Latents, active: int, near: Nearest) -> I
 
 
 def _model(subject: Subject) -> str:
-    height, width, channels = subject.model.image_shape
-    colour = "grey" if channels == 1 else "colour"
     posterior = "a normal without a flow" if subject.posterior == "none" else subject.posterior
     prior = "the standard normal" if subject.prior == "none" else subject.prior
-    text = (
+    return (
         f"A variational autoencoder with {subject.model.latent_size} latent dimensions. Its "
-        f"posterior q(z|x) is {posterior}, and its prior p(z) is {prior}. "
+        f"posterior q(z|x) is {posterior}, and its prior p(z) is {prior}. {subject.trained}"
     )
-    epochs = subject.record.get("epochs") or len(subject.history.get("epoch", ()))
-    shape = f"{height} × {width} pixels, {colour}"
-    if epochs:
-        many = "epoch" if epochs == 1 else "epochs"
-        images = f"{subject.counts['train']:,} images of {subject.dataset} ({shape})"
-        return f"{text}It was trained for {epochs} {many} on {images}."
-    return f"{text}It is evaluated on images of {subject.dataset} ({shape})."
 
 
 def names(subject: Subject) -> dict[str, str]:
@@ -141,20 +132,27 @@ def _generalisation(subject: Subject) -> str:
     found = subject.evaluation
     if found is not None and found.generalization_gap is not None:
         gap, error = found.generalization_gap, found.generalization_gap_se or 0.0
-        return f"{_gap(gap, 2.0 * error)} The difference is {gap:.2f} ± {error:.2f} nats per image."
+        return measured_gap(gap, error)
     elbo = subject.history.get("elbo")
     if elbo is None:
         return ""
     # Noise in one epoch's ELBO is well below a hundredth of it.
     gap = subject.free_energy["free_energy"] + float(elbo[-1])
     return (
-        f"{_gap(gap, 0.01 * abs(float(elbo[-1])))} In the last epoch the free energy of training "
-        f"images was {-elbo[-1]:.2f} nats, {abs(gap):.2f} {'below' if gap > 0 else 'above'} that "
-        "of test images."
+        f"{_overfits(gap, 0.01 * abs(float(elbo[-1])))} In the last epoch the free energy of "
+        f"training images was {-elbo[-1]:.2f} nats, {abs(gap):.2f} "
+        f"{'below' if gap > 0 else 'above'} that of test images."
     )
 
 
-def _gap(gap: float, noise: float) -> str:
+def measured_gap(gap: float, error: float) -> str:
+    """Returns whether a generalisation gap of nats per image, with its standard error, is one."""
+    return (
+        f"{_overfits(gap, 2.0 * error)} The difference is {gap:.2f} ± {error:.2f} nats per image."
+    )
+
+
+def _overfits(gap: float, noise: float) -> str:
     if gap <= noise:
         return "There is no sign of overfitting: test images are as likely as training images."
     return "Test images are less likely than training images, so the model overfits to some degree."
@@ -164,9 +162,8 @@ def copies(near: Nearest) -> str:
     """Returns whether samples look like copies of training images."""
     ratio = near.median / near.median_of_data
     how = (
-        f"the median distance to the nearest training image is {near.median:.2f} for a sample and "
-        f"{near.median_of_data:.2f} for the reconstruction of a test image (Euclidean distance of "
-        "pixels in [0, 1])"
+        f"the median distance to the nearest training image is {near.median:.2f} for samples and "
+        f"{near.median_of_data:.2f} for {near.compared} (Euclidean distance of pixels in [0, 1])"
     )
     if ratio < SUSPICIOUS:
         return f"Samples may be copies of training images: {how}."
