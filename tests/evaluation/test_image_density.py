@@ -12,6 +12,7 @@ from scipy import stats
 
 import tfp_flowvae as fv
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.evaluation.classes import Labels, labels_by_name
 from tfp_flowvae.evaluation.figures import DensityEvaluation, read_figures
 from tfp_flowvae.evaluation.image_density import base_distance, same_density
 from tfp_flowvae.evaluation.table import table
@@ -36,7 +37,9 @@ def make(dequantize="uniform"):
 def measured():
     density = make()
     labels = [str(i % 3 - 1) for i in range(30)]  # a third of them are missing
-    return density, fv.evaluate(density, IMAGES, TRAIN, labels=labels, **SIZES)
+    return density, fv.evaluate(
+        density, IMAGES, TRAIN, labels=labels_by_name(np.array(labels)), **SIZES
+    )
 
 
 def test_bounds_are_means_over_images_of_those_of_the_model(measured):
@@ -73,8 +76,39 @@ def test_classes_are_those_of_the_labels_that_are_known(measured):
     assert found.class_images == (10, 10)
     assert found.class_nll[1] == pytest.approx(found.nll_per_image[2::3].mean())
     assert "class  images  -log P(x)\n0      10 " in table("run", found)
-    alike = fv.evaluate(make(), IMAGES, labels=["a"] * 30, **{**SIZES, "drawn": 0})
+    alike = fv.evaluate(
+        make(), IMAGES, labels=labels_by_name(np.array(["a"] * 30)), **{**SIZES, "drawn": 0}
+    )
     assert alike.class_names == ()
+
+
+def test_a_model_with_classes_is_measured_given_the_labels():
+    keras.utils.set_random_seed(0)
+    density = fv.FlowDensity(
+        "glow:levels=1,steps=1,width=8", event_shape=SHAPE, levels=LEVELS, num_classes=3
+    )
+    density.adapt(TRAIN)
+    base = density.layer.base
+    for weight in base.trainable_weights:  # classes that differ
+        weight.assign(RNG.normal(scale=0.3, size=weight.shape))
+    own = np.arange(30) % 4 - 1  # a quarter is missing
+    labels = Labels(own, ("a", "b", "c"), np.array([0.2, 0.3, 0.5]))
+    found = fv.evaluate(density, IMAGES, labels=labels, **{**SIZES, "drawn": 0})
+
+    known = own >= 0
+    nll = density.nll(IMAGES[known], 3, batch_size=100, seed=2, label=own[known])
+    rounding = 100 * EPS * np.abs(nll).max()
+    assert found.label_nll == pytest.approx(nll.mean(), abs=rounding)
+    assert found.class_nll[2] == pytest.approx(nll[own[known] == 2].mean(), abs=rounding)
+    first = IMAGES[known][: SIZES["aggregated_images"]]
+    each = [density.nll(first, 3, batch_size=100, seed=2, label=k) for k in range(3)]
+    posterior = np.log([0.2, 0.3, 0.5]) - np.transpose(each)
+    # The noise of the classes differs, so that only images whose classes differ by more agree.
+    top = np.sort(posterior, axis=1)
+    right = np.argmax(posterior, axis=1) == own[known][: len(first)]
+    unsure = np.mean(top[:, -1] - top[:, -2] < 1.0)
+    assert abs(found.accuracy - right.mean()) <= unsure
+    assert "accuracy of Bayes' rule" in table("run", found)
 
 
 def test_the_distance_of_latents_is_that_of_kolmogorov_and_smirnov():

@@ -84,6 +84,10 @@ def known_layout(
 
     Raises:
       UserError: As `check_dataset` does.
+
+    Example:
+      >>> known_layout("digits")
+      ((8, 8, 1), dtype('uint8'))
     """
     source = _opened(dataset, data_dir, image_shape=image_shape)
     return None if source is None else next(iter(source.parts().values())).layout

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from tfp_flowvae.data.labels import class_names
 from tfp_flowvae.evaluation.statistics import class_means, mean
-from tfp_flowvae.models import FlowVAE
+from tfp_flowvae.models import FlowVAE, ImageDensity
 from tfp_flowvae.models.importance import estimates_of
 
 CLASSIFIED_SAMPLES = 200
@@ -21,7 +22,7 @@ CLASSIFIED_SAMPLES = 200
 
 
 def class_log_likelihoods(
-    model: FlowVAE,
+    model: FlowVAE | ImageDensity,
     images: np.ndarray,
     num_samples: int = CLASSIFIED_SAMPLES,
     seed: int = 0,
@@ -31,7 +32,7 @@ def class_log_likelihoods(
 
     Args:
       model: A model with K classes.
-      images: `[N, H, W, C]` in [0, 1].
+      images: `[N, H, W, C]` in [0, 1], or whole numbers for an `ImageDensity`.
       num_samples: The number of importance samples of each image and class.
       seed: The seed of the samples.
       progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
@@ -79,8 +80,22 @@ class Labels:
     frequencies: np.ndarray
 
 
+def labels_by_name(names: np.ndarray) -> Labels:
+    """Returns the labels of images of which each has the name of its class, strings `[N]`.
+
+    Example:
+      >>> labels = labels_by_name(np.array(["cat", "dog", "dog", "-1"]))  # the last one is missing
+      >>> labels.images, labels.names
+      (array([ 0,  1,  1, -1], dtype=int32), ('cat', 'dog'))
+    """
+    classes = class_names(names)
+    places = {name: i for i, name in enumerate(classes)}
+    numbers = np.array([places.get(name, -1) for name in names.tolist()], np.int32)
+    return Labels(numbers, classes, np.bincount(numbers[numbers >= 0]) / np.sum(numbers >= 0))
+
+
 def class_figures(
-    model: FlowVAE,
+    model: FlowVAE | ImageDensity,
     images: np.ndarray,
     labels: Labels,
     classified: int,
@@ -88,11 +103,11 @@ def class_figures(
     seed: int,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> dict[str, Any]:
-    """Returns the figures of `Evaluation` that need labels.
+    """Returns the figures that need labels.
 
     Args:
       model: A model with classes.
-      images: `[N, H, W, C]` in [0, 1].
+      images: `[N, H, W, C]` in [0, 1], or whole numbers for an `ImageDensity`.
       labels: Their labels, at least two of them known.
       classified: How many of the images are classified, from the first.
       samples: The number of importance samples for -log p(x|y).

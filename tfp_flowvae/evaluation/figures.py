@@ -118,11 +118,24 @@ class Figures:
       nearest_places: The place of the nearest training image of each mean or drawn image.
       nll_per_image: `[N]`.
       effective_samples_per_image: `[N]`.
+      label_nll: The importance-weighted estimate of -log p(x|y) given the labels, with S samples,
+        for a model with classes. All other figures of such a model are of p(x), the density of an
+        image whose class is not known. None without labels.
+      label_nll_se: Its standard error over images.
+      accuracy: The share of the first `aggregated_images` images whose label has the highest
+        p(y) p(x|y).
       class_names: The names of the K classes; empty without labels, as the rest below.
       class_images: How many of the images are of each class.
-      class_nll: The mean -log p(x|y) of the images of each class, or for a flow of images, which
-        does not know the class, -log P(x); None for a class without images.
+      class_nll: The mean -log p(x|y) of the images of each class, or -log P(x) for a flow of images
+        without classes; None for a class without images.
       class_accuracy: `accuracy` of the images of each class, likewise; empty without it.
+
+    Example:
+      >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2)
+      >>> x = np.random.default_rng(0).integers(0, 2, (4, 4, 4, 1)).astype("float32")
+      >>> found = fv.evaluate(vae, x, samples=10, gap_images=0, drawn=0)
+      >>> isinstance(found, Figures), found.model, found.nll_per_image.shape
+      (True, 'vae', (4,))
     """
 
     model: ClassVar[str]
@@ -143,6 +156,9 @@ class Figures:
     nearest_places: tuple[int, ...] = dataclasses.field(repr=False)
     nll_per_image: np.ndarray = dataclasses.field(repr=False)
     effective_samples_per_image: np.ndarray = dataclasses.field(repr=False)
+    label_nll: float | None = None
+    label_nll_se: float | None = None
+    accuracy: float | None = None
     class_names: tuple[str, ...] = ()
     class_images: tuple[int, ...] = ()
     class_nll: tuple[float | None, ...] = ()
@@ -193,12 +209,6 @@ class Evaluation(Figures):
       aggregated_kl: KL(q(z) || p(z)).
       base_kl: The KL of each dimension of the posterior's base from N(0, 1).
       elbo_per_image: `[N]`.
-      label_nll: The importance-weighted estimate of -log p(x|y) given the labels, with S samples,
-        for a model with classes. All other figures of such a model are of p(x), the density of an
-        image whose class is not known. None without labels, as the rest below.
-      label_nll_se: Its standard error over images.
-      accuracy: The share of the first `aggregated_images` images whose label has the highest
-        p(y) p(x|y).
 
     Example:
       >>> vae = fv.FlowVAE(image_shape=(4, 4, 1), latent_size=2)
@@ -231,9 +241,6 @@ class Evaluation(Figures):
     aggregated_kl: float
     base_kl: tuple[float, ...]
     elbo_per_image: np.ndarray = dataclasses.field(repr=False)
-    label_nll: float | None = None
-    label_nll_se: float | None = None
-    accuracy: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -255,6 +262,13 @@ class DensityEvaluation(Figures):
       latent_distance_of_base: The same of as many draws of the base, in place of the images; it is
         above 0 because there are finitely many.
       nll_bound_per_image: `[N]`.
+
+    Example:
+      >>> density = fv.FlowDensity("glow:levels=1,steps=1", event_shape=(4, 4, 1), levels=17)
+      >>> x = np.random.default_rng(0).integers(0, 17, (4, 4, 4, 1))
+      >>> found = fv.evaluate(density, x, samples=2, drawn=0)
+      >>> bool(np.isclose(found.bits_per_dimension, found.nll / (16 * np.log(2))))
+      True
     """
 
     model: ClassVar[str] = "flow"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfp_flowvae.data.labels import class_names
 from tfp_flowvae.errors import UserError
+from tfp_flowvae.evaluation.classes import Labels, class_figures
 from tfp_flowvae.evaluation.figures import (
     DENSITY_QUICK,
     DENSITY_SIZES,
@@ -20,15 +20,12 @@ from tfp_flowvae.evaluation.sample_quality import NEIGHBOURS, Quality, quality
 from tfp_flowvae.evaluation.statistics import class_means, difference, fitted, mean
 from tfp_flowvae.models import ImageDensity
 from tfp_flowvae.models.dequantize import kind_of
-from tfp_flowvae.models.importance import SAMPLES, Estimates, importance_estimates
+from tfp_flowvae.models.importance import estimates_of
 from tfp_flowvae.models.pixels import check_pixels
-from tfp_flowvae.training.xla import xla_suits
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 
-_BATCH = 100
-# Noisy images in the flow at once, because the networks of a flow hold many channels.
-_AT_ONCE = 1000
+_BATCH, _COMPARED = 100, 20
 
 
 def evaluate_density(
@@ -36,7 +33,7 @@ def evaluate_density(
     images: np.ndarray,
     train_images: np.ndarray | None = None,
     *,
-    labels: Sequence[str] | None = None,
+    labels: Labels | None = None,
     quick: bool = False,
     progress: Progress | None = None,
     **protocol: Any,
@@ -47,14 +44,21 @@ def evaluate_density(
       model: A trained model.
       images: `[N, H, W, C]`, whole numbers from 0 to L - 1; two or more.
       train_images: `[M, H, W, C]`, for the generalisation gap and the nearest training images.
-      labels: The label of each image, for the figures of each class; None for none. The model does
-        not know them.
+      labels: The labels of the images, for the figures of each class; None for none. For a model
+        without classes these are figures of P(x).
       quick: Whether to use the sizes of `DENSITY_QUICK`.
       progress: A function of an iterable and a title that shows its progress; None for none.
       **protocol: Attributes of `Protocol`, such as `samples=50` and `seed=1`.
 
     Raises:
       UserError: If the images do not suit the model, or the protocol is not allowed.
+
+    Example:
+      >>> density = fv.FlowDensity("glow:levels=1,steps=1", event_shape=(4, 4, 1), levels=17)
+      >>> x = np.random.default_rng(0).integers(0, 17, (4, 4, 4, 1))
+      >>> found = evaluate_density(density, x, samples=3, drawn=0)
+      >>> found.nll <= found.nll_bound  # more draws of the noise give a tighter bound
+      True
     """
     images = _checked(model, images)
     if train_images is not None:
@@ -74,34 +78,7 @@ def evaluate_density(
         **bounds,
         **_latents(model, images[: how.aggregated_images], how.seed),
         **_quality(model, images, train_images, how, show)._asdict(),
-        **_classes(bounds["nll_per_image"], labels),
-    )
-
-
-def density_estimates(
-    model: ImageDensity,
-    images: np.ndarray,
-    num_samples: int,
-    seed: int,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> Estimates:
-    """Estimates -log P(x) of each image from above, by draws of the noise.
-
-    Args:
-      model: The model.
-      images: `[N, H, W, C]`, whole numbers from 0 to L - 1.
-      num_samples: S, the number of draws.
-      seed: The seed of the draws.
-      progress: A function that wraps the iterable of the batches' first places, such as `tqdm`.
-    """
-    return importance_estimates(
-        model.log_weights,
-        images,
-        num_samples,
-        _batch_size(num_samples),
-        seed,
-        jit_compile=xla_suits(model),
-        progress=progress,
+        **_classes(model, images, bounds["nll_per_image"], labels, how, show),
     )
 
 
@@ -114,8 +91,8 @@ def same_density(model: ImageDensity, images: np.ndarray, found: DensityEvaluati
       found: The figures.
     """
     how = found.protocol
-    first = images[: _batch_size(how.samples)]
-    again = density_estimates(model, first, how.samples, how.seed)
+    first = images[:_COMPARED]
+    again = estimates_of(model, first, how.samples, seed=how.seed)
     # The same model on another machine rounds otherwise.
     return np.allclose(again.nll, found.nll_per_image[: len(first)], rtol=1e-3, atol=1e-3)
 
@@ -162,10 +139,6 @@ def to_shown(model: ImageDensity, images: np.ndarray) -> np.ndarray:
     return np.asarray(images, np.float32) / np.float32(model.levels - 1)
 
 
-def _batch_size(num_samples: int) -> int:
-    return max(1, min(_BATCH, _AT_ONCE // min(num_samples, SAMPLES)))
-
-
 def _checked(model: ImageDensity, images: np.ndarray) -> np.ndarray:
     """The images in float32; a `UserError` if they do not suit the model."""
     check_pixels(images, model.event_shape, model.levels)
@@ -183,11 +156,11 @@ def _bounds(
 ) -> dict[str, Any]:
     """The figures of -log P(x)."""
     chosen = images[:0] if train_images is None else train_images[: len(images)]
-    both = density_estimates(
+    both = estimates_of(
         model,
         np.concatenate([images, chosen]),  # in one call, because each call compiles a program
         how.samples,
-        how.seed,
+        seed=how.seed,
         progress=lambda places: show(places, "draws of the noise"),
     )
     nll, bound, effective_samples = (values[: len(images)] for values in both)
@@ -215,8 +188,9 @@ def _latents(model: ImageDensity, images: np.ndarray, seed: int) -> dict[str, An
 
 
 def base_draws(model: ImageDensity, count: int, seed: int) -> np.ndarray:
-    """Returns draws of the model's base, `[count, D]`."""
-    return model.distribution().distribution.sample(count, seed=[seed, 0]).numpy()
+    """Returns draws of the model's base, for an unknown class if it has classes, `[count, D]`."""
+    draws = model.distribution().distribution.sample(count, seed=[seed, 0]).numpy()
+    return draws.reshape([count, model.event_size])
 
 
 def _quality(
@@ -235,15 +209,30 @@ def _quality(
     return quality(drawn, data, train, near=drawn, near_data=data)
 
 
-def _classes(nll: np.ndarray, labels: Sequence[str] | None) -> dict[str, Any]:
-    """The figures of each class; none with fewer than two classes."""
-    names = () if labels is None else class_names(np.asarray(labels))
-    if labels is None or len(names) < 2:
+def _classes(
+    model: ImageDensity,
+    images: np.ndarray,
+    nll: np.ndarray,
+    labels: Labels | None,
+    how: Protocol,
+    show: Progress,
+) -> dict[str, Any]:
+    """The figures that need labels; none with fewer than two."""
+    if labels is None or np.sum(labels.images >= 0) < 2 or len(labels.names) < 2:
         return {}
-    places = {name: i for i, name in enumerate(names)}
-    own = np.array([places.get(label, -1) for label in np.asarray(labels).tolist()])
+    if model.num_classes is not None:
+        return class_figures(
+            model,
+            images,
+            labels,
+            how.aggregated_images,
+            how.samples,
+            how.seed,
+            lambda places: show(places, "classes"),
+        )
+    count, known = len(labels.names), labels.images[labels.images >= 0]
     return {
-        "class_names": names,
-        "class_images": tuple(np.bincount(own[own >= 0], minlength=len(names)).tolist()),
-        "class_nll": class_means(nll, own, len(names)),
+        "class_names": tuple(labels.names),
+        "class_images": tuple(np.bincount(known, minlength=count).tolist()),
+        "class_nll": class_means(nll, labels.images, count),
     }

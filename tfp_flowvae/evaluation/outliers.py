@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from tfp_flowvae.evaluation.figures import Protocol
-from tfp_flowvae.evaluation.image_density import density_estimates
 from tfp_flowvae.evaluation.table import aligned, data
 from tfp_flowvae.models import FlowVAE, ImageDensity
 from tfp_flowvae.models.importance import estimates_of
@@ -66,8 +65,7 @@ def outlier_scores(
       >>> scores.quantile.shape
       (4,)
     """
-    estimates = density_estimates if isinstance(model, ImageDensity) else estimates_of
-    found = estimates(
+    found = estimates_of(
         model,
         np.concatenate([images, valid_images]),  # in one call, because each call compiles a program
         num_samples,

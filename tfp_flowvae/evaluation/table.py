@@ -36,6 +36,10 @@ _SAMPLES = (
     _Row("precision", "precision", "share of {drawn} draws among the images, {features}"),
     _Row("recall", "recall", "share of {drawn} images among the draws, {features}"),
 )
+_CLASSES = (
+    _Row("-log p(x|y)", "label_nll", "given the labels, {samples} samples an image"),
+    _Row("accuracy of Bayes' rule", "accuracy", "p(y) p(x|y), {classified}"),
+)
 _KOLMOGOROV = "Kolmogorov-Smirnov distance, mean over z0, {aggregated_images} images"
 
 _ROWS = (
@@ -44,8 +48,7 @@ _ROWS = (
     _Row("  effective samples", "effective_samples", "of {samples}, median over images"),
     _Row("  images with too few", "few_effective", f"of {{images}}, below {FEW_EFFECTIVE}"),
     _Row("  generalization gap", "generalization_gap", "less that of as many training images"),
-    _Row("-log p(x|y)", "label_nll", "given the labels, {samples} samples an image"),
-    _Row("accuracy of Bayes' rule", "accuracy", "p(y) p(x|y), {classified}"),
+    *_CLASSES,
     _Row("ELBO", "elbo", "{samples} samples an image"),
     _Row("  E_q[log p(x|z)]", "log_likelihood", "one sample an image"),
     _Row("  KL(q(z|x) || p(z))", "kl", "E_q[log q(z|x) - log p(z)], one sample an image"),
@@ -70,6 +73,7 @@ _DENSITY_ROWS = (
     _Row("  generalization gap", "generalization_gap", "less that of as many training images"),
     _Row("-log P(x), one draw", "nll_bound", "upper bound as in training, mean over {samples}"),
     _Row("  bits per dimension", "nll_bound_bits", "the bound / (H W C log 2)"),
+    *_CLASSES,
     _Row("latents from the base", "latent_distance", _KOLMOGOROV),
     _Row("  of draws of the base", "latent_distance_of_base", "as many, in place of the latents"),
     *_SAMPLES,
@@ -162,8 +166,13 @@ def _rows_of(found: Figures) -> tuple[_Row, ...]:
 
 def notes(found: Evaluation | DensityEvaluation) -> list[str]:
     """Returns warnings about the figures, a few sentences each."""
+    classes = (
+        "p(x) is the density of an image whose class is not known to the model, and all figures "
+        "but those of p(x|y) are of it."
+    )
     if isinstance(found, DensityEvaluation):
-        return [_BOUND.format(found.dequantization)]
+        bound = _BOUND.format(found.dequantization)
+        return [bound] if found.accuracy is None else [bound, classes]
     said = []
     if found.few_effective:
         said.append(
@@ -177,10 +186,7 @@ def notes(found: Evaluation | DensityEvaluation) -> list[str]:
             "do not compare it with that of other likelihoods."
         )
     if found.class_names:
-        said.append(
-            "p(x) is the density of an image whose class is not known to the model, and all "
-            "figures but those of p(x|y) are of it."
-        )
+        said.append(classes)
     return said
 
 

@@ -30,12 +30,15 @@ class ConditionalModel(FastModel):
       context_size: C, the size of the context; None for a model without, and for one with classes.
       context_units: The mean and the scale of each column of the context; None without one.
       conditions: The arguments of the constructor that make it conditional, in words.
+      samples_at_once: How many samples, of all images together, the importance-weighted estimates
+        hold in memory.
     """
 
     num_classes: int | None
     label_dropout: float
     context_size: int | None
     context_units: DataUnits | None
+    samples_at_once: ClassVar[int] = 5000
     conditions: ClassVar[str] = "a context_size for p(x|context), or num_classes for p(x|y)"
 
     def set_condition(

@@ -26,13 +26,12 @@ from tfp_flowvae.models.density import FlowDensity
 from tfp_flowvae.models.dequantize import Dequantize, make_dequantize
 from tfp_flowvae.models.endpoints import image_density_endpoints
 from tfp_flowvae.models.facts import Facts
-from tfp_flowvae.models.importance import importance_estimates
+from tfp_flowvae.models.importance import estimates_of
 from tfp_flowvae.models.objective import importance_bound
 from tfp_flowvae.models.pixels import Pixels, check_pixels
 from tfp_flowvae.models.rows import batches_of, is_array, training_rows
 from tfp_flowvae.training.model import FastModel
 from tfp_flowvae.training.noise import Noise, as_noise
-from tfp_flowvae.training.xla import xla_suits
 
 # The statistics of so many images set every ActNorm.
 _FIRST = 512
@@ -84,6 +83,8 @@ class ImageDensity(FlowDensity):
     """
 
     metric_names = ("bits_per_dim",)
+    # The networks of a flow hold many channels of every sample.
+    samples_at_once = 1000
     conditions = "num_classes for p(x|y)"
 
     def __init__(
@@ -163,22 +164,13 @@ class ImageDensity(FlowDensity):
         Args:
           x: `[N, H, W, C]`.
           num_samples: S.
-          batch_size: How many images to take at once; 100 by default.
+          batch_size: How many images to take at once; by default 100, or fewer for more than 10
+            draws.
           seed: Of the noise; None draws a fresh one.
           label: The label, or the labels `[N]`, of a density with classes.
         """
         check_pixels(x, self.event_shape, self.levels)
-        condition = self.condition_arrays(label, None, len(x))
-
-        return importance_estimates(
-            self.log_weights,
-            np.asarray(x),
-            num_samples,
-            batch_size,
-            seed,
-            jit_compile=xla_suits(self),
-            condition=condition,
-        ).nll
+        return estimates_of(self, np.asarray(x), num_samples, batch_size, seed, label=label).nll
 
     def bits_per_dim(self, nats: Any) -> Any:
         """nats / (H W C log 2)."""

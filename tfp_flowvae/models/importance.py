@@ -106,21 +106,20 @@ def estimates_of(
     """Estimates -log p(x), or -log p(x|y), of each image under a model.
 
     Args:
-      model: A Keras model with the method `elbo_terms` of a `FlowVAE`.
+      model: A `FlowVAE` or an `ImageDensity`, for which the samples are draws of the noise.
       images: See `importance_estimates`, for the other arguments too.
       num_samples: S.
-      batch_size: B.
+      batch_size: B; None for 100, or for fewer if those have too many samples to hold in memory.
       seed: The seed.
       progress: The function that shows the progress.
       label: The label of all images, or of each, `[N]`; None for -log p(x).
       context: The context of each image, `[N, C]`, or None.
     """
-
-    def log_weights(x: Any, samples: int, key: tf.Tensor, **given: Any) -> tf.Tensor:
-        return model.elbo_terms(x, samples, key, **given).elbo
-
+    if batch_size is None:
+        held = max(1, min(num_samples, SAMPLES))
+        batch_size = min(IMAGES, max(1, model.samples_at_once // held))
     return importance_estimates(
-        log_weights,
+        model.log_weights,
         images,
         num_samples,
         batch_size,

@@ -151,6 +151,17 @@ class LatentVariableModel(ConditionalModel):
         draw = self.draw(x, num_samples, seed, label, context)
         return self.terms_of(draw, x, seed, label=label, context=context)
 
+    def log_weights(
+        self,
+        x: TensorLike,
+        n: TensorLike,
+        seed: TensorLike | None = None,
+        label: TensorLike | None = None,
+        context: TensorLike | None = None,
+    ) -> tf.Tensor:
+        """log p(x, z) - log q(z|x) of n draws of z for each image, `[n, B]`, in nats."""
+        return self.elbo_terms(x, n, seed, label, context).elbo
+
     def terms_of(
         self,
         draw: Draw,
@@ -361,7 +372,7 @@ class LatentVariableModel(ConditionalModel):
         return x
 
     def _decode_parameters(
-        self, z: tf.Tensor, label: TensorLike | None, context: TensorLike | None
+        self, z: tf.Tensor, label: TensorLike | None = None, context: TensorLike | None = None
     ) -> tf.Tensor:
         """The decoder over any leading dimensions: nets built for `[B, D]` refuse `[S, B, D]`.
 

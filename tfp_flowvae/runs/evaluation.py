@@ -178,18 +178,19 @@ def measure(
       config: The config.
       how: How it is evaluated.
     """
-    from tfp_flowvae.evaluation.classes import Labels
+    from tfp_flowvae.evaluation.classes import Labels, labels_by_name
     from tfp_flowvae.evaluation.evaluate import evaluate
 
     labels: Any = None
     classes = splits.classes
-    if config.model == "flow":
-        # The model does not know them, but each class has figures at no cost.
-        shape = config.image_shape
-        labels = load_labels(config.dataset, config.data_dir, image_shape=shape, split=how.split)
-    elif classes is not None:
+    if classes is not None:
         counts = np.bincount(classes.train[classes.train >= 0], minlength=len(classes.names))
         labels = Labels(getattr(classes, how.split), classes.names, counts / counts.sum())
+    elif config.model == "flow":
+        # The model does not know them, but each class has figures at no cost.
+        shape = config.image_shape
+        names = load_labels(config.dataset, config.data_dir, image_shape=shape, split=how.split)
+        labels = None if names is None else labels_by_name(names)
     return evaluate(
         model,
         fixed_images(splits, config, how.split),

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 import tfp_flowvae as fv
+from tfp_flowvae.evaluation.classes import labels_by_name
 from tfp_flowvae.evaluation.report import DensitySubject, density, density_words, render
 from tfp_flowvae.evaluation.report.nearest import Nearest
 
@@ -47,7 +48,11 @@ def test_a_page_has_every_section():
     names = ["bits_per_dim", "val_bits_per_dim", "gradient_norm"]
     history = {"epoch": np.arange(1.0, 3.0), **{name: np.ones(2) for name in names}}
     found = fv.evaluate(
-        subject_of().model, IMAGES[:24], IMAGES[24:], labels=["a", "b"] * 12, quick=True
+        subject_of().model,
+        IMAGES[:24],
+        IMAGES[24:],
+        labels=labels_by_name(np.array(["a", "b"] * 12)),
+        quick=True,
     )
     found = dataclasses.replace(found, protocol=dataclasses.replace(found.protocol, split="test"))
     page = render(subject_of(history, np.array(["a", "b"] * 12), found))
@@ -107,8 +112,23 @@ def test_the_summary_follows_from_the_numbers():
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_classes_are_shown_for_figures_of_test_images(split):
     found = fv.evaluate(
-        subject_of().model, IMAGES[:24], labels=["a", "b"] * 12, quick=True, drawn=0, split=split
+        subject_of().model,
+        IMAGES[:24],
+        labels=labels_by_name(np.array(["a", "b"] * 12)),
+        quick=True,
+        drawn=0,
+        split=split,
     )
     subject = subject_of(labels=np.array(["a", "b"] * 12), evaluation=found)
     assert density.has_classes(subject) == (split == "test")
     assert not density.has_classes(dataclasses.replace(subject, labels=None))
+
+
+def test_a_model_with_classes_shows_samples_of_each():
+    names = np.array(["a", "b"] * 12)
+    model = subject_of(num_classes=2).model
+    found = fv.evaluate(model, IMAGES[:24], labels=labels_by_name(names), quick=True, split="test")
+    page = render(subject_of(labels=names, evaluation=found, num_classes=2))
+    assert "Draws from P(x|y), a class in each row." in page
+    assert f"class b: -log p(x|y) {found.class_nll[1]:.3f}, accuracy" in page
+    assert "The model does not know the classes" not in page

@@ -129,10 +129,11 @@ def likelihoods(subject: DensitySubject) -> Section:
 
 
 def has_classes(subject: DensitySubject) -> bool:
-    """Whether there are figures of the classes of test images, and labels to show some of each."""
+    """Whether the classes of test images have figures and labels, but the model no classes."""
     found = subject.evaluation
     return bool(
-        found is not None
+        subject.model.num_classes is None
+        and found is not None
         and found.class_names
         and found.protocol.split == "test"
         and subject.labels is not None

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from tfp_flowvae._version import __version__
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE
+from tfp_flowvae.evaluation.image_density import to_shown
 from tfp_flowvae.evaluation.report import density, density_words, latents, sections, training
 from tfp_flowvae.evaluation.report.map import latent_map
 from tfp_flowvae.evaluation.report.nearest import find_nearest
@@ -70,7 +72,7 @@ def _of_vae(subject: Subject, progress: Progress) -> Mapping[str, Any]:
         active = subject.evaluation.active_units
     parts: list[Callable[[], Any]] = [
         lambda: sections.samples(subject),
-        *([] if subject.model.num_classes is None else [lambda: sections.classes(subject)]),
+        *([lambda: _classes_of_vae(subject)] if subject.model.num_classes is not None else []),
         lambda: sections.reconstructions(subject),
         lambda: sections.interpolations(subject, found),
         lambda: sections.traversals(subject, found),
@@ -88,11 +90,28 @@ def _of_vae(subject: Subject, progress: Progress) -> Mapping[str, Any]:
     }
 
 
+def _classes_of_vae(subject: Subject) -> sections.Section:
+    def draw(label: int) -> np.ndarray:
+        return subject.model.sample(sections.COLUMNS, subject.seed, label=label).numpy()
+
+    text = "Means of p(x|z) for z drawn from p(z|y), a class in each row."
+    return sections.classes(subject, text, draw)
+
+
+def _drawn_classes(subject: DensitySubject) -> sections.Section:
+    def draw(label: int) -> np.ndarray:
+        drawn = subject.model.sample(sections.COLUMNS, seed=subject.seed, label=label)
+        return to_shown(subject.model, drawn)
+
+    return sections.classes(subject, "Draws from P(x|y), a class in each row.", draw)
+
+
 def _of_density(subject: DensitySubject, progress: Progress) -> Mapping[str, Any]:
     """What the page has of a flow of images alone."""
     found = density.measure(subject, _MEASURED, _COMPARED)
     parts: list[Callable[[], Any]] = [
         lambda: density.samples(subject),
+        *([lambda: _drawn_classes(subject)] if subject.model.num_classes is not None else []),
         lambda: density.interpolations(subject, found),
         lambda: sections.copies(found.near),
         lambda: density.likelihoods(subject),

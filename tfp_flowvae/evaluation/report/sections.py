@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from tfp_flowvae.evaluation.report import charts, latents, words
 from tfp_flowvae.evaluation.report.latents import Latents
 from tfp_flowvae.evaluation.report.nearest import Nearest
 from tfp_flowvae.evaluation.report.pictures import strip
-from tfp_flowvae.evaluation.report.subject import Known, Subject
+from tfp_flowvae.evaluation.report.subject import DensitySubject, Known, Subject
 from tfp_flowvae.evaluation.report.theme import Picture
 from tfp_flowvae.evaluation.table import class_rows
 
@@ -79,12 +79,19 @@ def samples(subject: Subject) -> Section:
     return Section("Samples", [text], rows)
 
 
-def classes(subject: Subject) -> Section:
-    """Samples of each class, and its figures if there are any."""
+def classes(
+    subject: Subject | DensitySubject, text: str, draw: Callable[[int], np.ndarray]
+) -> Section:
+    """Samples of each class, and its figures if there are any.
+
+    Args:
+      subject: What the report is about.
+      text: A sentence that says what the samples are.
+      draw: From a class to its samples, `[N, H, W, C]` in [0, 1].
+    """
     model, found = subject.model, subject.evaluation
     names = subject.record.get("classes") or list(map(str, range(model.num_classes)))
     captions = [f"class {name}" for name in names]
-    text = "Means of p(x|z) for z drawn from p(z|y), a class in each row."
     if found is not None and found.class_names:
         captions = [
             f"class {name}: -log p(x|y) {nll}, accuracy {share}"
@@ -98,7 +105,7 @@ def classes(subject: Subject) -> Section:
         text += f" Shown are the first {MOST_CLASSES} of {len(names)} classes."
     rows = [
         Figure(
-            strip(model.sample(COLUMNS, subject.seed, label=k).numpy()),
+            strip(draw(k)),
             f"{COLUMNS} samples of class {names[k]}.",
             captions[k],
         )
