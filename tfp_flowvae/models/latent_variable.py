@@ -361,7 +361,10 @@ class LatentVariableModel(ConditionalModel):
         return x
 
     def _decode_parameters(
-        self, z: tf.Tensor, label: TensorLike | None, context: TensorLike | None
+        self,
+        z: tf.Tensor,
+        label: TensorLike | None = None,
+        context: TensorLike | None = None,
     ) -> tf.Tensor:
         """The decoder over any leading dimensions: nets built for `[B, D]` refuse `[S, B, D]`.
 
