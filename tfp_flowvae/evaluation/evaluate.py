@@ -24,10 +24,10 @@ from tfp_flowvae.evaluation.figures import (
 from tfp_flowvae.evaluation.free_energy import elbo_term_means
 from tfp_flowvae.evaluation.gaps import posterior_gaps
 from tfp_flowvae.evaluation.image_density import evaluate_density
+from tfp_flowvae.evaluation.likelihoods import likelihood_figures
 from tfp_flowvae.evaluation.sample_quality import NEIGHBOURS, Quality, flat, quality
-from tfp_flowvae.evaluation.statistics import difference, fitted, mean
+from tfp_flowvae.evaluation.statistics import fitted, mean
 from tfp_flowvae.models import FlowVAE, ImageDensity
-from tfp_flowvae.models.importance import estimates_of
 from tfp_flowvae.training.noise import as_seed
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
@@ -142,30 +142,24 @@ def _bounds(
     show: Progress,
 ) -> dict[str, Any]:
     """The figures of log p(x) and of the bounds on it."""
-    chosen = images[:0] if train_images is None else train_images[: len(images)]
-    both = estimates_of(
+    found, elbo = likelihood_figures(
         model,
-        np.concatenate([images, chosen]),  # in one call, because each call compiles a program
-        how.samples,
+        images,
+        train_images,
+        how,
+        lambda places: show(places, "importance samples"),
         min(_BATCH, len(images)),
-        how.seed,
-        progress=lambda places: show(places, "importance samples"),
     )
-    nll, elbo, effective_samples = (values[: len(images)] for values in both)
     cross_entropy = _is_cross_entropy(model, images)
-    bits = float(nll.mean()) / (math.prod(model.image_shape) * math.log(2.0))
+    bits = found["nll"] / (math.prod(model.image_shape) * math.log(2.0))
     return {
-        **mean("nll", nll),
+        **found,
         **mean("elbo", elbo),
         **elbo_term_means(model, images, None, how.seed),
         "bits_per_dimension": bits if model.likelihood.discrete and not cross_entropy else None,
         "cross_entropy": cross_entropy,
-        "effective_samples": float(np.median(effective_samples)),
-        "few_effective": int(np.sum(effective_samples < FEW_EFFECTIVE)),
-        **difference("generalization_gap", nll, both.nll[len(images) :]),
-        "nll_per_image": nll,
+        "few_effective": int(np.sum(found["effective_samples_per_image"] < FEW_EFFECTIVE)),
         "elbo_per_image": elbo,
-        "effective_samples_per_image": effective_samples,
     }
 
 

@@ -16,8 +16,9 @@ from tfp_flowvae.evaluation.figures import (
     DensityEvaluation,
     Protocol,
 )
+from tfp_flowvae.evaluation.likelihoods import likelihood_figures
 from tfp_flowvae.evaluation.sample_quality import NEIGHBOURS, Quality, quality
-from tfp_flowvae.evaluation.statistics import class_means, difference, fitted, mean
+from tfp_flowvae.evaluation.statistics import class_means, fitted, mean
 from tfp_flowvae.models import ImageDensity
 from tfp_flowvae.models.dequantize import kind_of
 from tfp_flowvae.models.importance import estimates_of
@@ -155,25 +156,15 @@ def _bounds(
     show: Progress,
 ) -> dict[str, Any]:
     """The figures of -log P(x)."""
-    chosen = images[:0] if train_images is None else train_images[: len(images)]
-    both = estimates_of(
-        model,
-        np.concatenate([images, chosen]),  # in one call, because each call compiles a program
-        how.samples,
-        seed=how.seed,
-        progress=lambda places: show(places, "draws of the noise"),
+    found, bound = likelihood_figures(
+        model, images, train_images, how, lambda places: show(places, "draws of the noise")
     )
-    nll, bound, effective_samples = (values[: len(images)] for values in both)
-    found = {**mean("nll", nll), **mean("nll_bound", -bound)}
+    found |= mean("nll_bound", -bound)
     return {
         **found,
-        **mean("bits_per_dimension", model.bits_per_dim(nll)),
+        **mean("bits_per_dimension", model.bits_per_dim(found["nll_per_image"])),
         "nll_bound_bits": model.bits_per_dim(found["nll_bound"]),
-        "effective_samples": float(np.median(effective_samples)),
-        **difference("generalization_gap", nll, both.nll[len(images) :]),
-        "nll_per_image": nll,
         "nll_bound_per_image": -bound,
-        "effective_samples_per_image": effective_samples,
     }
 
 
