@@ -147,6 +147,7 @@ def test_what_cannot_be_measured_is_left_out():
         (IMAGES[:, :3], {}, r"Images must be \[N, 4, 4, 1\]"),
         (IMAGES / 16.0, {}, "Pixels must be whole numbers from 0 to 16"),
         (IMAGES, {"samples": 0}, "samples must be at least 1"),
+        (IMAGES, {"labels": labels_by_name(np.array(["a", "b"]))}, "one label for each example"),
     ],
 )
 def test_mistakes_get_one_sentence(images, sizes, words):

@@ -35,19 +35,24 @@ def needs(format):
 BOTH = [pytest.param(format, marks=needs(format)) for format in FORMATS]
 
 
-@pytest.fixture(scope="module")
-def model(stir):
-    """A model of one layer of 32 units, so that a kernel is large enough to have int8 weights."""
-    vae = fv.FlowVAE(
+def make(units, **given):
+    """A model of one layer of so many units on each side."""
+    return fv.FlowVAE(
         image_shape=IMAGE,
         latent_size=D,
-        encoder="mlp:32",
+        encoder=f"mlp:{units}",
         posterior="iaf:1,hidden=8",
         prior="mixture:3+realnvp:1,hidden=8",
-        decoder="mlp:32",
+        decoder=f"mlp:{units}",
         seed=0,
+        **given,
     )
-    return stir(vae)
+
+
+@pytest.fixture(scope="module")
+def model(stir):
+    """A model with a kernel that is large enough to have int8 weights."""
+    return stir(make(32))
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +109,7 @@ def conditional(how, count, rng):
 @pytest.fixture(scope="module", params=CONDITIONS)
 def given_model(request, stir):
     """A model with classes or a context."""
-    vae = fv.FlowVAE(
-        image_shape=IMAGE,
-        latent_size=D,
-        encoder="mlp:16",
-        posterior="iaf:1,hidden=8",
-        prior="mixture:3+realnvp:1,hidden=8",
-        decoder="mlp:16",
-        seed=0,
-        **CONDITIONS[request.param],
-    )
-    return request.param, stir(vae)
+    return request.param, stir(make(16, **CONDITIONS[request.param]))
 
 
 def test_functions_of_noise_are_those_of_the_model_given_the_condition(given_model):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfp_flowvae.data.labels import class_names
+from tfp_flowvae.evaluation.figures import Protocol
 from tfp_flowvae.evaluation.statistics import class_means, mean
 from tfp_flowvae.models import FlowVAE, ImageDensity
 from tfp_flowvae.models.importance import estimates_of
@@ -140,3 +141,32 @@ def class_figures(
         "class_nll": class_means(nll, own, len(labels.names)),
         "class_accuracy": class_means(right, labels.images[first], len(labels.names)),
     }
+
+
+def label_figures(
+    model: FlowVAE | ImageDensity,
+    images: np.ndarray,
+    labels: Labels | None,
+    how: Protocol,
+    show: Callable[[Iterable[int], str], Iterable[int]],
+) -> dict[str, Any]:
+    """Returns `class_figures` by a protocol; none with fewer than two labels.
+
+    Args:
+      model: A model with classes, if there are labels.
+      images: As for `class_figures`.
+      labels: Their labels, or None.
+      how: The protocol.
+      show: A function of an iterable and a title that shows its progress.
+    """
+    if labels is None or np.sum(labels.images >= 0) < 2:
+        return {}
+    return class_figures(
+        model,
+        images,
+        labels,
+        how.aggregated_images,
+        how.samples,
+        how.seed,
+        lambda places: show(places, "classes"),
+    )

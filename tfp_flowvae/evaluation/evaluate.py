@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfp_flowvae.errors import UserError
 from tfp_flowvae.evaluation.aggregated import aggregated_posterior
-from tfp_flowvae.evaluation.classes import Labels, class_figures
+from tfp_flowvae.evaluation.classes import Labels, label_figures
 from tfp_flowvae.evaluation.diagnostics import ACTIVE_VARIANCE, base_kl, mean_variance
 from tfp_flowvae.evaluation.figures import (
     FEW_EFFECTIVE,
@@ -117,7 +117,7 @@ def evaluate(
         **_gaps(model, images, how, show),
         **_latents(model, images[: how.aggregated_images], how.seed, show),
         **_quality(model, images, train_images, how)._asdict(),
-        **_classes(model, images, labels, how, show),
+        **label_figures(model, images, labels, how, show),
     )
 
 
@@ -197,23 +197,6 @@ def _latents(model: FlowVAE, images: np.ndarray, seed: int, show: Progress) -> d
         "aggregated_kl": aggregated.kl,
         "base_kl": tuple(per_dimension.tolist()),
     }
-
-
-def _classes(
-    model: FlowVAE, images: np.ndarray, labels: Labels | None, how: Protocol, show: Progress
-) -> dict[str, Any]:
-    """The figures that need labels; none with fewer than two."""
-    if labels is None or np.sum(labels.images >= 0) < 2:
-        return {}
-    return class_figures(
-        model,
-        images,
-        labels,
-        how.aggregated_images,
-        how.samples,
-        how.seed,
-        lambda places: show(places, "classes"),
-    )
 
 
 def _quality(

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flowvae.errors import UserError
-from tfp_flowvae.evaluation.classes import Labels, class_figures
+from tfp_flowvae.evaluation.classes import Labels, label_figures
 from tfp_flowvae.evaluation.figures import (
     DENSITY_QUICK,
     DENSITY_SIZES,
@@ -22,6 +22,7 @@ from tfp_flowvae.evaluation.statistics import class_means, fitted, mean
 from tfp_flowvae.models import ImageDensity
 from tfp_flowvae.models.dequantize import kind_of
 from tfp_flowvae.models.importance import estimates_of
+from tfp_flowvae.models.labels import checked_labels
 from tfp_flowvae.models.pixels import check_pixels
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
@@ -62,6 +63,9 @@ def evaluate_density(
       True
     """
     images = _checked(model, images)
+    if labels is not None:
+        classes = model.num_classes or len(labels.names)
+        checked_labels(labels.images, classes, len(images))
     if train_images is not None:
         train_images = _checked(model, train_images)
     sizes = {**(DENSITY_QUICK if quick else DENSITY_SIZES), **protocol, "gap_images": 0}
@@ -212,15 +216,7 @@ def _classes(
     if labels is None or np.sum(labels.images >= 0) < 2 or len(labels.names) < 2:
         return {}
     if model.num_classes is not None:
-        return class_figures(
-            model,
-            images,
-            labels,
-            how.aggregated_images,
-            how.samples,
-            how.seed,
-            lambda places: show(places, "classes"),
-        )
+        return label_figures(model, images, labels, how, show)
     count, known = len(labels.names), labels.images[labels.images >= 0]
     return {
         "class_names": tuple(labels.names),
