@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_flowvae.runs import TrainConfig
+from tfp_flowvae.runs.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -273,6 +274,15 @@ def test_what_is_chosen_has_the_best_validation(part):
     runs = [run for run in plan.RUNS if (run.part, run.label) == used]
     for run in runs:
         assert {**run.options, "diagnostics": False} == trained[0].options
+
+
+def test_the_preset_best_is_the_best_dense_model():
+    best = next(run for run in module("plan").RUNS if (run.part, run.label) == ("B", "best"))
+    values = {"flow": best.flow, "prior": best.prior, **best.options}
+    if values["warmup"] == "none":
+        del values["warmup_epochs"]  # which then changes nothing
+    preset = TrainConfig.from_mapping(PRESETS["best"].values, source="best")
+    assert preset == TrainConfig.from_mapping(values, source=best.name)
 
 
 def test_committed_results_hold_what_they_must():
