@@ -1,4 +1,4 @@
-"""The study's commands: `python -m benchmarks.study run`, `list`, `score`, `tables`."""
+"""The study's commands: `python -m benchmarks.study run`, `list`, `score`, ...."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .plan import chosen
-from .runner import Runner, read_machines
-from .store import RESULTS, read_result, write_optima, write_result
+from .plan import CLAIM, chosen
+from .runner import Runner, machine, read_machines
+from .store import RESULTS, read_result, write_epochs, write_optima, write_result
 from .tables import fill
+from .timing import fastest_epochs
 
 PAGE = Path(__file__).parents[2] / "docs" / "study.md"
 STATE = Path(__file__).parent / "runs"
@@ -79,6 +80,13 @@ def optima(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def seconds(arguments: argparse.Namespace) -> int:
+    """Takes the seconds of an epoch of what is compared at equal cost."""
+    found = fastest_epochs(CLAIM)
+    write_epochs(arguments.results, {"machine": machine(1), "seconds": found})
+    return 0
+
+
 def tables(arguments: argparse.Namespace) -> int:
     """Makes the tables and figures of the page anew."""
     from .figures import figure_3, figure_4, figure_holes
@@ -127,6 +135,10 @@ def main() -> int:
     command.add_argument("name", help="a run without a flow, which has been trained")
     command.add_argument("--images", type=int, default=200, help="of validation (default: 200)")
     command.set_defaults(call=optima)
+    command = commands.add_parser(
+        "seconds", parents=[common], help="time an epoch of what is compared at equal cost"
+    )
+    command.set_defaults(call=seconds)
     command = commands.add_parser(
         "tables", parents=[common], help="make the tables and figures of docs/study.md"
     )

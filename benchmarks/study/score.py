@@ -94,6 +94,7 @@ def score(folder: Path, scratch: Path, test: bool) -> tuple[dict[str, Any], dict
         )
     register()
     model = tfp_flowvae.load(folder)
+    result["diagnostics"]["weights"] = int(sum(np.prod(w.shape) for w in model.trainable_weights))
     result["diagnostics"] |= _holes(saved, model, valid)
     nll = _likelihoods(model, tested, config["seed"], scratch)
     result |= {

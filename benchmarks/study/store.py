@@ -93,6 +93,19 @@ def read_optima(name: str, folder: Path = RESULTS) -> dict[str, np.ndarray]:
     return {family: np.array(values) for family, values in found.items()}
 
 
+def write_epochs(folder: Path, found: dict[str, Any]) -> None:
+    """Writes the seconds of an epoch of runs, by name, and the machine."""
+    path = folder / "timing" / "epochs.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def read_epochs(folder: Path = RESULTS) -> dict[str, float]:
+    """The seconds of an epoch of each run, by name; empty where they were not taken."""
+    path = folder / "timing" / "epochs.json"
+    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else {}
+
+
 def read_per_image(name: str, folder: Path = RESULTS) -> dict[str, np.ndarray]:
     """The values of each test image, float64 `[N]` in nats: `free_energy` and `nll`."""
     with np.load(folder / f"{name}.npz", allow_pickle=False) as values:

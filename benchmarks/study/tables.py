@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from .plan import RUNS
+from .plan import CLAIM, RUNS
 from .recipe import SEARCH, TUNING
 from .rows import NOTHING, Row, rows
-from .store import RESULTS, read_optima, read_result
+from .store import RESULTS, read_epochs, read_optima, read_result
 
 # Test free energies of Henrion & Welleck's Table 1: static MNIST, 2000 epochs.
 THEIRS: Mapping[str, float] = {
@@ -177,26 +177,36 @@ def priors(folder: Path) -> str:
                 row.cell("kl"),
                 row.cell("active_units", 0),
                 _told_apart(row),
-                _epoch(row),
             ]
         )
     head = ["posterior", "prior", "train", "valid", "test", "test NLL", "KL", "active"]
-    return table([*head, "told apart", "s an epoch"], lines)
+    return table([*head, "told apart"], lines)
+
+
+def claim(folder: Path) -> str:
+    """A posterior flow and prior flows, with as many weights and for as many seconds."""
+    timed, lines = read_epochs(folder), []
+    compared = [Row([run], folder) for run in CLAIM]
+    plain = compared[0]
+    for row in compared:
+        weights = [r["diagnostics"]["weights"] for r in row.results.values()]
+        seconds, epochs = timed.get(row.run.name), row.run.options["epochs"]
+        line = [row.flow, "standard" if row.run.prior == "none" else row.run.prior]
+        line += [f"{weights[0]:,}" if weights else NOTHING, str(epochs)]
+        line += [NOTHING if seconds is None else f"{seconds * epochs / 60:.0f}"]
+        line += [row.cell(key) for key in _FIGURES[1:]]
+        for key in ("free_energy", "nll"):
+            gain = -row.differences(plain, key)
+            line.append(f"{gain.mean():.2f}" if gain.size and row is not plain else NOTHING)
+        lines.append(line)
+    head = ["posterior", "prior", "weights", "epochs", "minutes", "valid", "test", "test NLL"]
+    return table([*head, "gain", "gain in NLL"], lines)
 
 
 def _told_apart(row: Row) -> str:
     """How often q(z) and p(z) are told apart, the mean over the seeds."""
     found = [result["diagnostics"]["told_apart"] for result in row.results.values()]
     return f"{100 * statistics.mean(found):.0f}%" if found else NOTHING
-
-
-def _epoch(row: Row) -> str:
-    """The seconds of a fast epoch, the tenth of ten: other work ran beside the slower ones."""
-    found = [
-        float(np.percentile(result["diagnostics"]["seconds"], 10))
-        for result in row.results.values()
-    ]
-    return f"{min(found):.1f}" if found else NOTHING
 
 
 def digits(folder: Path) -> str:
@@ -237,6 +247,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "causes": causes,
     "optima": optima,
     "priors": priors,
+    "claim": claim,
     "search": search,
     "digits": digits,
     "not run": not_run,
