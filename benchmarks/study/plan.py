@@ -124,7 +124,7 @@ def _causes() -> list[Run]:
     long = [*_row("planar:40", 1, 0.7), *_row("planar:80", 1, 1.0)]
     scheduled = [
         Run("A", "their_schedule", flow, options={**PROTOCOL, **THEIR_SCHEDULE}, hours=hours)
-        for flow, hours in (("none", 1.5), ("planar:10", 2.0), (f"iaf:2,{IAF}", 2.0))
+        for flow, hours in (("none", 0.4), ("planar:10", 0.8), (f"iaf:2,{IAF}", 0.8))
     ]
     return [*unconstrained, *long, *scheduled]
 

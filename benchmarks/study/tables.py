@@ -134,7 +134,8 @@ def causes(folder: Path) -> str:
         own_map, own_schedule = row.run.flow.startswith("unconstrained"), bool(row.run.label)
         if own_map or own_schedule:
             flow = row.flow.removeprefix("unconstrained-")
-            what = "without the constraint" if own_map else "their schedule, 2000 epochs"
+            schedule = f"their schedule, {row.run.options['epochs']} epochs"
+            what = "without the constraint" if own_map else schedule
             theirs = THEIRS.get(flow)
             lines.append(
                 [
