@@ -15,7 +15,8 @@ from .store import RESULTS, read_result, write_epochs, write_optima, write_resul
 from .tables import fill
 from .timing import fastest_epochs
 
-PAGE = Path(__file__).parents[2] / "docs" / "study.md"
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "docs" / "study.md", ROOT / "README.md")
 STATE = Path(__file__).parent / "runs"
 
 
@@ -91,11 +92,12 @@ def tables(arguments: argparse.Namespace) -> int:
     """Makes the tables and figures of the page anew."""
     from .figures import figure_3, figure_4, figure_holes
 
-    page = arguments.page
-    page.write_text(fill(page.read_text(encoding="utf-8"), arguments.results), encoding="utf-8")
-    figure_3(arguments.results, page.parent / "study" / "figure-3.png")
-    figure_4(arguments.results, page.parent / "study" / "figure-4.png")
-    figure_holes(arguments.results, page.parent / "study" / "holes.png")
+    for page in PAGES:
+        page.write_text(fill(page.read_text(encoding="utf-8"), arguments.results), encoding="utf-8")
+    pictures = PAGES[0].parent / "study"
+    figure_3(arguments.results, pictures / "figure-3.png")
+    figure_4(arguments.results, pictures / "figure-4.png")
+    figure_holes(arguments.results, pictures / "holes.png")
     return 0
 
 
@@ -140,9 +142,8 @@ def main() -> int:
     )
     command.set_defaults(call=seconds)
     command = commands.add_parser(
-        "tables", parents=[common], help="make the tables and figures of docs/study.md"
+        "tables", parents=[common], help="make the tables and figures of docs/study.md and README"
     )
-    command.add_argument("--page", type=Path, default=PAGE)
     command.set_defaults(call=tables)
     arguments = parser.parse_args()
     arguments.state, arguments.results = arguments.state.resolve(), arguments.results.resolve()

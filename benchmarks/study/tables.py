@@ -1,6 +1,6 @@
-"""The tables of `docs/study.md`, made from the results alone.
+"""The tables of `docs/study.md` and of the README, made from the results alone.
 
-The page holds `<!-- NAME -->` and, on a line of its own further down, `<!-- end -->`: what lies
+A page holds `<!-- NAME -->` and, on a line of its own further down, `<!-- end -->`: what lies
 between is replaced by the table of that name.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .plan import CLAIM, RUNS
-from .recipe import SEARCH, TUNING
+from .recipe import CHOSEN_PRIOR, SEARCH, TUNING
 from .rows import NOTHING, Row, rows
 from .store import RESULTS, read_epochs, read_optima, read_result
 
@@ -210,6 +210,26 @@ def _told_apart(row: Row) -> str:
     return f"{100 * statistics.mean(found):.0f}%" if found else NOTHING
 
 
+def summary(folder: Path) -> str:
+    """The README's table: what there is of a posterior flow, a prior flow and the best model."""
+    shown = [("A", "", flow, "none") for flow in ("none", "planar:10", "iaf:2")]
+    shown += [("B", "", "none", "realnvp:6,hidden=200x200"), ("B", "best", "none", CHOSEN_PRIOR)]
+    known = {
+        (r.run.part, r.run.label, r.flow, r.run.prior): r
+        for r in rows("A", None, folder) + rows("B", None, folder)
+    }
+    lines = []
+    for key in shown:
+        row = known[key]
+        if row.results:
+            theirs = THEIRS.get(row.flow) if row.run.prior == "none" else None
+            prior = "standard" if row.run.prior == "none" else row.run.prior
+            figures = [row.cell(figure) for figure in ("test_free_energy", "test_nll")]
+            lines.append([row.flow, prior, *figures, NOTHING if theirs is None else f"{theirs}"])
+    head = ["posterior", "prior", "free energy", "NLL", "free energy of Henrion & Welleck"]
+    return table(head, lines)
+
+
 def digits(folder: Path) -> str:
     """Part D's digits."""
     lines = [
@@ -249,6 +269,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "optima": optima,
     "priors": priors,
     "claim": claim,
+    "study": summary,
     "search": search,
     "digits": digits,
     "not run": not_run,

@@ -253,8 +253,9 @@ def test_tables_come_from_the_results(tmp_path):
     assert second[5] == "neither |"
 
 
-def test_the_page_is_made_from_the_committed_results():
-    page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["docs/study.md", "README.md"])
+def test_the_page_is_made_from_the_committed_results(name):
+    page = (ROOT / name).read_text(encoding="utf-8")
     assert module("tables").fill(page) == page
 
 
