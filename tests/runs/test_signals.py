@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM stop at once, or are noted until the step is done."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -26,6 +27,15 @@ def test_a_signal_stops_at_once_and_gives_the_status(number, status, name):
         send(number)
     assert (caught.value.status, caught.value.name) == (status, name)
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_whose_exception_is_lost_stops_before_the_next_step():
+    with SignalWatch() as watch:
+        with contextlib.suppress(BaseException):
+            send(signal.SIGTERM)
+        with pytest.raises(Stopped) as caught, watch.waiting():
+            pytest.fail("the training begins")
+    assert caught.value.status == 143
 
 
 def test_the_first_signal_while_waiting_takes_effect_at_the_end():

@@ -50,13 +50,17 @@ class SignalWatch:
         """A context in which the first signal is only noted and the second raises `Stopped`.
 
         Raises:
-          Stopped: At the end of the context, if a signal was noted.
+          Stopped: At the start or at the end of the context, if a signal was noted.
         """
+        self._raise_noted()
         self._waiting = True
         try:
             yield
         finally:
             self._waiting = False
+        self._raise_noted()
+
+    def _raise_noted(self) -> None:
         if self._noted is not None:
             raise Stopped(self._noted)
 
@@ -96,6 +100,8 @@ class SignalWatch:
         return {number: signal.signal(number, handler) for number in _SIGNALS}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._waiting or self.noted:
-            raise Stopped(number)
+        again = self.noted
+        # Noted even when it is raised: a callback of native code can lose an exception.
         self.note(number)
+        if again or not self._waiting:
+            raise Stopped(number)
