@@ -1,4 +1,4 @@
-"""The study's commands: `python -m benchmarks.study run`, `list`, `score`, ...."""
+"""The commands of `python -m benchmarks.study`: `run`, `list`, `score`, `tables` and others."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .plan import CLAIM, chosen
-from .runner import Runner, machine, read_machines
+from .runner import ROOT, Runner, machine, read_machines
 from .store import RESULTS, read_result, write_epochs, write_optima, write_result
 from .tables import fill
 from .timing import fastest_epochs
 
-ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "docs" / "study.md", ROOT / "README.md")
 STATE = Path(__file__).parent / "runs"
 

@@ -126,8 +126,8 @@ PRESETS: Registry[Preset] = Registry(
             },
         ),
         "best": Preset(
-            summary="static MNIST, the best dense model of docs/study.md: RealNVP prior, D=40, "
-            "2 x 300, AdamW, 300 epochs",
+            summary="static MNIST by the recipe of docs/study.md: RealNVP prior, D=40, 2 x 300, "
+            "300 epochs of AdamW",
             values={
                 **_STATIC_MNIST,
                 **_BEST,
