@@ -87,6 +87,7 @@ SEARCH: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "gated": {"encoder": "gated-mlp", "activation": None},
         "wide": {"hidden": (500, 500)},
         "weight_decay": {"weight_decay": 0.1},
+        "gated_decay": {"encoder": "gated-mlp", "activation": None, "weight_decay": 0.2},
         "together": {
             "encoder": "gated-mlp",
             "activation": None,
