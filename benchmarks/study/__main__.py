@@ -109,7 +109,11 @@ def main() -> int:
     common.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     several = argparse.ArgumentParser(add_help=False)
     several.add_argument(
-        "--only", nargs="+", default=["*"], metavar="PATTERN", help="names, such as 'A-*'"
+        "--only",
+        nargs="+",
+        default=["*"],
+        metavar="PATTERN",
+        help="names, such as 'A-*', first things first",
     )
     parts = [common, several]
     command = commands.add_parser("run", parents=parts, help="run what has no result yet")

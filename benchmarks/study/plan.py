@@ -273,12 +273,14 @@ def chosen(only: Iterable[str] = ("*",), here: bool = False) -> list[Run]:
     """The runs whose names match one of the patterns, in the order in which they are to run.
 
     Args:
-      only: Patterns of names, such as `A-*`.
+      only: Patterns of names, such as `A-*`; the runs of the first come first, each pattern's in
+        the order of the plan.
       here: Whether to leave out those that are not to run on this kind of machine.
     """
-    patterns = tuple(only)
-    return [
-        run
+    found = {
+        run.name: run
+        for pattern in only
         for run in RUNS
-        if any(fnmatch(run.name, pattern) for pattern in patterns) and (run.here or not here)
-    ]
+        if fnmatch(run.name, pattern) and (run.here or not here)
+    }
+    return list(found.values())

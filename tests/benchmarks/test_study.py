@@ -72,10 +72,10 @@ def test_arguments_are_those_of_the_command_line():
     assert run.name == "X-iaf_2-seed0"
 
 
-def test_patterns_choose_runs():
+def test_patterns_choose_runs_and_their_order():
     plan = module("plan")
-    found = plan.chosen(["A-none-*", "C-*"])
-    assert {run.part for run in found} == {"A", "C"}
+    found = plan.chosen(["C-*", "A-none-*", "A-none-seed0"])
+    assert [run.part for run in found] == ["C"] * 3 + ["A"] * 3
     assert {run.part for run in plan.chosen(["A-none-*", "C-*"], here=True)} == {"A"}
 
 
