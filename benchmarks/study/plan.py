@@ -10,11 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 from .recipe import (
-    CHOSEN_BEST,
-    CHOSEN_PRIOR,
+    BEST_CHANGE,
+    BEST_FLOW,
+    BEST_PRIOR,
     PROTOCOL,
     RECIPE,
     SEARCH,
+    SEARCH_PRIOR,
     START,
     THEIR_SCHEDULE,
     TUNING,
@@ -162,7 +164,7 @@ def _search() -> list[Run]:
         Run(
             "search",
             label,
-            prior=CHOSEN_PRIOR,
+            prior=SEARCH_PRIOR,
             options={**_searched(label), "diagnostics": False},
             hours=0.4,
         )
@@ -171,12 +173,12 @@ def _search() -> list[Run]:
 
 
 def _best() -> list[Run]:
-    """Part B, the best dense model: what the search chose.
-
-    The options are those of the search, so that seed 0 is the same run, scored on the test images.
-    """
-    options = {**_searched(CHOSEN_BEST), "diagnostics": False}
-    return [Run("B", "best", "none", CHOSEN_PRIOR, seed, options, hours=0.8) for seed in range(3)]
+    """Part B, the seeds of the best dense model that `_priors` has not, or a row of its own."""
+    if BEST_CHANGE is None:
+        label, seeds, options = "", (1, 2), {**PROTOCOL, **RECIPE}
+    else:
+        label, seeds, options = "best", (0, 1, 2), _searched(BEST_CHANGE)
+    return [Run("B", label, BEST_FLOW, BEST_PRIOR, seed, options, hours=0.8) for seed in seeds]
 
 
 def _for_a_gpu() -> list[Run]:
@@ -255,6 +257,7 @@ RUNS: tuple[Run, ...] = (
     *_other_images(),
 )
 
+BEST = _best()[0]
 
 # Part B, what is compared at equal cost: the plain VAE first, one seed of each.
 _COMPARED = (

@@ -77,9 +77,9 @@ TUNING: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 CHOSEN = "long_adamw_clip"
 RECIPE: Mapping[str, Any] = MappingProxyType({**START, **TUNING[CHOSEN]})
 
-# The prior of the best dense model, and what is tried to keep it from overfitting: changes of the
-# recipe at 300 epochs, None for what the network has by itself.
-CHOSEN_PRIOR = "realnvp:6,hidden=256x256"
+# What is tried to keep a flow prior from overfitting: changes of the recipe at 300 epochs, None for
+# what the network has by itself.
+SEARCH_PRIOR = "realnvp:6,hidden=256x256"
 SEARCH: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "recipe": {},
@@ -97,5 +97,7 @@ SEARCH: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-# The best of them by the free energy of the validation images.
-CHOSEN_BEST = "recipe"
+# The best dense model so far, by the free energy of the validation images: posterior and prior, and
+# what of `SEARCH` it changes, None for the recipe as it is.
+BEST_FLOW, BEST_PRIOR = "iaf:2,hidden=320", "realnvp:6,hidden=200x200"
+BEST_CHANGE: str | None = None

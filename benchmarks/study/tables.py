@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .plan import CLAIM, RUNS
-from .recipe import CHOSEN_PRIOR, SEARCH, TUNING
+from .plan import BEST, CLAIM, IAF, RUNS
+from .recipe import SEARCH, TUNING
 from .rows import NOTHING, Row, rows
 from .store import RESULTS, read_epochs, read_optima, read_result
 
@@ -214,11 +214,12 @@ def _told_apart(row: Row) -> str:
 
 def summary(folder: Path) -> str:
     """The README's table: what there is of a posterior flow, a prior flow and the best model."""
-    shown = [("A", "", flow, "none") for flow in ("none", "planar:10", "iaf:2")]
-    shown += [("B", "", "none", "realnvp:6,hidden=200x200"), ("B", "best", "none", CHOSEN_PRIOR)]
+    shown = [("A", "", flow, "none") for flow in ("none", "planar:10", f"iaf:2,{IAF}")]
+    shown += [("B", "", "none", "realnvp:6,hidden=200x200")]
+    shown += [(BEST.part, BEST.label, BEST.flow, BEST.prior)]
     known = {
-        (r.run.part, r.run.label, r.flow, r.run.prior): r
-        for r in rows("A", None, folder) + rows("B", None, folder)
+        (row.run.part, row.run.label, row.run.flow, row.run.prior): row
+        for row in rows("A", None, folder) + rows("B", None, folder)
     }
     lines = []
     for key in shown:
