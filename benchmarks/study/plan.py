@@ -174,11 +174,11 @@ def _search() -> list[Run]:
 
 def _best() -> list[Run]:
     """Part B, the seeds of the best dense model that `_priors` has not, or a row of its own."""
-    if BEST_CHANGE is None:
-        label, seeds, options = "", (1, 2), {**PROTOCOL, **RECIPE}
-    else:
-        label, seeds, options = "best", (0, 1, 2), _searched(BEST_CHANGE)
-    return [Run("B", label, BEST_FLOW, BEST_PRIOR, seed, options, hours=0.8) for seed in seeds]
+    options = {**PROTOCOL, **RECIPE} if BEST_CHANGE is None else _searched(BEST_CHANGE)
+    label, first = ("", 1) if BEST_CHANGE is None else ("best", 0)
+    return [
+        Run("B", label, BEST_FLOW, BEST_PRIOR, seed, options, hours=0.8) for seed in range(first, 3)
+    ]
 
 
 def _for_a_gpu() -> list[Run]:
