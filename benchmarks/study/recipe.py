@@ -97,7 +97,5 @@ SEARCH: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-# The best dense model so far, by the free energy of the validation images: posterior and prior, and
-# what of `SEARCH` it changes, None for the recipe as it is.
+# The best dense model so far, by the free energy of the validation images.
 BEST_FLOW, BEST_PRIOR = "iaf:2,hidden=320", "realnvp:6,hidden=200x200"
-BEST_CHANGE: str | None = None

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .plan import BEST, CLAIM, IAF, RUNS
-from .recipe import SEARCH, TUNING
+from .plan import CLAIM, IAF, RUNS
+from .recipe import BEST_FLOW, BEST_PRIOR, SEARCH, TUNING
 from .rows import NOTHING, Row, rows
 from .store import RESULTS, read_epochs, read_optima, read_result
 
@@ -123,7 +123,7 @@ def paired(folder: Path) -> str:
                 continue
             mean, error = difference.mean(), difference.std(ddof=1) / np.sqrt(difference.size)
             verdict = "lower" if mean < -2 * error else "higher" if mean > 2 * error else "neither"
-            line += [f"{mean:+.2f} ± {2 * error:.2f}", verdict]
+            line += [f"{mean:+z.2f} ± {2 * error:.2f}", verdict]
         lines.append(line)
     head = ["posterior", "seeds", "free energy", "", "NLL", ""]
     return table(head, lines)
@@ -174,7 +174,7 @@ def priors(folder: Path) -> str:
         prior = "standard" if row.run.prior == "none" else row.run.prior
         lines.append(
             [
-                " ".join(filter(None, (row.flow, row.run.label.replace("_", " ")))),
+                row.flow,
                 prior,
                 *(row.cell(key) for key in _FIGURES),
                 row.cell("kl"),
@@ -215,8 +215,7 @@ def _told_apart(row: Row) -> str:
 def summary(folder: Path) -> str:
     """The README's table: what there is of a posterior flow, a prior flow and the best model."""
     shown = [("A", "", flow, "none") for flow in ("none", "planar:10", f"iaf:2,{IAF}")]
-    shown += [("B", "", "none", "realnvp:6,hidden=200x200")]
-    shown += [(BEST.part, BEST.label, BEST.flow, BEST.prior)]
+    shown += [("B", "", flow, BEST_PRIOR) for flow in ("none", BEST_FLOW)]
     known = {
         (row.run.part, row.run.label, row.run.flow, row.run.prior): row
         for row in rows("A", None, folder) + rows("B", None, folder)
