@@ -195,14 +195,14 @@ def claim(folder: Path) -> str:
         weights = [r["diagnostics"]["weights"] for r in row.results.values()]
         seconds, epochs = timed.get(row.run.name), row.run.options["epochs"]
         line = [row.flow, "standard" if row.run.prior == "none" else row.run.prior]
-        line += [f"{weights[0]:,}" if weights else NOTHING, str(epochs)]
+        line += [f"{weights[0]:,}" if weights else NOTHING]
         line += [NOTHING if seconds is None else f"{seconds * epochs / 60:.0f}"]
-        line += [row.cell(key) for key in _FIGURES[1:]]
+        line += [row.cell(key) for key in _FIGURES[2:]]
         for key in ("free_energy", "nll"):
             gain = -row.differences(plain, key)
             line.append(f"{gain.mean():.2f}" if gain.size and row is not plain else NOTHING)
         lines.append(line)
-    head = ["posterior", "prior", "weights", "epochs", "minutes", "valid", "test", "test NLL"]
+    head = ["posterior", "prior", "weights", "minutes", "test", "test NLL"]
     return table([*head, "gain", "gain in NLL"], lines)
 
 
